@@ -1,0 +1,1 @@
+"""Turn media jobs into finished films by rendering segments in parallel on every encoder there is."""

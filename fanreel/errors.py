@@ -1,0 +1,179 @@
+"""Every error that fanreel raises, in one tree.
+
+::
+
+    FanreelError
+    ├── RequestError          exit 2   the job asks for something that cannot be (also a ValueError)
+    │   ├── InvalidJobError            a key, a value or the file's syntax
+    │   └── PhotoNotFoundError         photos that do not exist or patterns that match nothing
+    ├── MediaError            exit 3   a file is there but cannot be used
+    │   ├── UnreadablePhotoError       photos that do not decode
+    │   └── PhotoChangedError          a photo is not the one that was planned
+    ├── EncoderError          exit 4   something between frames and packets failed
+    │   ├── EncoderUnavailableError    no such encoder on this machine
+    │   ├── EncoderSettingsError       the encoder refused its settings
+    │   ├── SessionBusyError           no free encoder session in time          (transient)
+    │   ├── SessionLostError           a session's process died                 (transient)
+    │   ├── SessionHungError           a session made no frame within its bound (transient)
+    │   └── EncodeFaultError           the encoder failed while encoding        (transient)
+    ├── StorageError          exit 5   a folder or a store failed
+    │   ├── StorageFullError           no space left
+    │   └── SegmentMissingError        a segment that was stored is gone        (transient)
+    └── VerificationError     exit 6   a segment or a film is not what it must be
+        ├── SegmentDamagedError        a stored segment differs from its record (transient)
+        └── FilmDamagedError           the film differs from its certificate
+
+``transient`` says whether the same request may succeed when it is tried again; who tries again,
+and when, is decided in `fanreel.policy`, never here.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import ClassVar
+
+__all__ = [
+    "EncodeFaultError",
+    "EncoderError",
+    "EncoderSettingsError",
+    "EncoderUnavailableError",
+    "FanreelError",
+    "FilmDamagedError",
+    "InvalidJobError",
+    "MediaError",
+    "PhotoChangedError",
+    "PhotoNotFoundError",
+    "RequestError",
+    "SegmentDamagedError",
+    "SegmentMissingError",
+    "SessionBusyError",
+    "SessionHungError",
+    "SessionLostError",
+    "StorageError",
+    "StorageFullError",
+    "UnreadablePhotoError",
+    "VerificationError",
+    "storage_error",
+]
+
+
+class FanreelError(Exception):
+    """The base of every error that fanreel raises on purpose.
+
+    Args:
+        message: What was wrong, the value, and what to do about it; one sentence or a list of lines.
+    """
+
+    transient: ClassVar[bool] = False
+    exit_code: ClassVar[int] = 1
+
+
+class RequestError(FanreelError, ValueError):
+    """The job asks for something that cannot be; nothing has been written."""
+
+    exit_code = 2
+
+
+class InvalidJobError(RequestError):
+    """A key, a value or the syntax of the job is wrong."""
+
+
+class PhotoNotFoundError(RequestError):
+    """Photos that the job names do not exist; the message lists them all."""
+
+
+class MediaError(FanreelError):
+    """A file exists but cannot be used."""
+
+    exit_code = 3
+
+
+class UnreadablePhotoError(MediaError):
+    """Photos do not decode; the message lists them all."""
+
+
+class PhotoChangedError(MediaError):
+    """A photo's bytes are not those that were planned."""
+
+
+class EncoderError(FanreelError):
+    """Something between the frames and the packets failed."""
+
+    exit_code = 4
+
+
+class EncoderUnavailableError(EncoderError):
+    """The encoder that was asked for does not exist on this machine."""
+
+
+class EncoderSettingsError(EncoderError):
+    """The encoder refused its settings."""
+
+
+class SessionBusyError(EncoderError):
+    """No encoder session became free in time."""
+
+    transient = True
+
+
+class SessionLostError(EncoderError):
+    """The process of an encoder session died."""
+
+    transient = True
+
+
+class SessionHungError(EncoderError):
+    """An encoder session made no frame within its bound and was killed."""
+
+    transient = True
+
+
+class EncodeFaultError(EncoderError):
+    """The encoder failed while it was encoding."""
+
+    transient = True
+
+
+class StorageError(FanreelError):
+    """A folder or a store could not be read or written."""
+
+    exit_code = 5
+
+
+class StorageFullError(StorageError):
+    """No space is left where a file had to be written."""
+
+
+class SegmentMissingError(StorageError):
+    """A segment that was stored is no longer there."""
+
+    transient = True
+
+
+class VerificationError(FanreelError):
+    """A segment or a film is not what it must be."""
+
+    exit_code = 6
+
+
+class SegmentDamagedError(VerificationError):
+    """A stored segment differs from its record; it counts as missing when tried again."""
+
+    transient = True
+
+
+class FilmDamagedError(VerificationError):
+    """A film differs from its certificate; the message lists every difference found."""
+
+
+def storage_error(error: OSError, *, doing: str) -> StorageError:
+    """Return `error` as a `StorageError` that says what was being done.
+
+    Args:
+        error: What the operating system said.
+        doing: What failed, as the object of "could not", for example ``"write /films/a.mp4"``.
+    """
+    reason = error.strerror or str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageFullError(f"could not {doing}: {reason}; free some space and run the same command again")
+    return StorageError(f"could not {doing}: {reason}")

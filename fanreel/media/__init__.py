@@ -1,0 +1,1 @@
+"""Files and devices: photos, frames, encoder sessions, the store, the join and its proof."""

@@ -1,0 +1,1 @@
+"""What a film is, decided without touching a file, a process, a clock or randomness."""
