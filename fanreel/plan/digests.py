@@ -1,0 +1,70 @@
+"""Digests of plans: canonical JSON, hashed.
+
+A digest decides what is reused, so it holds all that decides the result and nothing else: no path, no
+place in the film, no neighbour.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from blake3 import blake3
+
+from fanreel.plan.camera import Rect
+from fanreel.plan.encoding import ENCODING_REVISION, EncodingPlan
+from fanreel.plan.timeline import Clip
+
+__all__ = ["RENDER_REVISION", "clip_digest", "frames_digest", "segment_address"]
+
+RENDER_REVISION = 1
+"""Raised only when the planes of some frame change (the golden frames in the tests)."""
+
+
+def clip_digest(clip: Clip) -> str:
+    """Return what identifies a clip wherever it stands: 64 hexadecimal digits."""
+    return _digest(_clip_content(clip))
+
+
+def frames_digest(clips: Iterable[Clip], *, start_frame: int, end_frame: int, width_px: int, height_px: int) -> str:
+    """Return what identifies the planes of the frames `[start_frame, end_frame)`.
+
+    The frame rate is not in it: a clip's frames depend on their number, not on how fast they are shown.
+
+    Args:
+        clips: The clips that these frames show, in order.
+        start_frame: First frame, in the film.
+        end_frame: One past the last frame.
+        width_px: Width of the planes.
+        height_px: Height of the planes.
+    """
+    parts = [
+        [
+            _clip_content(clip),
+            max(start_frame, clip.start_frame) - clip.start_frame,
+            min(end_frame, clip.end_frame) - clip.start_frame,
+        ]
+        for clip in clips
+    ]
+    return _digest([RENDER_REVISION, width_px, height_px, parts])
+
+
+def segment_address(frames: str, encoding: EncodingPlan) -> str:
+    """Return where a segment is kept: its frames and the encoding asked for, whichever encoder makes it."""
+    asked = [encoding.preset, encoding.quality, str(encoding.frame_rate), encoding.reorder_frames]
+    return _digest([frames, "h264", ENCODING_REVISION, asked])
+
+
+def _clip_content(clip: Clip) -> list[Any]:
+    path = [_numbers(clip.path.start), _numbers(clip.path.end)]
+    return ["photo", clip.photo.digest, path, clip.frame_count]
+
+
+def _numbers(view: Rect) -> list[float]:
+    return [view.x0, view.y0, view.x1, view.y1]
+
+
+def _digest(content: Any) -> str:  # noqa: ANN401 -- any JSON value
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    return blake3(text.encode()).hexdigest()

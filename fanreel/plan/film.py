@@ -1,0 +1,126 @@
+"""The plan of a film: everything that is decided before a frame is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from fanreel.job import Move, SlideshowJob
+from fanreel.plan.camera import CameraPath, plan_move, plan_views
+from fanreel.plan.encoding import EncodingPlan, plan_encoding
+from fanreel.plan.segments import Segment, plan_segments
+from fanreel.plan.timebase import TimeBase, frame_count, time_base
+from fanreel.plan.timeline import Clip, Photo, Timeline
+
+__all__ = ["FilmPlan", "Source", "Still", "plan_films"]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A photo and where its bytes were found; the place decides nothing about the film."""
+
+    photo: Photo
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Still:
+    """One slide as asked for: a source and the words that hold for it.
+
+    Attributes:
+        source: The photo.
+        seconds: How long it is shown.
+        move: A named move; not used where `views` are given.
+        views: First and last view as fractions of the photo, or empty.
+    """
+
+    source: Source
+    seconds: float
+    move: Move
+    views: tuple[tuple[float, ...], tuple[float, ...]] | tuple[()] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FilmPlan:
+    """A film, decided.
+
+    Attributes:
+        name: What people call it; the output's name without its folder.
+        timeline: What every frame shows.
+        segments: How it is cut, in order.
+        encoding: What is asked of the encoder.
+        clock: The film's time base.
+        photo_paths: Where each photo's bytes are, by digest.
+        session_cap: Sessions at once that the job allows; 0 is as many as the machine can carry.
+        output: Absolute path of the film.
+    """
+
+    name: str
+    timeline: Timeline
+    segments: tuple[Segment, ...]
+    encoding: EncodingPlan
+    clock: TimeBase
+    photo_paths: Mapping[str, str]
+    session_cap: int
+    output: str
+
+    @property
+    def frame_count(self) -> int:
+        """Frames of the film."""
+        return self.timeline.frame_count
+
+    @property
+    def seconds(self) -> float:
+        """Length, rounded to a float; for people."""
+        return float(self.frame_count / self.encoding.frame_rate)
+
+
+def plan_films(job: SlideshowJob, stills: Sequence[Still], *, output: str) -> tuple[FilmPlan, ...]:
+    """Return the films that a job yields; a slideshow yields one.
+
+    Args:
+        job: The request.
+        stills: Its slides in order, at least one.
+        output: Absolute path of the film.
+    """
+    film_px = (job.width_px, job.height_px)
+    encoding = plan_encoding(job.encoding, width_px=film_px[0], height_px=film_px[1], frame_rate=job.frame_rate)
+    timeline = _plan_timeline(job, stills)
+    return (
+        FilmPlan(
+            name=PurePath(output).name,
+            timeline=timeline,
+            segments=plan_segments(timeline, encoding),
+            encoding=encoding,
+            clock=time_base(job.frame_rate),
+            photo_paths={still.source.photo.digest: still.source.path for still in stills},
+            session_cap=job.sessions,
+            output=output,
+        ),
+    )
+
+
+def _plan_timeline(job: SlideshowJob, stills: Sequence[Still]) -> Timeline:
+    clips: list[Clip] = []
+    start = 0
+    for still in stills:
+        end = start + frame_count(still.seconds, job.frame_rate)
+        clips.append(Clip(still.source.photo, _plan_path(job, still), start_frame=start, end_frame=end))
+        start = end
+    return Timeline(tuple(clips))
+
+
+def _plan_path(job: SlideshowJob, still: Still) -> CameraPath:
+    photo = still.source.photo
+    photo_px, film_px = (photo.width_px, photo.height_px), (job.width_px, job.height_px)
+    if still.views:
+        return plan_views(still.views[0], still.views[1], photo_px=photo_px, film_px=film_px)
+    return plan_move(
+        still.move,
+        photo_px=photo_px,
+        film_px=film_px,
+        zoom=job.zoom,
+        seconds=still.seconds,
+        digest=photo.digest,
+    )

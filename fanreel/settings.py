@@ -1,0 +1,63 @@
+"""The only module that reads the environment."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from fanreel.errors import RequestError
+
+__all__ = ["Settings", "read_settings"]
+
+DEFAULT_LOCK_FOLDER = Path("/tmp/fanreel-sessions")  # noqa: S108 -- one folder a host, shared by all its users
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a host's operator decides, as opposed to what a job asks for.
+
+    Attributes:
+        store: Folder of the segment store (`FANREEL_STORE`; default: `fanreel` in the user's cache folder).
+        lock_folder: Folder of the session locks, the same for every user of a host (`FANREEL_LOCK_FOLDER`).
+        hang_seconds: A session that reports nothing for so long is killed (`FANREEL_HANG_SECONDS`).
+        wait_seconds: How long a shard waits for a free session (`FANREEL_WAIT_SECONDS`).
+        max_photo_megapixels: Larger photos are refused (`FANREEL_MAX_PHOTO_MEGAPIXELS`).
+    """
+
+    store: Path
+    lock_folder: Path = DEFAULT_LOCK_FOLDER
+    hang_seconds: float = 60.0
+    wait_seconds: float = 3600.0
+    max_photo_megapixels: float = 400.0
+
+
+def read_settings() -> Settings:
+    """Return the settings that the environment gives.
+
+    Raises:
+        RequestError: A number is not one; the message names the variable.
+    """
+    store = os.environ.get("FANREEL_STORE")
+    return Settings(
+        store=Path(store).expanduser().absolute() if store else _cache_folder() / "fanreel",
+        lock_folder=Path(os.environ.get("FANREEL_LOCK_FOLDER") or DEFAULT_LOCK_FOLDER),
+        hang_seconds=_positive("FANREEL_HANG_SECONDS", 60.0),
+        wait_seconds=_positive("FANREEL_WAIT_SECONDS", 3600.0),
+        max_photo_megapixels=_positive("FANREEL_MAX_PHOTO_MEGAPIXELS", 400.0),
+    )
+
+
+def _cache_folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
+def _positive(name: str, default: float) -> float:
+    text = os.environ.get(name, "")
+    try:
+        value = float(text or default)
+    except ValueError:
+        raise RequestError(f"{name}: {text!r} is not a number") from None
+    if not 0 < value < 1e9:
+        raise RequestError(f"{name}: {text!r} is not allowed; a number above 0")
+    return value
