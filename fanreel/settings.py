@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fanreel.errors import RequestError
 
-__all__ = ["Settings", "read_settings"]
+__all__ = ["Settings", "child_environment", "read_settings"]
 
 DEFAULT_LOCK_FOLDER = Path("/tmp/fanreel-sessions")  # noqa: S108 -- one folder a host, shared by all its users
 
@@ -61,3 +61,9 @@ def _positive(name: str, default: float) -> float:
     if not 0 < value < 1e9:
         raise RequestError(f"{name}: {text!r} is not allowed; a number above 0")
     return value
+
+
+def child_environment() -> dict[str, str]:
+    """Return the environment of a session's process: no library in it starts threads of its own."""
+    one = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
+    return {**os.environ, **one}

@@ -38,11 +38,11 @@ class EncodingPlan:
 
 @dataclass(frozen=True, slots=True)
 class X264Options:
-    """How libx264 is opened: FFmpeg's preset, profile and level, and the stream's features as x264 parameters."""
+    """How libx264 is opened: preset, profile and constant rate factor, and the stream's features pinned."""
 
     preset: str
     profile: str
-    level: str
+    rate_factor: str
     parameters: dict[str, str]
 
 
@@ -117,12 +117,14 @@ def x264_options(plan: EncodingPlan) -> X264Options:
         "ref": str(features.references),
         "cabac": str(int(features.cabac)),
         "8x8dct": str(int(features.transform_8x8)),
+        "level": _lowest_level(plan, references=max(features.references, 1 + plan.reorder_frames)),
         "stitchable": "1",
     }
     return X264Options(
         preset=_X264_PRESETS[plan.preset],
         profile=features.profile,
-        level=_lowest_level(plan, references=max(features.references, 1 + plan.reorder_frames)),
+        # A rate factor of 0 would be lossless, which is another profile that few players know.
+        rate_factor=str(plan.quality or 0.5),
         parameters=parameters,
     )
 

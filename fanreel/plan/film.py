@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from blake3 import blake3
+from pydantic import TypeAdapter
+
 from fanreel.job import Move, SlideshowJob
 from fanreel.plan.camera import CameraPath, plan_move, plan_views
 from fanreel.plan.encoding import EncodingPlan, plan_encoding
@@ -13,7 +16,7 @@ from fanreel.plan.segments import Segment, plan_segments
 from fanreel.plan.timebase import TimeBase, frame_count, time_base
 from fanreel.plan.timeline import Clip, Photo, Timeline
 
-__all__ = ["FilmPlan", "Source", "Still", "plan_films"]
+__all__ = ["FilmPlan", "Source", "Still", "plan_digest", "plan_films", "plan_from_json", "plan_to_json"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,3 +127,25 @@ def _plan_path(job: SlideshowJob, still: Still) -> CameraPath:
         seconds=still.seconds,
         digest=photo.digest,
     )
+
+
+_PLAN = TypeAdapter(FilmPlan)
+
+
+def plan_to_json(plan: FilmPlan) -> bytes:
+    """Return the plan as JSON; `plan_from_json` gives an equal one back."""
+    return _PLAN.dump_json(plan)
+
+
+def plan_from_json(text: bytes) -> FilmPlan:
+    """Return the plan that `text` holds.
+
+    Raises:
+        ValueError: It is none.
+    """
+    return _PLAN.validate_json(text)
+
+
+def plan_digest(plan: FilmPlan) -> str:
+    """Return what identifies a plan, its paths and its output included: 64 hexadecimal digits."""
+    return blake3(plan_to_json(plan)).hexdigest()

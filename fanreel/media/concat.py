@@ -1,0 +1,95 @@
+"""Concat: the join of segments and, one day, audio into one film, without re-encoding.
+
+FFmpeg's concat demuxer is not used: it rounds to microseconds, reorders DTS and exits 0 on a missing part
+(docs/decisions/0004). Here every time stamp is an integer multiple of the frame duration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from fanreel.media.audio import AudioTrack
+from fanreel.media.mp4 import Chunk, write_mp4
+from fanreel.media.record import SegmentRecord
+from fanreel.media.store import SegmentStore
+from fanreel.media.tracks import video_track
+from fanreel.plan.film import FilmPlan
+
+__all__ = ["concat_segments"]
+
+
+def concat_segments(
+    path: Path,
+    *,
+    plan: FilmPlan,
+    records: Sequence[SegmentRecord],
+    store: SegmentStore,
+    audio: AudioTrack | None = None,
+    on_bytes: Callable[[int], None] | None = None,
+) -> int:
+    """Write the film that `records`, in their order, add up to; `moov` comes first.
+
+    Args:
+        path: The new film; must not exist.
+        plan: Gives the clock, the size and the reorder delay.
+        records: All segments of the film in order.
+        store: Where their bytes are.
+        audio: Interleaved a segment at a time; cut off where the film ends.
+        on_bytes: Told how many more bytes were written.
+
+    Returns:
+        The film's size in bytes.
+
+    Raises:
+        StorageError: A segment is missing, or the film cannot be written.
+        VerificationError: The segments do not belong together.
+    """
+    tracks = [video_track(records, encoding=plan.encoding, clock=plan.clock)]
+    if audio is not None:
+        tracks.append(audio.track(seconds=Fraction(plan.frame_count) / plan.encoding.frame_rate))
+    return write_mp4(path, tracks=tracks, chunks=list(_chunks(plan, records, store, audio)), on_bytes=on_bytes)
+
+
+def _chunks(
+    plan: FilmPlan, records: Sequence[SegmentRecord], store: SegmentStore, audio: AudioTrack | None
+) -> Iterator[Chunk]:
+    end_frame = heard = 0
+    for record in records:
+        yield Chunk(
+            track=0,
+            sample_count=record.frame_count,
+            path=store.fetch(record),
+            offset=record.payload_offset,
+            length_bytes=record.payload_bytes,
+        )
+        end_frame += record.frame_count
+        if audio is not None:
+            seconds = Fraction(end_frame) / plan.encoding.frame_rate
+            until = len(audio.sizes) if record is records[-1] else _packets_until(audio, seconds)
+            yield from _audio_chunks(audio, heard, until)
+            heard = until
+
+
+def _packets_until(audio: AudioTrack, seconds: Fraction) -> int:
+    samples = seconds * audio.sample_rate + audio.priming_samples
+    return min(len(audio.sizes), int(samples / audio.packet_samples) + 1)
+
+
+def _audio_chunks(audio: AudioTrack, first: int, last: int) -> Iterator[Chunk]:
+    """Yield the packets `[first, last)` as runs that lie without gaps in their file."""
+    if first >= last:
+        return
+    ends = audio.offsets[first:last] + audio.sizes[first:last]
+    breaks = np.flatnonzero(audio.offsets[first + 1 : last] != ends[:-1]) + first + 1
+    for start, end in zip([first, *breaks.tolist()], [*breaks.tolist(), last], strict=True):
+        yield Chunk(
+            track=1,
+            sample_count=end - start,
+            path=audio.path,
+            offset=int(audio.offsets[start]),
+            length_bytes=int(audio.sizes[start:end].sum()),
+        )

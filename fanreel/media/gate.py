@@ -1,0 +1,199 @@
+"""Who may hold an encoder session: slots of a device, kept by the kernel's file locks."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import random
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import quote
+
+from fanreel.errors import SessionBusyError, storage_error
+
+__all__ = ["KernelLockGate", "SessionGate", "SessionSlot"]
+
+_FIRST_POLL_SECONDS = 0.02
+_LAST_POLL_SECONDS = 0.25
+_TURN_SECONDS = 2 * _LAST_POLL_SECONDS  # within this, whoever has the turn has polled at least once
+_OPEN_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class SessionSlot(Protocol):
+    """What a gate hands out: the right to run one encoder session."""
+
+    def filenos(self) -> tuple[int, ...]:
+        """Return the locks' descriptors, for the session's process to inherit; () once released.
+
+        They are close-on-exec: pass them on by name (``pass_fds``, ``SCM_RIGHTS``). The slot is held until every
+        copy is closed, so it stays taken until that process is really dead, whoever else dies before.
+        Never unlock them: ``LOCK_UN`` on one copy frees the slot for all.
+        """
+        ...
+
+
+class SessionGate(Protocol):
+    """Lets as many encoder sessions through as a device can bear."""
+
+    def hold(self, *, weight: int = 1, timeout_seconds: float) -> AbstractContextManager[SessionSlot]:
+        """Return a context in which `weight` slots are held, all or none of them; entering it waits.
+
+        Args:
+            weight: Slots to take, at least 1 (a CPU session's threads); more than there are takes all of them.
+            timeout_seconds: How long to wait; 0 tries once.
+
+        Raises:
+            SessionBusyError: The slots did not become free in time.
+            StorageError: The locks cannot be used.
+        """
+        ...
+
+
+class _LockedSlot:
+    def __init__(self, descriptors: list[int]) -> None:
+        self._descriptors = descriptors
+
+    def filenos(self) -> tuple[int, ...]:
+        return tuple(self._descriptors)
+
+    def release(self) -> None:
+        while self._descriptors:
+            os.close(self._descriptors.pop())  # not unlocked: a session that inherited a copy keeps the slot
+
+
+@dataclass(frozen=True, slots=True)
+class KernelLockGate:
+    """A gate whose slots are locked files: ``<device>.<k>.lock`` for every k below `capacity`.
+
+    The lock belongs to the open file description, so it ends with the last process that has it, also by SIGKILL,
+    and threads of one process compete as processes do. Waiting is polling. One waiter at a time has the turn (a
+    lock of its own); those who come later let it try first for half a second, so that a process that takes a slot
+    again and again cannot shut others out, while a waiter for many slots does not keep one slot idle for long.
+    """
+
+    device: str  # "cpu" or a GPU's UUID
+    _: KW_ONLY
+    capacity: int  # slots, at least 1; everyone on the host has to use the same number
+    folder: Path  # on a local file system; made when missing; its files must not be deleted while sessions run
+
+    def __post_init__(self) -> None:
+        if self.capacity < 1:
+            raise ValueError(f"capacity of {self.device!r} is {self.capacity}; it has to be at least 1")
+
+    @contextmanager
+    def hold(self, *, weight: int = 1, timeout_seconds: float) -> Iterator[SessionSlot]:
+        """See `SessionGate.hold`."""
+        if weight < 1:
+            raise ValueError(f"weight is {weight}; it has to be at least 1")
+        slot = self._acquire(min(weight, self.capacity), timeout_seconds)
+        try:
+            yield slot
+        finally:
+            slot.release()
+
+    def slots_in_use(self) -> int:
+        """Return how many slots anyone holds at this moment; raises `StorageError` as `hold` does."""
+        with ExitStack() as looked_at:
+            # Shared, so that two who look do not count each other.
+            free_count = sum(len(self._lock(k, looked_at, kind=fcntl.LOCK_SH)) for k in range(self.capacity))
+        return self.capacity - free_count
+
+    def _acquire(self, weight: int, timeout_seconds: float) -> _LockedSlot:
+        with ExitStack() as turn:
+            has_turn, waited_seconds = False, 0.0
+            for waited_seconds in _attempts(timeout_seconds):
+                has_turn = has_turn or bool(self._lock("turn", turn))
+                may_try = has_turn or waited_seconds >= min(_TURN_SECONDS, timeout_seconds)
+                if may_try and (descriptors := self._try_slots(weight)):
+                    return _LockedSlot(descriptors)
+        raise SessionBusyError(
+            f"no free encoder session on {self.device!r}: {weight} of its {self.capacity} slots did not become free "
+            f"in {waited_seconds:.1f} s; try again when other renders have ended, or allow a longer wait"
+        )
+
+    def _try_slots(self, weight: int) -> list[int]:
+        """Return the descriptors of `weight` locked files, or [] and nothing locked."""
+        descriptors: list[int] = []
+        with ExitStack() as taken:
+            for k in range(self.capacity):
+                # Stopping once it cannot succeed keeps two heavy takers from blocking each other.
+                if len(descriptors) + self.capacity - k < weight:
+                    break
+                descriptors += self._lock(k, taken)
+                if len(descriptors) == weight:
+                    taken.pop_all()
+                    return descriptors
+        return []
+
+    def _lock(self, part: int | str, stack: ExitStack, *, kind: int = fcntl.LOCK_EX) -> list[int]:
+        """Return the descriptor of a file now locked, which `stack` will close, or [] when it is taken."""
+        path = self.folder / f"{quote(self.device, safe='', errors='surrogatepass')}.{part}.lock"
+        with ExitStack() as opened:
+            try:
+                descriptor = _open_lock(path)
+                opened.callback(os.close, descriptor)
+                fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+                # A file that was deleted meanwhile is locked in vain: the next taker makes another one.
+                if os.path.samestat(path.stat(follow_symlinks=False), os.fstat(descriptor)):
+                    stack.push(opened.pop_all())
+                    return [descriptor]
+            except OSError as error:
+                if not isinstance(error, (BlockingIOError, FileNotFoundError)):
+                    raise storage_error(error, doing=f"use {path} as a lock that all users share") from error
+        return []
+
+
+def _attempts(timeout_seconds: float) -> Iterator[float]:
+    """Yield the seconds waited so far: at once, then after growing pauses, last when the timeout is over."""
+    start_seconds = time.monotonic()
+    pause_seconds = _FIRST_POLL_SECONDS
+    yield 0.0
+    while (left_seconds := start_seconds + timeout_seconds - time.monotonic()) > 0:
+        time.sleep(min(left_seconds, pause_seconds * random.uniform(0.5, 1)))
+        yield time.monotonic() - start_seconds
+        pause_seconds = min(pause_seconds * 1.5, _LAST_POLL_SECONDS)
+
+
+def _open_lock(path: Path) -> int:
+    """Return a descriptor of the lock file; it and its folder are made where missing, open to every user at once."""
+    with suppress(FileNotFoundError):
+        return _open_existing(path)
+    if not path.parent.is_dir():
+        _make_folder(path.parent)
+    descriptor, name = tempfile.mkstemp(prefix=".new-", dir=path.parent)
+    try:
+        os.fchmod(descriptor, 0o666)
+        with suppress(FileExistsError):
+            os.link(name, path)
+    finally:
+        os.close(descriptor)
+        Path(name).unlink()
+    return _open_existing(path)
+
+
+def _open_existing(path: Path) -> int:
+    # Without O_CREAT, which fs.protected_regular refuses on another user's file in a sticky folder.
+    descriptor = os.open(path, _OPEN_FLAGS)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a regular file; delete it")
+    return descriptor
+
+
+def _make_folder(folder: Path) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
+    try:
+        made.chmod(0o1777)
+        made.rename(folder)
+    except OSError:
+        made.rmdir()
+        if not folder.is_dir():
+            raise

@@ -1,0 +1,62 @@
+"""A host: what one machine brings to rendering, put together once a process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from fanreel.media.capacity import HostCapacity, SessionPlan, choose_sessions, read_capacity
+from fanreel.media.gate import KernelLockGate, SessionGate
+from fanreel.media.sessions import Launcher
+from fanreel.media.store import LocalStore, SegmentStore
+from fanreel.plan.film import FilmPlan
+from fanreel.settings import Settings, read_settings
+
+__all__ = ["Host", "current_host", "open_host"]
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What rendering needs of a machine.
+
+    Attributes:
+        settings: What its operator decided.
+        capacity: What this process may use of it.
+        store: Where segments are kept.
+        gate: Who may open an encoder session; one slot a core.
+        launcher: Starts session processes.
+    """
+
+    settings: Settings
+    capacity: HostCapacity
+    store: SegmentStore
+    gate: SessionGate
+    launcher: Launcher
+
+    def sessions_for(self, plan: FilmPlan, *, segment_count: int) -> SessionPlan:
+        """Return how many sessions may make `segment_count` segments of a film side by side."""
+        return choose_sessions(
+            self.capacity,
+            width_px=plan.encoding.width_px,
+            height_px=plan.encoding.height_px,
+            segment_count=max(1, segment_count),
+            cap=plan.session_cap,
+        )
+
+
+def open_host(settings: Settings) -> Host:
+    """Return this machine as `settings` and its limits have it. Starts nothing."""
+    capacity = read_capacity()
+    return Host(
+        settings=settings,
+        capacity=capacity,
+        store=LocalStore(settings.store),
+        gate=KernelLockGate("cpu", capacity=capacity.cores, folder=settings.lock_folder),
+        launcher=Launcher(),
+    )
+
+
+@lru_cache(maxsize=1)
+def current_host() -> Host:
+    """Return the host of this process, opened from the environment when it is first asked for."""
+    return open_host(read_settings())

@@ -1,0 +1,159 @@
+"""Segment records: what is known of an encoded segment, kept as JSON beside it."""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from blake3 import blake3
+from pydantic import TypeAdapter, ValidationError
+
+from fanreel.errors import SegmentDamagedError
+from fanreel.media.signature import FINGERPRINT_BYTES
+
+__all__ = [
+    "Sample",
+    "SegmentEvent",
+    "SegmentRecord",
+    "choose_samples",
+    "pack",
+    "packet_digest",
+    "record_from_json",
+    "record_to_json",
+    "unpack",
+]
+
+PACKET_DIGEST_BYTES = 8
+"""Enough to name a packet among millions; the payload's own digest proves the whole."""
+
+SAMPLES_A_SEGMENT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A frame as it was fed to the encoder.
+
+    Attributes:
+        frame: Frame of the segment, from 0; a keyframe, so that it decodes alone.
+        thumbnail: 32 x 18 luma, base64.
+    """
+
+    frame: int
+    thumbnail: str
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentEvent:
+    """How a segment came to be; decides nothing, tells people.
+
+    Attributes:
+        host: Name of the machine.
+        session: Process that encoded it.
+        waited_seconds: How long its shard waited for a session.
+        started_at: Unix time at which its first frame was made.
+        ended_at: Unix time at which it was complete.
+        retries: How often its shard had been tried before.
+    """
+
+    host: str = ""
+    session: int = 0
+    waited_seconds: float = 0.0
+    started_at: float = 0.0
+    ended_at: float = 0.0
+    retries: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRecord:
+    """An encoded segment.
+
+    Packets are in decode order; frames count from the segment's start.
+
+    Attributes:
+        address: Where it is kept.
+        frames_digest: What decided its planes.
+        frame_count: Frames, and packets.
+        encoder: Which encoder made it.
+        parameter_sets: SPS and PPS, hexadecimal.
+        reorder_frames: How many frames DTS runs before PTS order.
+        payload_offset: Where the packets begin in the file.
+        payload_bytes: The sum of their sizes; they lie without gaps.
+        payload_digest: BLAKE3 of all of them.
+        packet_sizes: Bytes of each packet.
+        packet_frames: Which frame each packet shows.
+        packet_digests: The first 8 bytes of the BLAKE3 of each, base64 of all.
+        keyframes: Frames that are IDRs.
+        samples: Up to three frames as fed.
+        fingerprints: 20 bytes of each frame as fed, in frame order, base64 of all.
+        event: How it came to be.
+    """
+
+    address: str
+    frames_digest: str
+    frame_count: int
+    encoder: str
+    parameter_sets: tuple[str, str]
+    reorder_frames: int
+    payload_offset: int
+    payload_bytes: int
+    payload_digest: str
+    packet_sizes: tuple[int, ...]
+    packet_frames: tuple[int, ...]
+    packet_digests: str
+    keyframes: tuple[int, ...]
+    samples: tuple[Sample, ...]
+    fingerprints: str
+    event: SegmentEvent = SegmentEvent()
+
+    @property
+    def packet_digest_list(self) -> list[bytes]:
+        """The digest of each packet."""
+        return unpack(self.packet_digests, PACKET_DIGEST_BYTES)
+
+    @property
+    def fingerprint_list(self) -> list[bytes]:
+        """The fingerprint of each frame."""
+        return unpack(self.fingerprints, FINGERPRINT_BYTES)
+
+
+_RECORD = TypeAdapter(SegmentRecord)
+
+
+def record_to_json(record: SegmentRecord) -> bytes:
+    """Return the record as JSON."""
+    return _RECORD.dump_json(record)
+
+
+def record_from_json(text: bytes) -> SegmentRecord:
+    """Return the record that `text` holds.
+
+    Raises:
+        SegmentDamagedError: It is not one.
+    """
+    try:
+        return _RECORD.validate_json(text)
+    except ValidationError as error:
+        raise SegmentDamagedError(f"not a segment record: {error.errors()[0]['msg']}") from None
+
+
+def choose_samples(keyframes: Sequence[int]) -> tuple[int, ...]:
+    """Return the keyframes of which a thumbnail is kept: the first, the middle and the last."""
+    places = {0, len(keyframes) // 2, len(keyframes) - 1}
+    return tuple(keyframes[place] for place in sorted(places))[:SAMPLES_A_SEGMENT]
+
+
+def packet_digest(payload: bytes) -> bytes:
+    """Return what names a packet by its bytes."""
+    return blake3(payload).digest(PACKET_DIGEST_BYTES)
+
+
+def pack(items: Sequence[bytes]) -> str:
+    """Return items of equal length as one base64 text."""
+    return b64encode(b"".join(items)).decode()
+
+
+def unpack(text: str, length_bytes: int) -> list[bytes]:
+    """Return the items of `length_bytes` each that `text` holds."""
+    data = b64decode(text)
+    return [data[start : start + length_bytes] for start in range(0, len(data), length_bytes)]

@@ -1,0 +1,104 @@
+"""Render: from shards to segments in the store."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fanreel.media.capacity import SessionPlan
+from fanreel.media.host import Host
+from fanreel.media.record import SegmentRecord
+from fanreel.media.session import FramesMade, SegmentMade, ShardRequest
+from fanreel.media.store import accepts
+from fanreel.plan.film import FilmPlan
+from fanreel.plan.shards import Shard, plan_shards
+
+__all__ = ["RenderOrder", "order_render", "render_shard"]
+
+
+@dataclass(frozen=True, slots=True)
+class RenderOrder:
+    """What of a film has to be rendered, and by how many sessions.
+
+    Attributes:
+        shards: Runs of the segments that are missing.
+        reused: How many segments the store holds already.
+        sessions: How many sessions work side by side, with how many threads, and why so many.
+    """
+
+    shards: tuple[Shard, ...]
+    reused: int
+    sessions: SessionPlan
+
+
+def order_render(plan: FilmPlan, *, host: Host) -> RenderOrder:
+    """Return what is missing of a film, in shards.
+
+    Raises:
+        StorageError: The store cannot be read.
+    """
+    encoder = plan.encoding.encoder
+    missing = [segment for segment in plan.segments if not accepts(encoder, host.store.find(segment.address))]
+    # The same content twice in a film is one segment.
+    missing = list({segment.address: segment for segment in missing}.values())
+    sessions = host.sessions_for(plan, segment_count=len(missing))
+    shards = plan_shards(missing, session_count=sessions.sessions)
+    return RenderOrder(shards, reused=len(plan.segments) - len(missing), sessions=sessions)
+
+
+def render_shard(
+    plan: FilmPlan,
+    shard: Shard,
+    *,
+    threads: int,
+    host: Host,
+    retries: int = 0,
+    on_frames: Callable[[int], None] = lambda count: None,
+    on_segment: Callable[[SegmentRecord], None] = lambda record: None,
+) -> tuple[str, ...]:
+    """Make the segments of a shard that the store does not hold, with one encoder session.
+
+    Args:
+        plan: The film.
+        shard: Which of its segments.
+        threads: Threads that the encoder may use; as many slots of the gate are held.
+        host: Where.
+        retries: How often this shard has been tried before, for the segments' events.
+        on_frames: Told how many more frames have been made, a few times a second.
+        on_segment: Told of each segment when it is in the store.
+
+    Returns:
+        The addresses of all its segments, each in the store.
+
+    Raises:
+        EncoderError: No session was free, or the session failed, died or hung.
+        MediaError: A photo changed or does not decode.
+        StorageError: The store cannot be written.
+    """
+    encoder = plan.encoding.encoder
+    missing = [segment for segment in shard.segments if not accepts(encoder, host.store.find(segment.address))]
+    asked_at = time.monotonic()
+    if missing:
+        with (
+            host.store.scratch() as folder,
+            host.gate.hold(weight=threads, timeout_seconds=host.settings.wait_seconds) as slot,
+            host.launcher.start(locks=slot.filenos()) as session,
+        ):
+            waited_seconds = time.monotonic() - asked_at
+            request = ShardRequest(plan, tuple(missing), threads, str(folder))
+            for message in session.render(request, hang_seconds=host.settings.hang_seconds):
+                if isinstance(message, FramesMade):
+                    on_frames(message.count)
+                elif isinstance(message, SegmentMade):
+                    record = _with_event(message.record, waited_seconds, retries)
+                    host.store.put(record, Path(message.path))
+                    on_segment(record)
+    return tuple(segment.address for segment in shard.segments)
+
+
+def _with_event(record: SegmentRecord, waited_seconds: float, retries: int) -> SegmentRecord:
+    event = replace(record.event, host=platform.node(), waited_seconds=round(waited_seconds, 3), retries=retries)
+    return replace(record, event=event)

@@ -1,0 +1,171 @@
+"""What runs inside a session's process: one encoder session that makes the segments of one shard."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from fanreel.errors import EncodeFaultError, FanreelError, storage_error
+from fanreel.media.encoder import EncodedPacket, open_encoder
+from fanreel.media.frames import FrameSource
+from fanreel.media.record import SegmentRecord
+from fanreel.media.segment_file import SegmentWriter
+from fanreel.plan.film import FilmPlan
+from fanreel.plan.segments import Segment
+
+__all__ = [
+    "FramesMade",
+    "SegmentMade",
+    "SessionEnded",
+    "SessionFailed",
+    "SessionMessage",
+    "ShardRequest",
+    "run_session",
+]
+
+REPORT_SECONDS = 0.25
+"""How often a session says how many frames it has made; also its sign of life."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRequest:
+    """What a session is asked to do.
+
+    Attributes:
+        plan: The film.
+        segments: Those to be made, in order.
+        threads: Threads that the encoder may use.
+        folder: Where segment files are made.
+    """
+
+    plan: FilmPlan
+    segments: tuple[Segment, ...]
+    threads: int
+    folder: str
+
+
+@dataclass(frozen=True, slots=True)
+class FramesMade:
+    """So many more frames have been fed to the encoder."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentMade:
+    """A segment is complete: its record, and its file in the request's folder."""
+
+    record: SegmentRecord
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFailed:
+    """The session gives up, for this reason."""
+
+    error: FanreelError
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEnded:
+    """Every segment has been made."""
+
+
+SessionMessage = FramesMade | SegmentMade | SessionFailed | SessionEnded
+
+
+def run_session(connection: Connection) -> None:
+    """Serve one request that comes over `connection`, and report over it.
+
+    Only `ShardRequest` comes in and only `SessionMessage` goes out; both ends are this program.
+    """
+    request: ShardRequest = connection.recv()
+    try:
+        for message in _messages(request):
+            connection.send(message)
+        connection.send(SessionEnded())
+    except FanreelError as error:
+        connection.send(SessionFailed(error))
+    except OSError as error:
+        connection.send(SessionFailed(storage_error(error, doing=f"render in {request.folder}")))
+    except MemoryError:
+        connection.send(SessionFailed(EncodeFaultError("the session ran out of memory; ask for fewer `sessions`")))
+
+
+def _messages(request: ShardRequest) -> Iterator[SessionMessage]:
+    reported_at, frames = time.monotonic(), 0
+    for made in _encode(request):
+        if isinstance(made, SegmentMade):
+            yield made
+            continue
+        frames += 1
+        if time.monotonic() - reported_at >= REPORT_SECONDS:
+            yield FramesMade(frames)
+            reported_at, frames = time.monotonic(), 0
+    yield FramesMade(frames)
+
+
+def _encode(request: ShardRequest) -> Iterator[SegmentMade | None]:
+    """Yield None for each frame fed and a message for each segment completed."""
+    plan = request.plan
+    encoder = open_encoder(plan.encoding, threads=request.threads)
+    source = FrameSource(
+        plan.timeline,
+        photo_paths=plan.photo_paths,
+        width_px=plan.encoding.width_px,
+        height_px=plan.encoding.height_px,
+    )
+    cutter = _Cutter(
+        lambda writer: writer.finish(encoder=encoder.name, parameter_sets=encoder.parameter_sets, session=os.getpid())
+    )
+    with source:
+        for segment in request.segments:
+            writer = SegmentWriter(segment, encoding=plan.encoding, clock=plan.clock, folder=Path(request.folder))
+            cutter.begin(writer)
+            for frame in range(segment.start_frame, segment.end_frame):
+                packets = encoder.encode(
+                    lambda planes, frame=frame, writer=writer: (source.draw(frame, planes), writer.add_frame(planes)),
+                    keyframe=frame in segment.keyframes,
+                )
+                yield from cutter.add(packets)
+                yield None
+        yield from cutter.add(encoder.finish())
+    cutter.check_empty()
+
+
+class _Cutter:
+    """Cuts the packets of one encoder session into segments at their forced IDRs.
+
+    Packets come late, so up to two segments are open: one being fed, one waiting for its last packets.
+    """
+
+    def __init__(self, finish: Callable[[SegmentWriter], tuple[SegmentRecord, Path]]) -> None:
+        self._finish = finish
+        self._open: deque[SegmentWriter] = deque()
+        self._first_fed = 0
+
+    def begin(self, writer: SegmentWriter) -> None:
+        """Expect the packets of one more segment."""
+        self._open.append(writer)
+
+    def add(self, packets: Iterator[EncodedPacket]) -> Iterator[SegmentMade]:
+        """Hand packets to the segment that they belong to; yield the segments that become complete."""
+        for packet in packets:
+            if not self._open:
+                raise EncodeFaultError(f"the encoder gave a packet for frame {packet.frame}, which was not fed")
+            writer = self._open[0]
+            if writer.add_packet(packet, frame=packet.frame - self._first_fed):
+                self._first_fed += writer.segment.frame_count
+                record, path = self._finish(self._open.popleft())
+                yield SegmentMade(record, str(path))
+
+    def check_empty(self) -> None:
+        """Raise `EncodeFaultError` if a segment still lacks packets."""
+        if self._open:
+            indices = [writer.segment.index for writer in self._open]
+            raise EncodeFaultError(f"the encoder ended before it gave every packet of the segments {indices}")

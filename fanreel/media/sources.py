@@ -1,0 +1,141 @@
+"""Fetch: from the names in a job to photos that are known by their content."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fanreel.errors import FanreelError, InvalidJobError, MediaError, PhotoNotFoundError, UnreadablePhotoError
+from fanreel.job import Slide, SlideshowJob, parse_job
+from fanreel.media.photos import read_photo
+from fanreel.plan.film import Source, Still
+
+__all__ = ["fetch_stills", "load_job", "output_path"]
+
+PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"})
+READERS = 4
+"""Photos read and hashed side by side; both release the interpreter, and a disk likes a few at once."""
+
+
+def load_job(path: Path) -> SlideshowJob:
+    """Return the job in a YAML or JSON file; its relative paths start from the file's folder.
+
+    Raises:
+        InvalidJobError: The file cannot be read, is not YAML, or asks for what cannot be.
+    """
+    try:
+        values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidJobError(f"{path}: {error.strerror or error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InvalidJobError(f"{path}: not YAML or JSON: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise InvalidJobError(f"{path}: a job is a mapping of keys to values")
+    base = path.absolute().parent
+    return parse_job({**values, "base": str(base / str(values.get("base") or ""))})
+
+
+def output_path(job: SlideshowJob) -> Path:
+    """Return the absolute path of the job's film; a folder gets a file named after it.
+
+    Raises:
+        InvalidJobError: The path is relative and the job has no base.
+    """
+    path = _absolute(job, job.output, key="output")
+    if path.is_dir() or job.output.endswith("/"):
+        return path / f"{path.name}.mp4"
+    if path.suffix != ".mp4":
+        raise InvalidJobError(f"output: {job.output!r} is not allowed; a file ending in .mp4, or a folder ending in /")
+    return path
+
+
+def fetch_stills(job: SlideshowJob, *, max_megapixels: float) -> tuple[Still, ...]:
+    """Return the job's slides in order, each with its photo read, hashed and measured.
+
+    Raises:
+        PhotoNotFoundError: Some do not exist; the message lists every bad photo.
+        UnreadablePhotoError: All exist, some are no pictures; the message lists them.
+    """
+    slides = list(_slides(job))
+    names = list(dict.fromkeys(path for path, _ in slides))
+    with ThreadPoolExecutor(READERS) as pool:
+        results = dict(zip(names, pool.map(lambda path: _read(path, max_megapixels), names), strict=True))
+    _refuse_bad([result for result in results.values() if isinstance(result, FanreelError)])
+    sources = {path: result for path, result in results.items() if isinstance(result, Source)}
+    return tuple(_still(job, sources[path], slide) for path, slide in slides)
+
+
+def _still(job: SlideshowJob, source: Source, slide: Slide | None) -> Still:
+    if slide is None:
+        return Still(source, job.seconds_per_slide, job.move)
+    return Still(
+        source,
+        seconds=slide.seconds or job.seconds_per_slide,
+        move=slide.move or job.move,
+        views=(tuple(slide.start), tuple(slide.end)) if slide.start else (),
+    )
+
+
+def _slides(job: SlideshowJob) -> Iterator[tuple[Path, Slide | None]]:
+    for slide in job.slides:
+        yield _absolute(job, slide.photo, key="slides.photo"), slide
+    for entry in job.photos:
+        for path in _expand(job, entry):
+            yield path, None
+
+
+def _expand(job: SlideshowJob, name: str) -> Sequence[Path]:
+    """Return the files that one entry of `photos` names; an entry that names none stands for itself."""
+    path = _absolute(job, name, key="photos")
+    if path.is_dir():
+        found = [inner for inner in path.iterdir() if inner.suffix.lower() in PHOTO_SUFFIXES]
+    elif path.exists() or not glob.has_magic(name):
+        found = [path]
+    else:
+        # Only what the person wrote is a pattern; brackets in the base folder's own name are not.
+        matches = glob.glob(str(Path(name).expanduser()), root_dir=job.base or None, recursive=True)  # noqa: PTH207
+        found = [Path(job.base) / match for match in matches]
+    return sorted((inner for inner in found if not inner.is_dir()), key=_natural_order) or [path]
+
+
+def _natural_order(path: Path) -> list[tuple[int, int, str]]:
+    """Return a key under which photo2 comes before photo10."""
+    parts = re.split(r"(\d+)", str(path))
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
+
+
+def _read(path: Path, max_megapixels: float) -> Source | FanreelError:
+    if glob.has_magic(str(path)) and not path.exists():
+        return PhotoNotFoundError(f"{path}: matches no file")
+    if path.is_dir():
+        return PhotoNotFoundError(f"{path}: the folder holds no photo ({', '.join(sorted(PHOTO_SUFFIXES))})")
+    if not path.exists():
+        return PhotoNotFoundError(f"{path}: no such file")
+    try:
+        return Source(read_photo(path, max_megapixels=max_megapixels), str(path))
+    except FanreelError as error:
+        return error
+
+
+def _refuse_bad(errors: Sequence[FanreelError]) -> None:
+    if not errors:
+        return
+    text = "\n".join(f"photos: {error}" for error in errors)
+    if any(isinstance(error, PhotoNotFoundError) for error in errors):
+        raise PhotoNotFoundError(text)
+    if all(isinstance(error, MediaError) for error in errors):
+        raise UnreadablePhotoError(text)
+    raise type(errors[0])(text)
+
+
+def _absolute(job: SlideshowJob, name: str, *, key: str) -> Path:
+    path = Path(name).expanduser()
+    if not path.is_absolute() and not job.base:
+        raise InvalidJobError(f"{key}: {name!r} is relative; give `base`, the folder it starts from")
+    return Path(job.base) / path

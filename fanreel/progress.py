@@ -1,0 +1,84 @@
+"""Progress of a film's rendering, as numbers and as one line for people."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+__all__ = ["Progress", "Snapshot"]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """How far a film is.
+
+    Attributes:
+        segments_done: Segments in the store.
+        segment_count: Segments of the film.
+        frames_made: Frames rendered now, reused ones apart.
+        frames_to_make: Frames that had to be rendered.
+        fps: Frames rendered a second, from the first one on.
+        seconds_left: Estimate from that speed; None before there is one.
+    """
+
+    segments_done: int
+    segment_count: int
+    frames_made: int
+    frames_to_make: int
+    fps: float
+    seconds_left: float | None
+
+    def __str__(self) -> str:
+        """Return the line that people see."""
+        left = "" if self.seconds_left is None else f", {_clock(self.seconds_left)} left"
+        share = 100 * self.frames_made // self.frames_to_make if self.frames_to_make else 100
+        return f"{self.segments_done}/{self.segment_count} segments, {share:d} %, {self.fps:.0f} fps{left}"
+
+
+class Progress:
+    """Counts what shards report, from any thread.
+
+    Args:
+        segment_count: Segments of the film.
+        reused: Those that were in the store already.
+        frames_to_make: Frames of the others.
+        clock: Seconds that never go back.
+    """
+
+    def __init__(
+        self, *, segment_count: int, reused: int, frames_to_make: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._lock = threading.Lock()
+        self._segment_count, self._segments_done = segment_count, reused
+        self._frames_to_make, self._frames_made = frames_to_make, 0
+        self._clock = clock
+        self._started_at = clock()
+
+    def add_frames(self, count: int) -> None:
+        """Note that `count` more frames have been made."""
+        with self._lock:
+            self._frames_made += count
+
+    def add_segment(self) -> None:
+        """Note that one more segment is in the store."""
+        with self._lock:
+            self._segments_done += 1
+
+    def snapshot(self) -> Snapshot:
+        """Return how far the film is now."""
+        with self._lock:
+            # A segment that is made twice, after a fault, is counted twice; it must not show as over 100 %.
+            made = min(self._frames_made, self._frames_to_make)
+            segments = min(self._segments_done, self._segment_count)
+            seconds = self._clock() - self._started_at
+        fps = made / seconds if seconds > 0 else 0.0
+        left = (self._frames_to_make - made) / fps if fps else None
+        return Snapshot(segments, self._segment_count, made, self._frames_to_make, fps, left)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
