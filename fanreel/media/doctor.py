@@ -86,7 +86,7 @@ def _diagnose_nvenc() -> Diagnosis:
     if done.returncode == 0:
         return Diagnosis("nvenc", None, "ffmpeg encoded a test clip, but fanreel does not use NVENC yet")
     lines = done.stderr.decode(errors="replace").splitlines()
-    reasons = [line.split("] ", 1)[-1] for line in lines if "h264_nvenc @" in line] or lines[-1:]
+    reasons = [line.split("] ", 1)[-1] for line in lines if line.startswith("[h264_nvenc @")] or lines[-1:]
     return Diagnosis("nvenc", False, "; ".join(reasons))
 
 

@@ -129,6 +129,8 @@ class Launcher:
         with self._lock:
             if self._control is not None and self._process is not None:
                 self._control.close()
+                # It may be busy importing and hear nothing yet; its sessions die with it.
+                self._process.kill()
                 self._process.wait()
                 self._control = self._process = None
 

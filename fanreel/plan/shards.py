@@ -33,6 +33,12 @@ class Shard:
         """Frames of all its segments."""
         return sum(segment.frame_count for segment in self.segments)
 
+    @property
+    def label(self) -> str:
+        """What people call it."""
+        first, last = self.segments[0].index, self.segments[-1].index
+        return f"segment {first}" if first == last else f"segments {first}-{last}"
+
 
 def plan_shards(segments: Sequence[Segment], *, session_count: int) -> tuple[Shard, ...]:
     """Return `segments` as runs of about equal numbers of frames.

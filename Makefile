@@ -1,0 +1,40 @@
+# Two commands do all the set-up on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+
+# Nothing that is started from here asks a server, reports to anyone, or writes outside this folder.
+LOCAL := env -u PREFECT_API_URL -u PREFECT_PROFILE DO_NOT_TRACK=1 PREFECT_SERVER_ANALYTICS_ENABLED=false \
+	PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS=180 PREFECT_RUNNER_SERVER_LOG_LEVEL=error
+
+.PHONY: demo test soak check lock clean
+
+demo: .venv/ready
+	$(BIN)/python examples/draw_photos.py .demo/photos
+	$(LOCAL) PREFECT_HOME=$(CURDIR)/.demo/prefect FANREEL_STORE=$(CURDIR)/.demo/store \
+		$(BIN)/python -m flows.render_slideshow examples/demo.yaml
+
+test: .venv/ready
+	$(LOCAL) $(BIN)/python -m pytest -m "not soak"
+
+soak: .venv/ready
+	$(LOCAL) $(BIN)/python -m pytest -m soak
+
+check: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+# Every pin with its hashes and no address of an index, so that it installs from any.
+lock:
+	uv pip compile pyproject.toml --extra prefect --extra dev --universal --python-version 3.11 \
+		--generate-hashes --no-strip-extras --no-annotate --no-header --quiet --upgrade --output-file requirements.lock
+
+.venv/ready: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+clean:
+	rm -rf .venv .demo

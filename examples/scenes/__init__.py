@@ -1,0 +1,1 @@
+"""The scenes that `draw_photos.py` draws, one module for each kind of place."""

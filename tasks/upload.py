@@ -1,0 +1,36 @@
+"""Upload: publish the film, and tell what became of the job."""
+
+from __future__ import annotations
+
+import time
+
+from prefect import get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+
+from fanreel.media.film import Draft, publish_film
+from fanreel.media.host import current_host
+from fanreel.pipeline import make_report
+from fanreel.report import FilmReport
+from tasks.plan import PlannedFilm
+from tasks.retries import RETRIES
+from tasks.watch import watch_film
+
+__all__ = ["upload"]
+
+
+@task(name="upload", task_run_name="upload {film.name}", **RETRIES)
+def upload(film: PlannedFilm, draft: Draft) -> FilmReport:
+    """Return what is to be told of the film, which is now under its final name."""
+    plan = current_host().store.get_plan(film.plan)
+    published = publish_film(plan, draft)
+    report = make_report(
+        plan,
+        film.order,
+        draft,
+        film=published,
+        fps=watch_film(film).progress.snapshot().fps,
+        seconds=time.time() - film.planned_at,
+    )
+    get_run_logger().info("%s is published, %.1f MB", published, draft.size_bytes / 1e6)
+    create_markdown_artifact(f"```\n{report}\n```", key="film-report", description=film.name)
+    return report
