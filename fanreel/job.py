@@ -72,9 +72,11 @@ def _number_as_text(value: object) -> object:
 class Encoding(Model):
     """How the film is encoded."""
 
-    encoder: EncoderChoice = Field(EncoderChoice.AUTO, description="auto takes the best encoder the machine has.")
-    preset: Preset = Field(Preset.FAST, description="Speed against file size: draft, fast, balanced, best.")
-    quality: int = Field(21, ge=0, le=51, description="0 is near lossless, 51 the worst; 18 to 24 is usual.")
+    encoder: EncoderChoice = Field(
+        default=EncoderChoice.AUTO, description="auto takes the best encoder the machine has."
+    )
+    preset: Preset = Field(default=Preset.FAST, description="Speed against file size: draft, fast, balanced, best.")
+    quality: int = Field(default=21, ge=0, le=51, description="0 is near lossless, 51 the worst; 18 to 24 is usual.")
 
 
 class Slide(Model):
@@ -82,13 +84,15 @@ class Slide(Model):
 
     photo: str = Field(min_length=1, description="File, relative to the job's base.")
     seconds: Annotated[float, Field(gt=0, le=3600)] | SkipJsonSchema[None] = Field(
-        None, description="How long the photo is shown; the job's seconds_per_slide if left out."
+        default=None, description="How long the photo is shown; the job's seconds_per_slide if left out."
     )
-    move: Move | SkipJsonSchema[None] = Field(None, description="How the camera moves; the job's move if left out.")
+    move: Move | SkipJsonSchema[None] = Field(
+        default=None, description="How the camera moves; the job's move if left out."
+    )
     start: list[float] = Field(
-        [], description="First view: x0, y0, x1, y1 as fractions of the photo, grown to the film's shape."
+        default=[], description="First view: x0, y0, x1, y1 as fractions of the photo, grown to the film's shape."
     )
-    end: list[float] = Field([], description="Last view: x0, y0, x1, y1 as fractions of the photo.")
+    end: list[float] = Field(default=[], description="Last view: x0, y0, x1, y1 as fractions of the photo.")
 
     @field_validator("start", "end")
     @classmethod
@@ -113,22 +117,28 @@ class Slide(Model):
 class SlideshowJob(Model):
     """A Ken Burns film from photos."""
 
-    film: FilmKind = Field(FilmKind.SLIDESHOW, description="The kind of film.")
-    size: str = Field("1920x1080", description="Width x height in pixels, both even.", pattern=r"^[0-9]+x[0-9]+$")
+    film: FilmKind = Field(default=FilmKind.SLIDESHOW, description="The kind of film.")
+    size: str = Field(
+        default="1920x1080", description="Width x height in pixels, both even.", pattern=r"^[0-9]+x[0-9]+$"
+    )
     fps: Annotated[str, BeforeValidator(_number_as_text)] = Field(
-        "30",
+        default="30",
         description="Frames per second: 24, 25, 30, 50, 60, or a fraction such as 30000/1001.",
         pattern=r"^[0-9]+(\.[0-9]+|/[0-9]+)?$",
     )
-    photos: list[str] = Field([], description="Files, folders and patterns (photos/*.jpg), in order.")
-    seconds_per_slide: float = Field(4, gt=0, le=3600, description="How long each photo is shown.")
-    move: Move = Field(Move.AUTO, description="How the camera moves over each photo.")
-    zoom: float = Field(1.3, ge=1, le=8, description="Ratio between the wide and the near end of a move.")
-    slides: list[Slide] = Field([], description="Instead of photos: one entry a photo, with words of its own.")
-    encoding: Encoding = Field(Encoding(), description="How the film is encoded.")
-    sessions: int = Field(0, ge=0, le=1024, description="Encoder sessions at once; 0 is what the machine can carry.")
+    photos: list[str] = Field(default=[], description="Files, folders and patterns (photos/*.jpg), in order.")
+    seconds_per_slide: float = Field(default=4, gt=0, le=3600, description="How long each photo is shown.")
+    move: Move = Field(default=Move.AUTO, description="How the camera moves over each photo.")
+    zoom: float = Field(default=1.3, ge=1, le=8, description="Ratio between the wide and the near end of a move.")
+    slides: list[Slide] = Field(default=[], description="Instead of photos: one entry a photo, with words of its own.")
+    encoding: Encoding = Field(default=Encoding(), description="How the film is encoded.")
+    sessions: int = Field(
+        default=0, ge=0, le=1024, description="Encoder sessions at once; 0 is what the machine can carry."
+    )
     output: str = Field(min_length=1, description="The film: a file (.mp4) or a folder.")
-    base: str = Field("", description="Folder that relative paths start from; a job file's own folder if left out.")
+    base: str = Field(
+        default="", description="Folder that relative paths start from; a job file's own folder if left out."
+    )
 
     @field_validator("size")
     @classmethod

@@ -8,7 +8,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 
 from fanreel.errors import FanreelError
 from fanreel.job import SlideshowJob
-from fanreel.media.film import Draft, destination_of, join_film, publish_film
+from fanreel.media.film import destination_of, join_film, publish_film, report_film
 from fanreel.media.host import Host
 from fanreel.media.render import RenderOrder, order_render, render_shard
 from fanreel.media.sources import fetch_stills, output_path
@@ -18,7 +18,7 @@ from fanreel.policy import is_worth_retrying, retry_delay_seconds
 from fanreel.progress import Progress, Snapshot
 from fanreel.report import FilmReport
 
-__all__ = ["make_report", "plan_job", "render_job"]
+__all__ = ["plan_job", "render_job"]
 
 TICK_SECONDS = 0.25
 
@@ -65,28 +65,8 @@ def render_job(
         fps = _render(plan, order, host, on_progress, on_retry)
         draft = join_film(plan, host=host)
         film = publish_film(plan, draft)
-        reports.append(make_report(plan, order, draft, film=film, fps=fps, seconds=time.monotonic() - started_at))
+        reports.append(report_film(plan, order, draft, film=film, fps=fps, seconds=time.monotonic() - started_at))
     return reports
-
-
-def make_report(
-    plan: FilmPlan, order: RenderOrder, draft: Draft, *, film: str, fps: float, seconds: float
-) -> FilmReport:
-    """Return what to tell of a film that was published at `film`, `seconds` after it was begun."""
-    return FilmReport(
-        film=film,
-        seconds=plan.seconds,
-        frame_count=plan.frame_count,
-        size=f"{plan.encoding.width_px}x{plan.encoding.height_px}",
-        size_bytes=draft.size_bytes,
-        elapsed_seconds=seconds,
-        fps=fps,
-        segments_rendered=len(plan.segments) - order.reused,
-        segments_reused=order.reused,
-        sessions=order.sessions.reason,
-        verified=True,  # join_film raises otherwise
-        encoders=draft.encoders,
-    )
 
 
 def _render(

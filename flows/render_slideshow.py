@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from prefect import flow, unmapped
 from prefect.task_runners import ThreadPoolTaskRunner
@@ -25,11 +26,14 @@ from tasks.upload import upload
 __all__ = ["main", "render_slideshow"]
 
 
+# Shards that may wait for a session at once; the gate decides how many have one.
+_runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=current_host().capacity.cores)
+
+
 @flow(
     name="render-slideshow",
     flow_run_name="{job.output}",
-    # Shards that may wait for a session at once; the gate decides how many have one.
-    task_runner=ThreadPoolTaskRunner(max_workers=current_host().capacity.cores),  # pyright: ignore[reportArgumentType]
+    task_runner=_runner,
 )
 def render_slideshow(job: SlideshowJob) -> list[FilmReport]:
     """Make a Ken Burns film from photos."""

@@ -7,9 +7,8 @@ import time
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 
-from fanreel.media.film import Draft, publish_film
+from fanreel.media.film import Draft, publish_film, report_film
 from fanreel.media.host import current_host
-from fanreel.pipeline import make_report
 from fanreel.report import FilmReport
 from tasks.plan import PlannedFilm
 from tasks.retries import RETRIES
@@ -23,7 +22,7 @@ def upload(film: PlannedFilm, draft: Draft) -> FilmReport:
     """Return what is to be told of the film, which is now under its final name."""
     plan = current_host().store.get_plan(film.plan)
     published = publish_film(plan, draft)
-    report = make_report(
+    report = report_film(
         plan,
         film.order,
         draft,

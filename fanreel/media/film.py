@@ -15,10 +15,12 @@ from fanreel.media.certificate import certificate_path, certify, write_certifica
 from fanreel.media.concat import concat_segments
 from fanreel.media.destination import Destination, LocalFolder
 from fanreel.media.host import Host
+from fanreel.media.render import RenderOrder
 from fanreel.media.verify import require_sound
 from fanreel.plan.film import FilmPlan
+from fanreel.report import FilmReport
 
-__all__ = ["Draft", "destination_of", "join_film", "publish_film"]
+__all__ = ["Draft", "destination_of", "join_film", "publish_film", "report_film"]
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +85,26 @@ def publish_film(plan: FilmPlan, draft: Draft) -> str:
         StorageError: It cannot be published; what was there before still is.
     """
     return destination_of(plan).publish(Path(draft.path))
+
+
+def report_film(
+    plan: FilmPlan, order: RenderOrder, draft: Draft, *, film: str, fps: float, seconds: float
+) -> FilmReport:
+    """Return what to tell of a film that was published at `film`, `seconds` after it was begun."""
+    return FilmReport(
+        film=film,
+        seconds=plan.seconds,
+        frame_count=plan.frame_count,
+        size=f"{plan.encoding.width_px}x{plan.encoding.height_px}",
+        size_bytes=draft.size_bytes,
+        elapsed_seconds=seconds,
+        fps=fps,
+        segments_rendered=len(plan.segments) - order.reused,
+        segments_reused=order.reused,
+        sessions=order.sessions.reason,
+        verified=True,  # join_film raises otherwise
+        encoders=draft.encoders,
+    )
 
 
 def _keep(made: Path, path: Path) -> None:

@@ -317,18 +317,24 @@ def _video_layout(file: BinaryIO, track: dict[str, BoxSpan], *, movie_timescale:
     entry = _inside(file, track["stsd"], skip_bytes=8)[0]
     parts = {span.kind: _content(file, span) for span in _inside(file, entry, skip_bytes=VISUAL_ENTRY_BYTES)}
     colr = parts.get("colr", b"")
-    primaries, transfer, matrix, range_byte = struct.unpack(">4x3HB", colr) if colr[:4] == b"nclx" else [None] * 4
+    colour = _nclx_colour(colr) if colr[:4] == b"nclx" else None
     sps_count, pps_count = _unit_counts(parts["avcC"]) if "avcC" in parts else (0, 0)
     start_ticks, duration_ticks = _first_edit(_content(file, track["elst"])) if "elst" in track else (0, None)
     return VideoLayout(
         sample_entry=entry.kind,
         sps_count=sps_count,
         pps_count=pps_count,
-        colour=None if primaries is None else (primaries, transfer, matrix, range_byte >= 0x80),
+        colour=colour,
         timescale=_timescale(_content(file, track["mdhd"])),
         start_ticks=start_ticks,
         presented_seconds=None if duration_ticks is None else Fraction(duration_ticks, movie_timescale),
     )
+
+
+def _nclx_colour(colr: bytes) -> boxes.Colour:
+    """Return primaries, transfer, matrix and full range of ``colr``. Source: 14496-12, 12.1.5."""
+    primaries, transfer, matrix, range_byte = struct.unpack(">4x3HB", colr)
+    return primaries, transfer, matrix, range_byte >= 0x80
 
 
 def _unit_counts(avcc: bytes) -> tuple[int, int]:

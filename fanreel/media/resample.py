@@ -18,15 +18,12 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
-from numba.core.base import BaseContext
 from numba.core.dispatcher import Dispatcher
-from numba.core.typing.templates import Signature
 from numba.extending import intrinsic
 
 __all__ = ["AxisMap", "Resampler", "warm"]
@@ -103,8 +100,14 @@ class Resampler:
         """
         if out.shape != self._shape or out.dtype != np.uint8 or out.strides[1] != 1:
             raise ValueError(f"out is {out.dtype} {out.shape} {out.strides}, not uint8 {self._shape} with dense rows")
-        if source_transposed.dtype != np.uint8 or source_transposed.ndim != 2 or not source_transposed.flags.c_contiguous:
-            raise ValueError(f"the source is {source_transposed.dtype} {source_transposed.shape}, not a dense uint8 plane")
+        if (
+            source_transposed.dtype != np.uint8
+            or source_transposed.ndim != 2
+            or not source_transposed.flags.c_contiguous
+        ):
+            raise ValueError(
+                f"the source is {source_transposed.dtype} {source_transposed.shape}, not a dense uint8 plane"
+            )
         source_width, source_height = source_transposed.shape
         self._columns.follow(x, source_width)
         self._rows.follow(y, source_height)
@@ -296,7 +299,8 @@ def _blend_rows(turned, low, table, like, top, bottom, out, left, width):
 
 @njit(**_OPTIONS)
 def _settle(total):
-    return np.uint8(min(np.uint16((max(total, _ZERO) - _ZERO) >> 6), _WHITE))
+    above = np.uint16(max(total, _ZERO) - _ZERO)
+    return np.uint8(min(np.uint16(above >> 6), _WHITE))
 
 
 @njit(**_OPTIONS)
@@ -351,7 +355,7 @@ def _store(_typing, array, row, column, value):
 
     def generate(context, builder, signature, args):
         place = _element(context, builder, array, *args[:3], args[3].type)
-        builder.store(args[3],place).set_metadata('noalias',_scope(builder.module))
+        builder.store(args[3], place).set_metadata("noalias", _scope(builder.module))
         return context.get_dummy_value()
 
     return types.void(array, types.uint64, types.uint64, array.dtype), generate
@@ -361,25 +365,32 @@ def _store(_typing, array, row, column, value):
 def _blend(_typing, plane, rows, first, column, weights, shift, mask):
     def generate(context, builder, signature, args):
         array, rows_, first, column, weights_, shift, mask = args
-        taps=len(rows)
+        taps = len(rows)
         total = _I16(0 if taps == 4 else 1)
-        fn=builder.module.declare_intrinsic('llvm.umul.fix',(_I16,),ir.FunctionType(_I16,(_I16,_I16,_I32)))
+        fn = builder.module.declare_intrinsic("llvm.umul.fix", (_I16,), ir.FunctionType(_I16, (_I16, _I16, _I32)))
         for k in range(taps):
-            row=builder.sub(builder.zext(builder.extract_value(rows_,k),_I64),first)
-            load=builder.load(_element(context,builder,plane,array,row,column,_I16),align=1 if plane.dtype==types.uint8 else 2)
-            load.set_metadata('alias.scope',_scope(builder.module))
-            value=builder.and_(builder.shl(load,shift),mask)
-            weight=builder.extract_value(weights_,k)
-            sign=builder.ashr(weight,_I32(31))
-            magnitude=builder.trunc(builder.sub(builder.xor(weight,sign),sign),_I16)
-            part=builder.call(fn,(value,magnitude,_I32(16)))
+            row = builder.sub(builder.zext(builder.extract_value(rows_, k), _I64), first)
+            load = builder.load(
+                _element(context, builder, plane, array, row, column, _I16),
+                align=1 if plane.dtype == types.uint8 else 2,
+            )
+            load.set_metadata("alias.scope", _scope(builder.module))
+            value = builder.and_(builder.shl(load, shift), mask)
+            weight = builder.extract_value(weights_, k)
+            sign = builder.ashr(weight, _I32(31))
+            magnitude = builder.trunc(builder.sub(builder.xor(weight, sign), sign), _I16)
+            part = builder.call(fn, (value, magnitude, _I32(16)))
             near = abs(2 * k + 1 - taps) // 2
-            if 2 * near >= taps // 2: total=builder.sub(total,part)
-            elif 2 * (near + 1) <= max(taps // 2 - 1, 2): total=builder.add(total,part)
-            else: total=builder.add(total,builder.xor(part,builder.trunc(sign,_I16)))
+            if 2 * near >= taps // 2:
+                total = builder.sub(total, part)
+            elif 2 * (near + 1) <= max(taps // 2 - 1, 2):
+                total = builder.add(total, part)
+            else:
+                total = builder.add(total, builder.xor(part, builder.trunc(sign, _I16)))
         return total
-    u=types.uint64
-    return types.uint16(plane,rows,u,u,weights,types.uint16,types.uint16), generate
+
+    u = types.uint64
+    return types.uint16(plane, rows, u, u, weights, types.uint16, types.uint16), generate
 
 
 @intrinsic
@@ -411,6 +422,7 @@ def _transpose_block(_typing, source, row, column, target, target_row, target_co
 
     index = types.uint64
     return types.void(source, index, index, target, index, index), generate
+
 
 def _scope(module):
     domain = module.add_metadata(["fanreel.resample"])

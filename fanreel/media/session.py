@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
+
+import numpy as np
 
 from fanreel.errors import EncodeFaultError, FanreelError, storage_error
 from fanreel.media.encoder import EncodedPacket, open_encoder
@@ -128,14 +131,16 @@ def _encode(request: ShardRequest) -> Iterator[SegmentMade | None]:
             writer = SegmentWriter(segment, encoding=plan.encoding, clock=plan.clock, folder=Path(request.folder))
             cutter.begin(writer)
             for frame in range(segment.start_frame, segment.end_frame):
-                packets = encoder.encode(
-                    lambda planes, frame=frame, writer=writer: (source.draw(frame, planes), writer.add_frame(planes)),
-                    keyframe=frame in segment.keyframes,
-                )
-                yield from cutter.add(packets)
+                draw = partial(_draw, source, frame, writer)
+                yield from cutter.add(encoder.encode(draw, keyframe=frame in segment.keyframes))
                 yield None
         yield from cutter.add(encoder.finish())
     cutter.check_empty()
+
+
+def _draw(source: FrameSource, frame: int, writer: SegmentWriter, planes: Sequence[np.ndarray]) -> None:
+    source.draw(frame, planes)
+    writer.add_frame(planes)
 
 
 class _Cutter:

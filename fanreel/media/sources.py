@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os.path
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -138,4 +139,4 @@ def _absolute(job: SlideshowJob, name: str, *, key: str) -> Path:
     path = Path(name).expanduser()
     if not path.is_absolute() and not job.base:
         raise InvalidJobError(f"{key}: {name!r} is relative; give `base`, the folder it starts from")
-    return Path(job.base) / path
+    return Path(os.path.normpath(Path(job.base) / path))
