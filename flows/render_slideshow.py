@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from prefect import flow, unmapped
-from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.futures import PrefectFuture
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from fanreel.errors import FanreelError
 from fanreel.job import SlideshowJob
@@ -27,7 +28,7 @@ __all__ = ["main", "render_slideshow"]
 
 
 # Shards that may wait for a session at once; the gate decides how many have one.
-_runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=current_host().capacity.cores)
+_runner = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=current_host().capacity.cores))
 
 
 @flow(
