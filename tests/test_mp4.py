@@ -22,7 +22,9 @@ import pytest
 
 from fanreel.errors import MediaError, StorageError
 from fanreel.media import boxes
-from fanreel.media.mp4 import Chunk, Track, mp4_header, read_layout, write_mp4
+from fanreel.media.mp4 import Chunk, Track, mp4_header, write_mp4
+from fanreel.media.mp4_layout import read_layout
+from fanreel.media.sample_entries import Colour, avc1_sample_entry, mp4a_sample_entry
 
 WIDTH, HEIGHT = 320, 180
 BT709 = (1, 1, 1, False)
@@ -96,14 +98,14 @@ def encode(frame_count: int, *, rate: Fraction = Fraction(30), params: str = X26
     )
 
 
-def video_track(*clips: Clip, colour: boxes.Colour | None = BT709) -> Track:
+def video_track(*clips: Clip, colour: Colour | None = BT709) -> Track:
     """One track of `clips` end to end, at `clips[0].rate`."""
     ticks, scale = clips[0].rate.denominator, clips[0].rate.numerator
     starts = np.cumsum([0, *(len(clip.samples) for clip in clips)])
     return Track(
         "video",
         timescale=scale,
-        sample_entry=boxes.avc1_sample_entry(
+        sample_entry=avc1_sample_entry(
             width=WIDTH, height=HEIGHT, parameter_sets=[clip.parameter_sets for clip in clips], colour=colour
         ),
         sample_sizes=np.array([len(sample) for clip in clips for sample in clip.samples], np.uint32),
@@ -212,7 +214,7 @@ def test_seeking_lands_on_the_keyframe_before(film: Path) -> None:
 
 
 @pytest.mark.parametrize("colour", [BT709, (9, 16, 9, True), (5, 6, 5, False)])
-def test_colour_tags_are_read_back(clip: Clip, tmp_path: Path, colour: boxes.Colour) -> None:
+def test_colour_tags_are_read_back(clip: Clip, tmp_path: Path, colour: Colour) -> None:
     path = tmp_path / "film.mp4"
     chunks = payload_chunks(tmp_path, clip.samples, per_chunk=50)
     write_mp4(path, tracks=[video_track(clip, colour=colour)], chunks=chunks)
@@ -297,7 +299,7 @@ def audio_track(sound: Sound) -> Track:
     return Track(
         "audio",
         timescale=SAMPLE_RATE,
-        sample_entry=boxes.mp4a_sample_entry(channels=1, sample_rate=SAMPLE_RATE, audio_specific_config=sound.config),
+        sample_entry=mp4a_sample_entry(channels=1, sample_rate=SAMPLE_RATE, audio_specific_config=sound.config),
         sample_sizes=np.array([len(packet) for packet in sound.packets], np.uint32),
         sample_ticks=1024,
         composition_ticks=None,
@@ -361,23 +363,21 @@ def test_the_decoder_record_is_the_one_ffmpeg_writes(tmp_path: Path, profile: st
     clip = encode(20, profile=profile, params=params)
     (tmp_path / "clip.264").write_bytes(clip.annex_b)
     ffmpeg("-i", tmp_path / "clip.264", "-c", "copy", "-f", "mp4", tmp_path / "theirs.mp4")
-    entry = boxes.avc1_sample_entry(width=WIDTH, height=HEIGHT, parameter_sets=[clip.parameter_sets])
+    entry = avc1_sample_entry(width=WIDTH, height=HEIGHT, parameter_sets=[clip.parameter_sets])
     assert content_of(entry, b"avcC") == content_of((tmp_path / "theirs.mp4").read_bytes(), b"avcC")
     assert len(entry) == int.from_bytes(entry[:4], "big")
     assert b"colr" not in entry
 
 
 def test_equal_parameter_sets_are_stored_once(clip: Clip) -> None:
-    once = boxes.avc1_sample_entry(width=WIDTH, height=HEIGHT, parameter_sets=[clip.parameter_sets])
-    assert boxes.avc1_sample_entry(width=WIDTH, height=HEIGHT, parameter_sets=[clip.parameter_sets] * 5) == once
+    once = avc1_sample_entry(width=WIDTH, height=HEIGHT, parameter_sets=[clip.parameter_sets])
+    assert avc1_sample_entry(width=WIDTH, height=HEIGHT, parameter_sets=[clip.parameter_sets] * 5) == once
 
 
 def test_the_record_tells_the_highest_level_and_what_all_are_compatible_with() -> None:
     low = encode(4, params=f"{X264}:level=2.1")
     high = encode(4, params=f"{X264}:level=5.1:sps-id=1")
-    entry = boxes.avc1_sample_entry(
-        width=WIDTH, height=HEIGHT, parameter_sets=[low.parameter_sets, high.parameter_sets]
-    )
+    entry = avc1_sample_entry(width=WIDTH, height=HEIGHT, parameter_sets=[low.parameter_sets, high.parameter_sets])
     record = content_of(entry, b"avcC")
     assert tuple(record[:4]) == (1, 100, low.parameter_sets[0][2] & high.parameter_sets[0][2], 51)
     assert record[5] & 31 == 2
@@ -387,30 +387,30 @@ def test_the_record_tells_the_highest_level_and_what_all_are_compatible_with() -
 def test_a_compatibility_that_one_setting_lacks_is_not_claimed() -> None:
     constrained, plain = bytes((0x67, 66, 0xC0, 30, 0x80)), bytes((0x67, 66, 0x80, 13, 0x40))
     sets = [(constrained, b"\x68\x80"), (plain, b"\x68\x40")]
-    record = content_of(boxes.avc1_sample_entry(width=16, height=16, parameter_sets=sets), b"avcC")
+    record = content_of(avc1_sample_entry(width=16, height=16, parameter_sets=sets), b"avcC")
     assert tuple(record[:4]) == (1, 66, 0x80, 30)
 
 
 def test_two_settings_under_one_id_are_refused(clip: Clip) -> None:
     other = encode(4, params="bframes=0:ref=1:no-8x8dct=1")
     with pytest.raises(ValueError, match=r"two different SPS have the id 0"):
-        boxes.avc1_sample_entry(width=WIDTH, height=HEIGHT, parameter_sets=[clip.parameter_sets, other.parameter_sets])
+        avc1_sample_entry(width=WIDTH, height=HEIGHT, parameter_sets=[clip.parameter_sets, other.parameter_sets])
 
 
 def test_units_of_another_kind_are_refused(clip: Clip) -> None:
     sps, pps = clip.parameter_sets
     for wrong in [(pps, sps), (b"\0\0\0\1" + sps, pps), (b"", pps), (sps, b""), (sps[:4], pps)]:
         with pytest.raises(ValueError, match=r"NAL unit (of type|[0-9a-f]+ is cut short)"):
-            boxes.avc1_sample_entry(width=WIDTH, height=HEIGHT, parameter_sets=[wrong])
+            avc1_sample_entry(width=WIDTH, height=HEIGHT, parameter_sets=[wrong])
     with pytest.raises(ValueError, match="0 NAL units"):
-        boxes.avc1_sample_entry(width=WIDTH, height=HEIGHT, parameter_sets=[])
+        avc1_sample_entry(width=WIDTH, height=HEIGHT, parameter_sets=[])
 
 
 def test_depths_that_differ_are_refused() -> None:
     # SPS of High and High 10: id, chroma format and two bit depths are Exp-Golomb: 1 010 1 1 and 010 010 011 011.
     eight, deeper = bytes((0x67, 100, 0, 30, 0b10101100)), bytes((0x67, 110, 0, 30, 0b01001001, 0b10110000))
     with pytest.raises(ValueError, match="chroma format or bit depth"):
-        boxes.avc1_sample_entry(width=16, height=16, parameter_sets=[(eight, b"\x68\x80"), (deeper, b"\x68\x40")])
+        avc1_sample_entry(width=16, height=16, parameter_sets=[(eight, b"\x68\x80"), (deeper, b"\x68\x40")])
 
 
 def unpacked(table: bytes, columns: int) -> np.ndarray:
@@ -478,7 +478,7 @@ def test_only_sound_has_a_volume() -> None:
 
 @pytest.mark.parametrize(("rate", "written"), [(44100, 44100 << 16), (96000, 0)])
 def test_a_sample_rate_is_written_where_it_fits(rate: int, written: int) -> None:
-    entry = boxes.mp4a_sample_entry(channels=2, sample_rate=rate, audio_specific_config=b"\x12\x10")
+    entry = mp4a_sample_entry(channels=2, sample_rate=rate, audio_specific_config=b"\x12\x10")
     assert struct.unpack(">HHHHI", entry[24:36]) == (2, 16, 0, 0, written)
 
 

@@ -11,8 +11,8 @@ import av.error
 import numpy as np
 
 from fanreel.errors import MediaError
-from fanreel.media.boxes import mp4a_sample_entry
-from fanreel.media.mp4 import Track
+from fanreel.media.moov import Track
+from fanreel.media.sample_entries import mp4a_sample_entry
 
 __all__ = ["AudioTrack", "read_audio"]
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 __all__ = ["HostCapacity", "SessionPlan", "choose_sessions", "read_capacity"]
 
-# Estimates, to be replaced by measured peaks of resident memory.
-BASE_SESSION_BYTES = 130 << 20  # interpreter, libraries and buffers of one session's process
-BYTES_PER_PIXEL = 90  # per output pixel: lookahead and reference frames, photo planes
-PARENT_BYTES = 200 << 20  # the process that plans, supervises, joins and verifies
+# Measured: peaks of proportional set size over whole runs, 640x360 to 3840x2160.
+BASE_SESSION_BYTES = 130 << 20  # interpreter, libraries and a photo's pixels in one session's process
+BYTES_PER_PIXEL = 90  # per output pixel: lookahead and reference frames; see encoder_bytes_per_pixel
+PARENT_BYTES = 240 << 20  # the process that plans, supervises, joins and verifies (140 MB), and the launcher
 
 _UNIFIED = ""  # the name of the v2 hierarchy in /proc/self/cgroup
 _UNLIMITED = 1 << 62  # v1 writes LONG_MAX rounded down to a page where there is no limit
@@ -39,7 +39,13 @@ class SessionPlan:
 
 
 def choose_sessions(
-    capacity: HostCapacity, *, width_px: int, height_px: int, segment_count: int, cap: int = 0
+    capacity: HostCapacity,
+    *,
+    width_px: int,
+    height_px: int,
+    segment_count: int,
+    cap: int = 0,
+    bytes_per_pixel: int = BYTES_PER_PIXEL,
 ) -> SessionPlan:
     """Return as many sessions as cores, segments, memory and `cap` allow; spare cores become threads.
 
@@ -51,8 +57,9 @@ def choose_sessions(
         height_px: Height of the film.
         segment_count: Segments still to be encoded; 0 counts as 1.
         cap: The most sessions the job allows; 0 for no cap.
+        bytes_per_pixel: Memory that the encoder's frames take, per pixel of the film.
     """
-    session_bytes = BASE_SESSION_BYTES + BYTES_PER_PIXEL * width_px * height_px
+    session_bytes = BASE_SESSION_BYTES + bytes_per_pixel * width_px * height_px
     fitting = (capacity.memory_bytes - PARENT_BYTES) // session_bytes
     bounds = [(capacity.cores, "cores"), (segment_count, "segments"), (fitting, "memory")]
     if cap > 0:

@@ -9,6 +9,7 @@ from fanreel.media.capacity import HostCapacity, SessionPlan, choose_sessions, r
 from fanreel.media.gate import KernelLockGate, SessionGate
 from fanreel.media.sessions import Launcher
 from fanreel.media.store import LocalStore, SegmentStore
+from fanreel.plan.encoding import encoder_bytes_per_pixel
 from fanreel.plan.film import FilmPlan
 from fanreel.settings import Settings, read_settings
 
@@ -41,6 +42,7 @@ class Host:
             height_px=plan.encoding.height_px,
             segment_count=max(1, segment_count),
             cap=plan.session_cap,
+            bytes_per_pixel=encoder_bytes_per_pixel(plan.encoding),
         )
 
 

@@ -29,12 +29,11 @@ from numba import literal_unroll, njit, types
 from numba.core import cgutils
 from numba.core.dispatcher import Dispatcher
 from numba.extending import intrinsic
-from numpy.lib.stride_tricks import as_strided
 
 __all__ = ["AxisMap", "Resampler", "warm"]
 
 _UNIT = 1 << 15  # what the weights of one output sample add up to
-_KEPT_ZERO = np.uint16(1 << 14)  # 128 grey levels of room below 0; both passes undershoot by 72 at most
+_KEPT_ZERO = np.uint16(1 << 14)  # 128 grey levels of room below 0; both passes undershoot by 78 at most
 _ZERO = np.uint16((1 << 13) - (1 << 5))  # 0 after pass 2, where v is 64 v + 8192, less one half to round
 _WHITE = np.uint16(255)
 _UNROLLED = ((0,) * 4, (0,) * 6, (0,) * 8, (0,) * 10)  # tap counts up to step 2.5, as lengths of tuples
@@ -103,7 +102,7 @@ class Resampler:
             ValueError: An array is not as described.
         """
         source = source_transposed
-        if out.shape != self._shape or out.dtype != np.uint8 or out.strides[1] != 1 or out.strides[0] < out.shape[1]:
+        if out.shape != self._shape or out.dtype != np.uint8 or out.strides[1] != 1:
             raise ValueError(f"out is {out.dtype} {out.shape} {out.strides}, not uint8 {self._shape} with dense rows")
         if source.dtype != np.uint8 or source.ndim != 2 or not source.flags.c_contiguous or not source.size:
             raise ValueError(f"the source is {source.dtype} {source.shape}, not a dense plane of uint8")
@@ -115,8 +114,7 @@ class Resampler:
         tile_height = max(1, min(_TILE_HEIGHT, int((_TILE_WINDOW - self._rows.count) / y.step)))
         self._reserve(math.ceil(tile_height * y.step) + self._rows.count)
         resample, _ = _kernels()
-        whole_rows = as_strided(out, (out.shape[0], out.strides[0]))  # C-contiguous, padding and all
-        resample(source, self._columns.table, self._rows.table, tile_height, self._scratch, whole_rows)
+        resample(source, self._columns.table, self._rows.table, tile_height, self._scratch, out)
 
     def _reserve(self, window: int) -> None:
         """Have room for tiles that read `window` source rows, rounded up to whole turns and blocks."""
@@ -170,7 +168,7 @@ def _kernels() -> tuple[Dispatcher, Dispatcher]:
     table = types.Tuple((types.uint32[:, ::1], types.int32[:, ::1]))
     scratch = types.Tuple((types.uint16[:, ::1], types.uint16[:, ::1], types.uint32[::1]))
     source = types.Array(types.uint8, 2, "C", readonly=True)
-    resample = types.void(source, table, table, types.uint64, scratch, types.uint8[:, ::1])
+    resample = types.void(source, table, table, types.uint64, scratch, types.uint8[:, :])
     fill_taps = types.void(types.float64, types.float64, types.int64, table)
     compiled = functools.partial(njit, cache=True, **_OPTIONS)
     return compiled(resample)(_resample), compiled(fill_taps)(_fill_taps)
@@ -180,21 +178,23 @@ def _fill_taps(origin, step, size, table):
     """Fill one axis' table. The tap nearest to the position, always the largest, takes what rounding left."""
     rows, weights = table
     taps, count = rows.shape
-    shares, sums, left = np.empty((taps, count)), np.zeros(count), np.full(count, _UNIT, np.int32)
+    positions, shares, sums = np.empty(count), np.empty((taps, count)), np.zeros(count)
+    left = np.full(count, _UNIT, np.int32)
+    for i in range(count):
+        # Further out every tap reads the edge; the bound keeps positions exact to a fraction of a sample.
+        positions[i] = min(max(origin + step * i, -float(taps)), float(size + taps))
     for k in range(taps):
         for i in range(count):
-            position = origin + step * i
-            base = math.floor(position) + float(k + 1 - taps // 2)
-            shares[k, i] = _catmull_rom(abs(base - position) / max(step, 1.0))
+            base = np.floor(positions[i]) + (k + 1 - taps // 2)
+            shares[k, i] = _catmull_rom(abs(base - positions[i]) / max(step, 1.0))
             sums[i] += shares[k, i]
             rows[k, i] = np.uint32(min(max(base, 0.0), size - 1.0))
     for k in range(taps):
         for i in range(count):
-            weights[k, i] = np.int32(math.floor(shares[k, i] / sums[i] * _UNIT + 0.5))
+            weights[k, i] = np.int32(np.floor(shares[k, i] / sums[i] * _UNIT + 0.5))
             left[i] -= weights[k, i]
     for i in range(count):
-        position = origin + step * i
-        nearest = taps // 2 - 1 if position - math.floor(position) < 0.5 else taps // 2
+        nearest = taps // 2 - 1 if positions[i] - np.floor(positions[i]) < 0.5 else taps // 2
         weights[nearest, i] += left[i]
 
 
@@ -208,7 +208,7 @@ def _catmull_rom(distance):
 def _resample(source, columns, rows, tile_height, scratch, out):
     """Run both passes over every tile. Indices are uint64: numba would let a signed one count from the end."""
     kept, turned, sums = scratch
-    height, width = np.uint64(rows[0].shape[1]), np.uint64(columns[0].shape[1])
+    height, width = np.uint64(out.shape[0]), np.uint64(out.shape[1])
     for top in range(np.uint64(0), height, tile_height):
         bottom = min(top + tile_height, height)
         window = _source_window(rows[0], top, bottom, np.uint64(source.shape[1]))
@@ -280,12 +280,12 @@ def _blend_columns(source, window, table, like, columns, kept):
             first = (np.uint64(0), low + pair + pair)
             even = _blend(source, rows, first, weights, np.uint16(8), np.uint16(0xFF00))
             odd = _blend(source, rows, first, weights, np.uint16(0), np.uint16(0xFF00))
-            kept[at, pair] = even + _KEPT_ZERO
-            kept[at + _SLAB, pair] = odd + _KEPT_ZERO
+            _store(kept, (at, pair), np.uint16(even + _KEPT_ZERO))
+            _store(kept, (at + _SLAB, pair), np.uint16(odd + _KEPT_ZERO))
         if count % np.uint64(2):
             first = (np.uint64(0), low + count - np.uint64(2))
             last = _blend(source, rows, first, weights, np.uint16(0), np.uint16(0xFF00))
-            kept[at, count // np.uint64(2)] = last + _KEPT_ZERO
+            _store(kept, (at, count // np.uint64(2)), np.uint16(last + _KEPT_ZERO))
 
 
 @njit(**_OPTIONS)
@@ -294,7 +294,7 @@ def _blend_rows(turned, low, table, like, span, out, columns):
         rows, weights = _column(table[0], i, like), _column(table[1], i, like)
         for column in range(columns[1] - columns[0]):
             total = _blend(turned, rows, (low, column), weights, np.uint16(0), np.uint16(0xFFFF))
-            out[i, columns[0] + column] = _settle(total)
+            _store(out, (i, columns[0] + column), _settle(total))
 
 
 @njit(**_OPTIONS)
@@ -332,6 +332,18 @@ def _column(_typing, table, i, like):
         return context.make_tuple(builder, signature.return_type, [builder.load(place) for place in places])
 
     return types.UniTuple(table.dtype, len(like))(table, types.uint64, like), generate
+
+
+@intrinsic
+def _store(_typing, array, place, value):
+    """Emit `array[place] = value`, rows dense."""
+
+    def generate(context, builder, _signature, args):
+        row_column = cgutils.unpack_tuple(builder, args[1])
+        builder.store(args[2], _element(context, builder, array, args[0], row_column, args[2].type))
+        return context.get_dummy_value()
+
+    return types.void(array, _PLACE, array.dtype), generate
 
 
 @intrinsic

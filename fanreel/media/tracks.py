@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from fanreel.errors import VerificationError
-from fanreel.media.boxes import avc1_sample_entry
 from fanreel.media.encoder import BT709
-from fanreel.media.mp4 import Track
+from fanreel.media.moov import Track
 from fanreel.media.record import SegmentRecord
+from fanreel.media.sample_entries import avc1_sample_entry
 from fanreel.plan.encoding import EncodingPlan
 from fanreel.plan.timebase import TimeBase
 

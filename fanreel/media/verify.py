@@ -24,7 +24,7 @@ from blake3 import blake3
 from fanreel.errors import FilmDamagedError, MediaError
 from fanreel.media.certificate import Certificate
 from fanreel.media.encoder import BT709, LIMITED_RANGE, plane_views
-from fanreel.media.mp4 import Mp4Layout, read_layout
+from fanreel.media.mp4_layout import Mp4Layout, read_layout
 from fanreel.media.record import SegmentRecord, packet_digest, unpack
 from fanreel.media.signature import (
     Fingerprinter,

@@ -7,7 +7,14 @@ from fractions import Fraction
 
 from fanreel.job import EncoderChoice, Encoding, Preset
 
-__all__ = ["ENCODING_REVISION", "EncodingPlan", "X264Options", "plan_encoding", "x264_options"]
+__all__ = [
+    "ENCODING_REVISION",
+    "EncodingPlan",
+    "X264Options",
+    "encoder_bytes_per_pixel",
+    "plan_encoding",
+    "x264_options",
+]
 
 ENCODING_REVISION = 1
 """Raised when a preset's options change, so that segments made with the old ones are not reused."""
@@ -53,6 +60,7 @@ class _Features:
     references: int
     cabac: bool
     transform_8x8: bool
+    bytes_per_pixel: int
 
 
 _X264_PRESETS = {
@@ -63,12 +71,13 @@ _X264_PRESETS = {
 }
 
 # What each x264 preset switches on by itself (x264 --fullhelp), pinned: a build with other defaults
-# must not make a segment with other parameter sets than its neighbours.
+# must not make a segment with other parameter sets than its neighbours. Memory is measured: the peak of a
+# session of one thread less its base, at 720p, 1080p and 2160p; look-ahead makes the difference.
 _FEATURES = {
-    Preset.DRAFT: _Features("baseline", b_frames=0, references=1, cabac=False, transform_8x8=False),
-    Preset.FAST: _Features("high", b_frames=3, references=1, cabac=True, transform_8x8=True),
-    Preset.BALANCED: _Features("high", b_frames=3, references=3, cabac=True, transform_8x8=True),
-    Preset.BEST: _Features("high", b_frames=3, references=4, cabac=True, transform_8x8=True),
+    Preset.DRAFT: _Features("baseline", b_frames=0, references=1, cabac=False, transform_8x8=False, bytes_per_pixel=40),
+    Preset.FAST: _Features("high", b_frames=3, references=1, cabac=True, transform_8x8=True, bytes_per_pixel=80),
+    Preset.BALANCED: _Features("high", b_frames=3, references=3, cabac=True, transform_8x8=True, bytes_per_pixel=180),
+    Preset.BEST: _Features("high", b_frames=3, references=4, cabac=True, transform_8x8=True, bytes_per_pixel=220),
 }
 
 # Level, macroblocks a frame, macroblocks a second, macroblocks of decoded picture buffer.
@@ -127,6 +136,11 @@ def x264_options(plan: EncodingPlan) -> X264Options:
         rate_factor=str(plan.quality or 0.5),
         parameters=parameters,
     )
+
+
+def encoder_bytes_per_pixel(plan: EncodingPlan) -> int:
+    """Return the memory that a session's frames take, in bytes per pixel of the film."""
+    return _FEATURES[plan.preset].bytes_per_pixel
 
 
 def _lowest_level(plan: EncodingPlan, *, references: int) -> str:
