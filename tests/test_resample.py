@@ -183,7 +183,7 @@ def test_an_edge_moves_by_fractions_of_a_sample(step):
 
 HASH = """
 import hashlib, json, numpy as np
-from fanreel.media import resample
+from fanreel.media.resample_kernels import kernels
 from fanreel.media.resample import AxisMap, Resampler
 source = np.random.default_rng(5).integers(0, 256, (613, 431), dtype=np.uint8)
 out, digest = np.empty((301, 517), np.uint8), hashlib.sha256()
@@ -191,7 +191,7 @@ for number in range(60):
     x, y = AxisMap(0.37 * number - 3, 0.061 * number + 0.05), AxisMap(-0.73 * number, 0.057 * number + 0.07)
     Resampler(height=301, width=517).resample(source, x=x, y=y, out=out)
     digest.update(out)
-kernel = resample._kernels()[0]
+kernel = kernels()[0]
 code = kernel.inspect_asm()[kernel.signatures[0]]
 """
 REPORT = "print(json.dumps([digest.hexdigest(), 'zmm' in code, 'ymm' in code]))"

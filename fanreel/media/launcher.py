@@ -10,6 +10,7 @@ then kills its sessions and exits. When it is killed itself, the kernel kills it
 from __future__ import annotations
 
 import array
+import contextlib
 import ctypes
 import importlib
 import os
@@ -18,15 +19,21 @@ import select
 import signal
 import socket
 import sys
+import threading
 import time
+import traceback
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 
-__all__ = ["END", "MESSAGE_BYTES", "START", "serve"]
+__all__ = ["END", "KEEP", "LARGEST_DESCRIPTOR_COUNT", "MESSAGE_BYTES", "START", "serve"]
 
-START, END = "start", "end"
+KEEP, START, END = "keep", "start", "end"
 MESSAGE_BYTES = 4096
 LARGEST_DESCRIPTOR_COUNT = 250
 """Linux passes at most 253 descriptors in one message (SCM_MAX_FD)."""
+
+LOOK_MILLISECONDS = 20
+"""How often the owner is looked for while this process imports."""
 
 END_SECONDS = 5.0
 """How long a killed session may take to go; one that is stuck inside a driver cannot be waited for."""
@@ -38,23 +45,29 @@ def serve(control: socket.socket) -> None:
     """Obey the owner at the other end of `control` until it goes.
 
     Requests are pickled pairs: `(START, 0)` with descriptors - the session's connection first, then locks
-    that it keeps open - is answered with its process id; `(END, pid)` with the exit status, as
-    `waitstatus_to_exitcode` gives it, or None if it would not go.
+    that it keeps open - is answered with its process id, or None if there can be no process; `(END, pid)`
+    with the exit status, as `waitstatus_to_exitcode` gives it, or None if it would not go. `(KEEP, 0)`, not
+    answered, brings descriptors for the next start, before its own.
     """
     children: set[int] = set()
+    kept: list[int] = []
     try:
         while True:
             request, descriptors = _receive(control)
             if request is None:
                 return
             name, pid = request
+            kept += descriptors
             if name == START:
-                pid = _fork_session(control, descriptors)
-                children.add(pid)
-                control.send(pickle.dumps(pid))
-            else:
+                started = _fork_session(control, kept)
+                kept = []
+                children |= {started} - {None}
+                control.send(pickle.dumps(started))
+            elif name == END:
                 children.discard(pid)
                 control.send(pickle.dumps(_end(pid)))
+    except ConnectionError:
+        return
     finally:
         for pid in children:
             _end(pid)
@@ -64,19 +77,26 @@ def _receive(control: socket.socket) -> tuple[tuple[str, int] | None, list[int]]
     descriptors = array.array("i")
     space = socket.CMSG_SPACE(LARGEST_DESCRIPTOR_COUNT * descriptors.itemsize)
     try:
-        data, ancillary, _, _ = control.recvmsg(MESSAGE_BYTES, space)
+        data, ancillary, flags, _ = control.recvmsg(MESSAGE_BYTES, space)
     except ConnectionError:
         return None, []
+    if flags & socket.MSG_CTRUNC:
+        # A session that lacks a lock would be one that nobody counts.
+        sys.exit("descriptors were lost on the way to the launcher; raise the limit of open files (ulimit -n)")
     for level, kind, content in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             descriptors.frombytes(content[: len(content) - len(content) % descriptors.itemsize])
     return (pickle.loads(data) if data else None), list(descriptors)  # noqa: S301 -- from our own parent
 
 
-def _fork_session(control: socket.socket, descriptors: list[int]) -> int:
+def _fork_session(control: socket.socket, descriptors: list[int]) -> int | None:
     launcher = os.getpid()
-    pid = os.fork()
-    if pid:
+    try:
+        pid = os.fork()
+    except OSError:  # no process or no memory left: this session cannot be, the others go on
+        traceback.print_exc()
+        pid = None
+    if pid != 0:
         for descriptor in descriptors:
             os.close(descriptor)
         return pid
@@ -89,6 +109,9 @@ def _fork_session(control: socket.socket, descriptors: list[int]) -> int:
         with Connection(descriptors[0]) as connection:
             run_session(connection)
         status = 0
+    except BaseException:
+        traceback.print_exc()  # the owner quotes it
+        raise
     finally:
         # Neither atexit hooks nor buffers of the launcher are this process's to run or flush.
         os._exit(status)
@@ -117,10 +140,35 @@ def main() -> None:
     """Import and compile what sessions need, then serve the socket whose number is the first argument."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the owner, who decides
     control = socket.socket(fileno=int(sys.argv[1]))
-    importlib.import_module("fanreel.media.session")
-    importlib.import_module("cv2").setNumThreads(1)
-    importlib.import_module("fanreel.media.resample").warm()
+    with _gone_with_the_owner(control):
+        importlib.import_module("fanreel.media.session")
+        importlib.import_module("cv2").setNumThreads(1)
+        importlib.import_module("fanreel.media.resample").warm()
     serve(control)
+
+
+@contextlib.contextmanager
+def _gone_with_the_owner(control: socket.socket) -> Iterator[None]:
+    """End this process when the owner goes inside the context, which is too busy to listen for seconds.
+
+    The thread that looks has ended when the context is left: what forks afterwards has one thread only.
+    """
+    ready = threading.Event()
+
+    def look() -> None:
+        owner = select.poll()
+        owner.register(control, 0)  # POLLHUP always comes
+        while not ready.is_set():
+            if owner.poll(LOOK_MILLISECONDS):
+                os._exit(0)
+
+    looker = threading.Thread(target=look)
+    looker.start()
+    try:
+        yield
+    finally:
+        ready.set()
+        looker.join()
 
 
 if __name__ == "__main__":
