@@ -6,14 +6,24 @@ The shape is form-safe: flat enums and numbers, one level of nested models, no u
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from fractions import Fraction
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic.json_schema import SkipJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+)
+from pydantic_core import PydanticCustomError, core_schema
 
 from fanreel.errors import InvalidJobError
 
@@ -21,6 +31,13 @@ __all__ = ["EncoderChoice", "Encoding", "FilmKind", "Move", "Preset", "Slide", "
 
 SMALLEST_SIDE_PX = 64
 LARGEST_SIDE_PX = 8192
+
+SLOWEST_RATE, FASTEST_RATE = 1, 240
+LONGEST_SHOWN = 60
+"""Characters of a wrong value that its error line shows."""
+
+LARGEST_RATE_TERM = 1_000_000
+"""Largest numerator or denominator of a frame rate: MP4's clocks and H.264's timing have 32 bits for either."""
 
 
 class FilmKind(StrEnum):
@@ -65,8 +82,37 @@ class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
-def _number_as_text(value: object) -> object:
-    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+def _rate_as_text(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    if not SLOWEST_RATE <= value <= FASTEST_RATE:
+        raise ValueError(f"from {SLOWEST_RATE} to {FASTEST_RATE} frames per second")
+    return str(value)
+
+
+def _refuse_truth(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("a number is needed, not true or false (YAML reads yes, no, on and off as these)")
+    return value
+
+
+class _LeftOut:
+    """Marks a value that may be left out: in the form it has its plain type, with neither a union nor a null."""
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return handler(schema["schema"] if schema["type"] == "nullable" else schema)
+
+
+def _without_default(schema: dict[str, Any]) -> None:
+    schema.pop("default", None)
+
+
+Number = Annotated[float, BeforeValidator(_refuse_truth)]
+Count = Annotated[int, BeforeValidator(_refuse_truth)]
+Seconds = Annotated[Number, Field(gt=0, le=3600)]
+Name = Annotated[str, Field(min_length=1)]
 
 
 class Encoding(Model):
@@ -76,23 +122,27 @@ class Encoding(Model):
         default=EncoderChoice.AUTO, description="auto takes the best encoder the machine has."
     )
     preset: Preset = Field(default=Preset.FAST, description="Speed against file size: draft, fast, balanced, best.")
-    quality: int = Field(default=21, ge=0, le=51, description="0 is near lossless, 51 the worst; 18 to 24 is usual.")
+    quality: Count = Field(default=21, ge=0, le=51, description="0 is near lossless, 51 the worst; 18 to 24 is usual.")
 
 
 class Slide(Model):
     """One photo with words of its own; what it leaves out comes from the job."""
 
-    photo: str = Field(min_length=1, description="File, relative to the job's base.")
-    seconds: Annotated[float, Field(gt=0, le=3600)] | SkipJsonSchema[None] = Field(
-        default=None, description="How long the photo is shown; the job's seconds_per_slide if left out."
+    photo: Name = Field(description="File, relative to the job's base.")
+    seconds: Annotated[Seconds | None, _LeftOut()] = Field(
+        default=None,
+        description="How long the photo is shown; the job's seconds_per_slide if left out.",
+        json_schema_extra=_without_default,
     )
-    move: Move | SkipJsonSchema[None] = Field(
-        default=None, description="How the camera moves; the job's move if left out."
+    move: Annotated[Move | None, _LeftOut()] = Field(
+        default=None,
+        description="How the camera moves; the job's move if left out.",
+        json_schema_extra=_without_default,
     )
-    start: list[float] = Field(
+    start: list[Number] = Field(
         default=[], description="First view: x0, y0, x1, y1 as fractions of the photo, grown to the film's shape."
     )
-    end: list[float] = Field(default=[], description="Last view: x0, y0, x1, y1 as fractions of the photo.")
+    end: list[Number] = Field(default=[], description="Last view: x0, y0, x1, y1 as fractions of the photo.")
 
     @field_validator("start", "end")
     @classmethod
@@ -105,13 +155,26 @@ class Slide(Model):
             raise ValueError("x0 must be less than x1, and y0 less than y1")
         return view
 
-    @model_validator(mode="after")
-    def _has_both_views(self) -> Self:
-        if bool(self.start) != bool(self.end):
-            raise ValueError("start and end belong together: give both or neither")
-        if self.start and self.move is not None:
-            raise ValueError("start and end are a move of their own: leave `move` out")
-        return self
+    # What two keys say together is judged at the later one: a validator of the whole model would not
+    # run, and its mistake would not be told, while any other key is wrong.
+
+    @field_validator("start")
+    @classmethod
+    def _is_the_only_move(cls, start: list[float], info: ValidationInfo) -> list[float]:
+        if start and info.data.get("move") is not None:
+            raise _contradiction("start and end are a move of their own: leave `move` out")
+        return start
+
+    @field_validator("end")
+    @classmethod
+    def _has_both_views(cls, end: list[float], info: ValidationInfo) -> list[float]:
+        if "start" in info.data and bool(info.data["start"]) != bool(end):
+            raise _contradiction("start and end belong together: give both or neither")
+        return end
+
+    @model_serializer(mode="wrap")
+    def _leave_out(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in serialize(self).items() if value is not None}
 
 
 class SlideshowJob(Model):
@@ -119,23 +182,25 @@ class SlideshowJob(Model):
 
     film: FilmKind = Field(default=FilmKind.SLIDESHOW, description="The kind of film.")
     size: str = Field(
-        default="1920x1080", description="Width x height in pixels, both even.", pattern=r"^[0-9]+x[0-9]+$"
+        default="1920x1080",
+        description=f"Width x height in pixels, both even and from {SMALLEST_SIDE_PX} to {LARGEST_SIDE_PX}: 1920x1080.",
+        pattern=r"^[0-9]{1,9}x[0-9]{1,9}$",
     )
-    fps: Annotated[str, BeforeValidator(_number_as_text)] = Field(
+    fps: Annotated[str, BeforeValidator(_rate_as_text)] = Field(
         default="30",
         description="Frames per second: 24, 25, 30, 50, 60, or a fraction such as 30000/1001.",
-        pattern=r"^[0-9]+(\.[0-9]+|/[0-9]+)?$",
+        pattern=r"^[0-9]{1,9}(\.[0-9]{1,20}|/[0-9]{1,9})?$",
     )
-    photos: list[str] = Field(default=[], description="Files, folders and patterns (photos/*.jpg), in order.")
-    seconds_per_slide: float = Field(default=4, gt=0, le=3600, description="How long each photo is shown.")
+    photos: list[Name] = Field(default=[], description="Files, folders and patterns (photos/*.jpg), in order.")
+    seconds_per_slide: Seconds = Field(default=4, description="How long each photo is shown.")
     move: Move = Field(default=Move.AUTO, description="How the camera moves over each photo.")
-    zoom: float = Field(default=1.3, ge=1, le=8, description="Ratio between the wide and the near end of a move.")
+    zoom: Number = Field(default=1.3, ge=1, le=8, description="Ratio between the wide and the near end of a move.")
     slides: list[Slide] = Field(default=[], description="Instead of photos: one entry a photo, with words of its own.")
     encoding: Encoding = Field(default=Encoding(), description="How the film is encoded.")
-    sessions: int = Field(
+    sessions: Count = Field(
         default=0, ge=0, le=1024, description="Encoder sessions at once; 0 is what the machine can carry."
     )
-    output: str = Field(min_length=1, description="The film: a file (.mp4) or a folder.")
+    output: Name = Field(description="The film: a file (.mp4) or a folder.")
     base: str = Field(
         default="", description="Folder that relative paths start from; a job file's own folder if left out."
     )
@@ -153,8 +218,11 @@ class SlideshowJob(Model):
     @field_validator("fps")
     @classmethod
     def _is_a_rate(cls, fps: str) -> str:
-        if fps.endswith("/0") or re.fullmatch(r"[0-9]+/0+", fps) or not 1 <= Fraction(fps) <= 240:
-            raise ValueError("from 1 to 240 frames per second")
+        rate = Fraction(fps) if int(fps.partition("/")[2] or 1) else Fraction(0)
+        if not SLOWEST_RATE <= rate <= FASTEST_RATE:
+            raise ValueError(f"from {SLOWEST_RATE} to {FASTEST_RATE} frames per second")
+        if max(rate.numerator, rate.denominator) > LARGEST_RATE_TERM:
+            raise ValueError(f"write it as a fraction of numbers up to {LARGEST_RATE_TERM:,}, such as 30000/1001")
         return fps
 
     @field_validator("output")
@@ -164,11 +232,13 @@ class SlideshowJob(Model):
             raise ValueError("a local file or folder; other places are not supported yet")
         return output
 
-    @model_validator(mode="after")
-    def _names_photos_once(self) -> Self:
-        if bool(self.photos) == bool(self.slides):
-            raise ValueError("give either photos or slides" + (", not both" if self.photos else ""))
-        return self
+    @field_validator("slides")
+    @classmethod
+    def _names_photos_once(cls, slides: list[Slide], info: ValidationInfo) -> list[Slide]:
+        photos = info.data.get("photos")
+        if photos is not None and bool(photos) == bool(slides):
+            raise _contradiction("give either photos or slides" + (", not both" if photos else ""))
+        return slides
 
     @property
     def width_px(self) -> int:
@@ -204,24 +274,45 @@ def parse_job(values: Mapping[str, Any]) -> SlideshowJob:
         raise InvalidJobError("\n".join(lines)) from None
 
 
+def _contradiction(message: str) -> PydanticCustomError:
+    return PydanticCustomError("contradiction", "{message}", {"message": message})
+
+
 def _explain(detail: Any, values: Mapping[str, Any]) -> str:  # noqa: ANN401 -- pydantic's ErrorDetails
-    place = ".".join(str(part) for part in detail["loc"]) or "job"
+    location = detail["loc"]
+    place = ".".join(map(_named, location))
+    model = _model_at(location)
+    refused = f"{place}: {_shown(detail['input'])} is not allowed; "
     match detail["type"]:
         case "extra_forbidden":
-            return f"{place}: unknown key; {_suggest(detail['loc'], _model_at(detail['loc']).model_fields)}"
+            return f"{place}: unknown key; {_suggest(location, model.model_fields)}"
         case "missing":
-            return f"{place}: missing; {_description(detail['loc'])}"
-        case "string_pattern_mismatch":
-            return f"{place}: {_shown(detail['input'])} is not allowed; {_description(detail['loc'])}"
+            return f"{place}: missing; {_description(location)}"
+        case "contradiction":
+            return f"{place}: {detail['msg']}"
+        case "string_pattern_mismatch" | "string_type":
+            return refused + _description(location)
+        case "list_type":
+            return f"{refused}a list is needed. {_description(location)}"
+        case "model_type" | "model_attributes_type":
+            inner = {"encoding": Encoding, "slides": Slide}.get(str(location[0]), SlideshowJob)
+            return f"{refused}a mapping is needed, with keys such as {', '.join(inner.model_fields)}"
         case _:
             reason = str(detail["msg"]).removeprefix("Value error, ")
-            value = "" if isinstance(detail["input"], Mapping) else f"{_shown(detail['input'])} is not allowed; "
-            return f"{place}: {value}{reason[:1].lower()}{reason[1:]}"
+            return f"{refused}{reason[:1].lower()}{reason[1:]}"
+
+
+def _named(part: str | int) -> str:
+    text = str(part)
+    return text if text.isprintable() and len(text) <= LONGEST_SHOWN else _shown(text)
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    try:
+        text = repr(value)
+    except ValueError:  # An integer of over 4300 digits, or a list that holds one.
+        return f"this {type(value).__name__}"
+    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}..."
 
 
 def _model_at(location: tuple[str | int, ...]) -> type[Model]:
@@ -229,7 +320,8 @@ def _model_at(location: tuple[str | int, ...]) -> type[Model]:
 
 
 def _description(location: tuple[str | int, ...]) -> str:
-    field = _model_at(location).model_fields.get(str(location[-1]))
+    keys = [part for part in location if isinstance(part, str)]
+    field = _model_at(location).model_fields.get(keys[-1])
     return (field.description if field else None) or "see the README for the job's keys"
 
 

@@ -70,6 +70,8 @@ def serve(control: socket.socket) -> None:
         return
     finally:
         for pid in children:
+            os.kill(pid, signal.SIGKILL)  # none has been waited for, so each number is still its own
+        for pid in children:
             _end(pid)
 
 

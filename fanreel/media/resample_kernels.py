@@ -5,7 +5,8 @@ Between the two passes a sample of value v is kept as 128 v + 16384. A tap is th
 10 taps keep a constant plane constant; where there are more, the sums have 32 bits.
 """
 
-# pyright: reportCallIssue=false - numba's intrinsics are called without their first argument
+# numba's intrinsics are called without their first argument:
+# pyright: reportCallIssue=false
 # ruff: noqa: ANN001, ANN202 - what numba compiles is typed in `kernels`, what emits code by numba's own protocol
 
 from __future__ import annotations

@@ -87,11 +87,13 @@ def run_session(connection: Connection) -> None:
 
     Only `ShardRequest` comes in and only `SessionMessage` goes out; both ends are this program.
     """
-    request: ShardRequest = connection.recv()
     try:
+        request: ShardRequest = connection.recv()
         for message in _messages(request):
             connection.send(message)
         connection.send(SessionEnded())
+    except (EOFError, ConnectionError):
+        return  # the owner hangs up on a session that it no longer needs, and ends it
     except FanreelError as error:
         connection.send(SessionFailed(error))
     except OSError as error:

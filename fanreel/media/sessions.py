@@ -4,27 +4,38 @@ from __future__ import annotations
 
 import array
 import contextlib
+import logging
 import os
 import pickle
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Self
 
 from fanreel.errors import SessionHungError, SessionLostError
-from fanreel.media.launcher import END, MESSAGE_BYTES, START
+from fanreel.media.launcher import END, KEEP, LARGEST_DESCRIPTOR_COUNT, MESSAGE_BYTES, START
 from fanreel.media.session import SessionEnded, SessionFailed, SessionMessage, ShardRequest
 from fanreel.settings import child_environment
 
 __all__ = ["Launcher", "Session"]
 
-LAST_WORDS_BYTES = 600
+log = logging.getLogger(__name__)
+
+LAST_WORDS_BYTES = 4000
+
+ANSWER_SECONDS = 60.0
+"""How long the launcher may take to answer; its imports take 1 to 2 s, and 20 s on a cold, busy disk."""
+
+GONE_SECONDS = 5.0
+"""How long a session may take to go after the launcher went: the kernel kills it."""
 
 
 class Session:
@@ -33,10 +44,12 @@ class Session:
     Use it as a context: leaving it kills the process if it still runs, and waits for its end.
     """
 
-    def __init__(self, launcher: Launcher, pid: int, connection: Connection) -> None:
+    def __init__(self, launcher: _LauncherProcess, pid: int, connection: Connection) -> None:
         self.pid = pid
         self._launcher = launcher
         self._connection = connection
+        self._words_from = launcher.words_end()
+        self._end: str | None = None
 
     def __enter__(self) -> Self:
         """Return the session itself."""
@@ -46,9 +59,8 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End the process, however far it is."""
+        self._finish()
         self._connection.close()
-        with contextlib.suppress(SessionLostError):
-            self._launcher.end(self.pid)
 
     def render(self, request: ShardRequest, *, hang_seconds: float) -> Iterator[SessionMessage]:
         """Have the session make a shard; yield what it reports, until it has ended.
@@ -62,95 +74,130 @@ class Session:
             SessionLostError: Its process died.
             FanreelError: It failed, for the reason that it gave.
         """
+        _bound_silence(self._connection.fileno(), hang_seconds)
         try:
             self._connection.send(request)
             while True:
-                if not self._connection.poll(hang_seconds):
-                    raise SessionHungError(f"session {self.pid} made no frame for {hang_seconds:g} s and was killed")
                 message: SessionMessage = self._connection.recv()
                 if isinstance(message, SessionFailed):
                     raise message.error
                 if isinstance(message, SessionEnded):
                     return
                 yield message
+        except BlockingIOError:
+            raise SessionHungError(f"session {self.pid} made no frame for {hang_seconds:g} s and was killed") from None
         except (EOFError, ConnectionError):
-            raise SessionLostError(f"session {self.pid} died: {self._launcher.explain_end(self.pid)}") from None
+            raise SessionLostError(f"session {self.pid} died: {self._finish()}") from None
+
+    def _finish(self) -> str:
+        """Make sure that the process is gone, and return why it went; asked again, the same."""
+        if self._end is None:
+            try:
+                self._end = self._explain(self._launcher.end(self.pid))
+            except SessionLostError as error:
+                self._end = str(error)
+                self._wait_until_gone()
+        return self._end
+
+    def _explain(self, status: int | None) -> str:
+        if status is None:
+            reason = "it does not go although it was killed; a device may hold it"
+        elif status < 0:
+            reason = f"killed by {signal.Signals(-status).name}" + (", perhaps for memory" if status == -9 else "")
+        else:
+            reason = f"exit status {status}"
+        return f"{reason}; {words}" if (words := self._launcher.last_words(self._words_from)) else reason
+
+    def _wait_until_gone(self) -> None:
+        """Wait until the kernel has closed the other end, which only the session held."""
+        _bound_silence(self._connection.fileno(), GONE_SECONDS)
+        with contextlib.suppress(OSError):
+            while os.read(self._connection.fileno(), 1 << 16):
+                pass
+
+
+def _bound_silence(descriptor: int, seconds: float) -> None:
+    """Have every read from and write to a socket end with `BlockingIOError` after `seconds` of standstill."""
+    bound = struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6) or int(seconds < 1))
+    with socket.socket(fileno=os.dup(descriptor)) as same:
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            same.setsockopt(socket.SOL_SOCKET, option, bound)
 
 
 class Launcher:
-    """Starts sessions; thread-safe. The launcher process is started when it is first needed."""
+    """Starts sessions; thread-safe. The launcher process is started when it is first needed, and anew if it died.
+
+    A process that forks shares none of it with its child: that one's sessions come from a launcher of its own.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._control: socket.socket | None = None
-        self._process: subprocess.Popen[bytes] | None = None
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 -- closed in close()
-        self._statuses: dict[int, int | None] = {}
+        self._process: _LauncherProcess | None = None
+        _launchers.add(self)
 
     def warm(self) -> None:
         """Start the launcher process now, so that its imports run while other things are done."""
-        with self._lock:
-            self._connected()
+        self._running()
 
     def start(self, *, locks: Sequence[int]) -> Session:
         """Return a new session that keeps copies of the descriptors `locks` open for as long as it lives.
 
         Raises:
-            SessionLostError: The launcher died.
+            SessionLostError: The launcher died, or no process could be started.
         """
+        process = self._running()
         ours, theirs = socket.socketpair()
-        with self._lock, theirs:
-            pid = self._ask(START, 0, [theirs.fileno(), *locks])
-        if pid is None:
-            raise SessionLostError("the launcher started no session; run the same command again")
-        return Session(self, pid, Connection(ours.detach()))
-
-    def end(self, pid: int) -> int | None:
-        """Kill the session `pid` if it still runs; return its exit status, None if it would not go."""
-        with self._lock:
-            if pid not in self._statuses:
-                self._statuses[pid] = self._ask(END, pid, [])
-            return self._statuses[pid]
-
-    def explain_end(self, pid: int) -> str:
-        """Return why a session's process ended, with its last words if it had any."""
-        try:
-            status = self.end(pid)
-        except SessionLostError as error:
-            return str(error)
-        if status is not None and status < 0:
-            reason = f"killed by {signal.Signals(-status).name}" + (", perhaps for memory" if status == -9 else "")
-        else:
-            reason = f"exit status {status}"
-        return f"{reason}; {words}" if (words := self._last_words()) else reason
+        with contextlib.ExitStack() as unused:
+            unused.enter_context(ours)
+            with theirs:
+                pid = process.start([theirs.fileno(), *locks])
+            unused.pop_all()
+        return Session(process, pid, Connection(ours.detach()))
 
     def close(self) -> None:
-        """End the launcher and every session that it started."""
+        """End the launcher and every session that it started. A later start begins with a new one."""
         with self._lock:
-            if self._control is not None and self._process is not None:
-                self._control.close()
-                # It may be busy importing and hear nothing yet; its sessions die with it.
-                self._process.kill()
-                self._process.wait()
-                self._control = self._process = None
+            process, self._process = self._process, None
+        if process is not None:
+            process.kill()
 
-    def _ask(self, name: str, pid: int, descriptors: Sequence[int]) -> int | None:
-        control = self._connected()
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+    def _running(self) -> _LauncherProcess:
+        with self._lock:
+            if self._process is None or not self._process.is_alive():
+                self._process = _LauncherProcess()
+            return self._process
+
+    def _forget(self) -> None:
+        """Let go of what a forked child has copies of: they would keep the parent's launcher from seeing its end."""
+        self._lock = threading.Lock()
+        if self._process is not None:
+            self._process.let_go()
+            self._process = None
+
+
+_launchers: weakref.WeakSet[Launcher] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for launcher in list(_launchers):
+        launcher._forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)
+
+
+class _LauncherProcess:
+    """One launcher process, from its start until it is gone; its sessions go with it.
+
+    Raises:
+        SessionLostError: It cannot be started.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # one question at a time
         try:
-            control.sendmsg([pickle.dumps((name, pid))], rights)
-            answer = control.recv(MESSAGE_BYTES)
-        except ConnectionError:
-            answer = b""
-        if not answer:
-            control.close()
-            self._control = None
-            raise SessionLostError(f"the session launcher died; {self._last_words()}")
-        return pickle.loads(answer)  # noqa: S301 -- from our own child
-
-    def _connected(self) -> socket.socket:
-        if self._control is None:
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 -- as long as its words may be asked for
+            self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
                 # A session of its own: the terminal's Ctrl-C is for the owner. Its standard streams lead
                 # nowhere, or an encoder that lives on would keep a worker from seeing its owner's end.
@@ -163,10 +210,75 @@ class Launcher:
                     start_new_session=True,
                     env=child_environment(),
                 )
-            self._control = ours
-        return self._control
+        except OSError as error:
+            raise SessionLostError(f"the session launcher cannot be started: {error.strerror or error}") from error
+        self._control.settimeout(ANSWER_SECONDS)
 
-    def _last_words(self) -> str:
-        size = os.fstat(self._stderr.fileno()).st_size
-        start = max(0, size - LAST_WORDS_BYTES)
-        return os.pread(self._stderr.fileno(), LAST_WORDS_BYTES, start).decode(errors="replace").strip()
+    def is_alive(self) -> bool:
+        """Return whether it runs."""
+        return self._process.poll() is None
+
+    def start(self, descriptors: Sequence[int]) -> int:
+        """Return the process id of a new session that was handed `descriptors`."""
+        first = max(0, len(descriptors) - LARGEST_DESCRIPTOR_COUNT)
+        with self._lock:
+            for begin in range(0, first, LARGEST_DESCRIPTOR_COUNT):
+                self._send(KEEP, 0, descriptors[begin : min(first, begin + LARGEST_DESCRIPTOR_COUNT)])
+            self._send(START, 0, descriptors[first:])
+            pid = self._answer()
+        if pid is None:
+            raise SessionLostError(f"no session could be started; {self.last_words() or 'the launcher gave no reason'}")
+        return pid
+
+    def end(self, pid: int) -> int | None:
+        """Kill the session `pid` if it still runs; return its exit status, None if it would not go."""
+        with self._lock:
+            self._send(END, pid, [])
+            return self._answer()
+
+    def kill(self) -> None:
+        """End it and, with it, its sessions."""
+        # Not asked: it may be busy importing, or stopped. Whoever waits for its answer is told by the socket's end.
+        self._process.kill()
+        self._process.wait()
+
+    def let_go(self) -> None:
+        """Close this process's ends without a word."""
+        self._control.close()
+        self._stderr.close()
+
+    def words_end(self) -> int:
+        """Return where the words of a session that starts now will begin."""
+        return os.fstat(self._stderr.fileno()).st_size
+
+    def last_words(self, start: int = 0) -> str:
+        """Return the last line that it or a session wrote after `start`; the log gets all."""
+        start = max(start, self.words_end() - LAST_WORDS_BYTES)
+        words = os.pread(self._stderr.fileno(), LAST_WORDS_BYTES, start).decode(errors="replace").strip()
+        if words:
+            log.info("the session launcher or a session wrote:\n%s", words)
+        return words.splitlines()[-1] if words else ""
+
+    def _send(self, name: str, pid: int, descriptors: Sequence[int]) -> None:
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+        try:
+            self._control.sendmsg([pickle.dumps((name, pid))], rights)
+        except OSError as error:
+            raise self._lost(error) from None
+
+    def _answer(self) -> int | None:
+        try:
+            answer = self._control.recv(MESSAGE_BYTES)
+        except OSError as error:
+            raise self._lost(error) from None
+        if not answer:
+            raise self._lost(None)
+        return pickle.loads(answer)  # noqa: S301 -- from our own child
+
+    def _lost(self, error: OSError | None) -> SessionLostError:
+        """Make sure that it is gone and return what to say of it."""
+        self.kill()
+        if isinstance(error, TimeoutError):
+            return SessionLostError(f"the session launcher did not answer for {ANSWER_SECONDS:g} s and was killed")
+        words = self.last_words()
+        return SessionLostError("the session launcher died" + (f": {words}" if words else ""))
