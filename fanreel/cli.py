@@ -3,42 +3,63 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import logging
+import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fanreel.errors import FanreelError
-from fanreel.media.certificate import certificate_path, read_certificate
-from fanreel.media.doctor import diagnose
-from fanreel.media.host import open_host
-from fanreel.media.render import RenderOrder
-from fanreel.media.sources import load_job
-from fanreel.media.verify import require_sound
-from fanreel.pipeline import plan_job, render_job
-from fanreel.plan.film import FilmPlan, plan_to_json
-from fanreel.progress import Snapshot
-from fanreel.settings import read_settings
+from fanreel.errors import EncoderError, FanreelError, StorageError
+
+# What a command needs is imported by it: that takes most of a second, in which Ctrl-C has to end
+# in one line too, and `--help` has no need of it.
+if TYPE_CHECKING:
+    from fanreel.media.render import RenderOrder
+    from fanreel.plan.film import FilmPlan
+    from fanreel.progress import Snapshot
 
 __all__ = ["main"]
 
 INTERRUPTED = 130
+
+MOST_SESSIONS = 1024
+"""As in the job."""
+
+LINE_SECONDS = 5.0
+"""How often progress becomes a line where it cannot stay in place: in a log."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code: 0, or 2 request, 3 media, 4 encoder, 5 storage, 6 verification."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO if options.verbose else logging.WARNING, format="%(message)s")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A name that is no text, or a terminal that lacks its letters, must not end a film.
+            stream.reconfigure(errors="backslashreplace")
     try:
-        return options.run(options)
+        code = options.run(options)
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except FanreelError as error:
-        print(f"fanreel: {error}", file=sys.stderr)
+        _say(f"fanreel: {error}")
         return error.exit_code
     except KeyboardInterrupt:
-        print("\nfanreel: interrupted; finished segments are kept, run the same command to go on", file=sys.stderr)
+        kept = "; finished segments are kept, run the same command to go on" if options.run is _render else ""
+        _say(f"\nfanreel: interrupted{kept}")
         return INTERRUPTED
     except BrokenPipeError:
+        _abandon_output()
         return 0
+    except OSError as error:
+        _abandon_output()
+        _say(f"fanreel: {error.filename or 'the output'}: {error.strerror or error}")
+        return StorageError.exit_code
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -47,7 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
     render = commands.add_parser("render", help="make the film that a job file asks for")
     render.add_argument("job", type=Path, metavar="JOB.yaml")
-    render.add_argument("--sessions", type=int, default=None, help="encoder sessions at once, over the job's own")
+    render.add_argument(
+        "--sessions", type=_session_count, help="encoder sessions at once, over the job's own; 0 for what fits"
+    )
     render.set_defaults(run=_render)
     plan = commands.add_parser("plan", help="show what would be rendered and why it is cut so")
     plan.add_argument("job", type=Path, metavar="JOB.yaml")
@@ -62,23 +85,41 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _session_count(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text) <= MOST_SESSIONS):
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; a number from 0 to {MOST_SESSIONS}")
+    return int(text)
+
+
 def _render(options: argparse.Namespace) -> int:
+    from fanreel.media.host import open_host
+    from fanreel.media.sources import load_job
+    from fanreel.pipeline import render_job
+    from fanreel.settings import read_settings
+
     host = open_host(read_settings())
     job = load_job(options.job)
     if options.sessions is not None:
-        job = job.model_copy(update={"sessions": max(0, options.sessions)})
+        job = job.model_copy(update={"sessions": options.sessions})
+    display = _Display()
     try:
-        for report in render_job(
-            job, host=host, on_order=_show_order, on_progress=_show_progress, on_retry=_show_retry
-        ):
-            _clear_line()
-            print(report)
+        reports = render_job(
+            job, host=host, on_order=_show_order, on_progress=display.show, on_retry=display.show_retry
+        )
     finally:
         host.launcher.close()
+        display.clear()
+    print(*reports, sep="\n\n")
     return 0
 
 
 def _plan(options: argparse.Namespace) -> int:
+    from fanreel.media.host import open_host
+    from fanreel.media.sources import load_job
+    from fanreel.pipeline import plan_job
+    from fanreel.plan.film import plan_to_json
+    from fanreel.settings import read_settings
+
     host = open_host(read_settings())
     for plan in plan_job(load_job(options.job), host=host):
         print(plan_to_json(plan).decode() if options.json else _describe(plan))
@@ -86,20 +127,28 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    certificate = read_certificate(certificate_path(options.film))
-    require_sound(options.film, certificate, full=options.full)
+    from fanreel.media.film import prove_film
+
+    certificate = prove_film(options.film, full=options.full)
     how = "every frame decoded" if options.full else "every packet and sampled frames"
     print(f"{options.film}: sound, {certificate.frame_count} frames in {len(certificate.segments)} segments, {how}")
     return 0
 
 
 def _doctor(options: argparse.Namespace) -> int:
+    from fanreel.media.doctor import diagnose
+    from fanreel.media.host import open_host
+    from fanreel.settings import read_settings
+
     marks = {True: "yes", False: "no", None: "-"}
-    usable = False
+    encoder_usable, storage_usable = False, True
     for diagnosis in diagnose(open_host(read_settings())):
-        usable |= diagnosis.subject in ("x264", "nvenc") and bool(diagnosis.usable)
+        encoder_usable |= diagnosis.subject in ("x264", "nvenc") and bool(diagnosis.usable)
+        storage_usable &= diagnosis.subject not in ("store", "sessions") or bool(diagnosis.usable)
         print(f"{diagnosis.subject:<10} {marks[diagnosis.usable]:<4} {diagnosis.finding}")
-    return 0 if usable else 4
+    if not encoder_usable:
+        return EncoderError.exit_code
+    return 0 if storage_usable else StorageError.exit_code
 
 
 def _describe(plan: FilmPlan) -> str:
@@ -119,22 +168,46 @@ def _describe(plan: FilmPlan) -> str:
 
 def _show_order(order: RenderOrder) -> None:
     count = sum(len(shard.segments) for shard in order.shards)
-    print(f"{count} segments to render, {order.reused} reused; {order.sessions.reason}", file=sys.stderr)
+    _say(f"{count} segments to render, {order.reused} reused; {order.sessions.reason}")
 
 
-def _show_progress(snapshot: Snapshot) -> None:
-    if sys.stderr.isatty():
-        print(f"\r\x1b[K{snapshot}", end="", file=sys.stderr, flush=True)
+class _Display:
+    """Shows progress: in place on a terminal, as a line now and then elsewhere."""
+
+    def __init__(self) -> None:
+        self._on_terminal = sys.stderr is not None and sys.stderr.isatty()
+        self._said_at = time.monotonic()
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Show how far the film is."""
+        if self._on_terminal:
+            _say(f"\r\x1b[K{snapshot}", end="")
+        elif time.monotonic() - self._said_at >= LINE_SECONDS:
+            self._said_at = time.monotonic()
+            _say(str(snapshot))
+
+    def show_retry(self, error: FanreelError, delay_seconds: float) -> None:
+        """Say what is tried again."""
+        self.clear()
+        _say(f"fanreel: {error}; trying again in {delay_seconds:.0f} s")
+
+    def clear(self) -> None:
+        """Make room for a line that stays."""
+        if self._on_terminal:
+            _say("\r\x1b[K", end="")
 
 
-def _show_retry(error: FanreelError, delay_seconds: float) -> None:
-    _clear_line()
-    print(f"fanreel: {error}; trying again in {delay_seconds:.0f} s", file=sys.stderr)
+def _say(text: str, *, end: str = "\n") -> None:
+    """Tell the person, not the program that reads the output; a film does not end because nobody listens."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):
+            print(text, end=end, file=sys.stderr, flush=True)
 
 
-def _clear_line() -> None:
-    if sys.stderr.isatty():
-        print("\r\x1b[K", end="", file=sys.stderr)
+def _abandon_output() -> None:
+    """Lead standard output nowhere: what is left in its buffer would fail again when the program ends."""
+    with open(os.devnull, "w") as nowhere, contextlib.suppress(OSError, ValueError):  # noqa: PTH123
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
 
-from fanreel.errors import FanreelError
+from fanreel.errors import FanreelError, SegmentDamagedError, SegmentMissingError
 from fanreel.job import SlideshowJob
 from fanreel.media.film import destination_of, join_film, publish_film, report_film
 from fanreel.media.host import Host
+from fanreel.media.record import SegmentRecord
 from fanreel.media.render import RenderOrder, order_render, render_shard
 from fanreel.media.sources import fetch_stills, output_path
 from fanreel.plan.film import FilmPlan, plan_films
@@ -21,6 +26,33 @@ from fanreel.report import FilmReport
 __all__ = ["plan_job", "render_job"]
 
 TICK_SECONDS = 0.25
+
+LEAVE_SECONDS = 2.0
+"""How long a film that failed waits for its other sessions to end; one that hangs ends by its own bound."""
+
+
+class _FilmOverError(Exception):
+    """Raised inside a shard whose film has failed or was interrupted."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Watch:
+    """Who looks on while a film is made, and whether it is still wanted."""
+
+    on_order: Callable[[RenderOrder], None]
+    on_progress: Callable[[Snapshot], None]
+    on_retry: Callable[[FanreelError, float], None]
+    over: threading.Event = field(default_factory=threading.Event)
+    made: set[str] = field(default_factory=set)
+
+    def pause(self, error: FanreelError, retries: int) -> None:
+        """Wait before the next try, or raise `error` if there is none."""
+        if self.over.is_set() or not is_worth_retrying(error, retries=retries):
+            raise error
+        delay = retry_delay_seconds(retries)
+        self.on_retry(error, delay)
+        if self.over.wait(delay):
+            raise _FilmOverError
 
 
 def plan_job(job: SlideshowJob, *, host: Host) -> tuple[FilmPlan, ...]:
@@ -47,7 +79,7 @@ def render_job(
 
     Args:
         job: The request.
-        host: Where.
+        host: Where. Its launcher is left running, for the next job.
         on_order: Told what of each film has to be rendered.
         on_progress: Told how far it is, four times a second.
         on_retry: Told which error is tried again and after how many seconds.
@@ -56,81 +88,124 @@ def render_job(
         FanreelError: A film cannot be made; what was rendered is kept for the next time.
     """
     host.launcher.warm()
-    reports = []
-    for plan in plan_job(job, host=host):
-        started_at = time.monotonic()
-        destination_of(plan).check()
-        order = order_render(plan, host=host)
-        on_order(order)
-        fps = _render(plan, order, host, on_progress, on_retry)
-        draft = join_film(plan, host=host)
-        film = publish_film(plan, draft)
-        reports.append(report_film(plan, order, draft, film=film, fps=fps, seconds=time.monotonic() - started_at))
-    return reports
+    watch = _Watch(on_order, on_progress, on_retry)
+    return [_make_film(plan, host, watch) for plan in plan_job(job, host=host)]
 
 
-def _render(
-    plan: FilmPlan,
-    order: RenderOrder,
-    host: Host,
-    on_progress: Callable[[Snapshot], None],
-    on_retry: Callable[[FanreelError, float], None],
-) -> float:
-    """Render the shards side by side; return the frames a second."""
-    progress = Progress(
-        segment_count=len(plan.segments),
-        reused=order.reused,
-        frames_to_make=sum(shard.frame_count for shard in order.shards),
-    )
-    with ThreadPoolExecutor(order.sessions.sessions, thread_name_prefix="shard") as pool:
-        futures = [
-            pool.submit(_render_with_retries, plan, shard, order, host, progress, on_retry) for shard in order.shards
-        ]
-        try:
-            _watch(futures, progress, on_progress)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            # Whatever still encodes would be waited for; its sessions go with the launcher.
-            host.launcher.close()
-            raise
-    return progress.snapshot().fps
-
-
-def _watch(futures: list[Future[None]], progress: Progress, on_progress: Callable[[Snapshot], None]) -> None:
-    pending = set(futures)
-    while pending:
-        done, pending = wait(pending, timeout=TICK_SECONDS, return_when=FIRST_EXCEPTION)
-        for future in done:
-            future.result()
-        on_progress(progress.snapshot())
-
-
-def _render_with_retries(
-    plan: FilmPlan,
-    shard: Shard,
-    order: RenderOrder,
-    host: Host,
-    progress: Progress,
-    on_retry: Callable[[FanreelError, float], None],
-) -> None:
+def _make_film(plan: FilmPlan, host: Host, watch: _Watch) -> FilmReport:
+    """Render, join and publish; what is gone from the store before it is joined is rendered again."""
+    started_at = time.monotonic()
+    destination_of(plan).check()
+    watch.made.clear()
     retries = 0
     while True:
+        order = order_render(plan, host=host)
+        watch.on_order(order)
+        fps = _Rendering(plan, order, host, watch).run()
         try:
-            render_shard(
-                plan,
-                shard,
-                threads=order.sessions.threads,
-                host=host,
-                retries=retries,
-                on_frames=progress.add_frames,
-                on_segment=lambda record: progress.add_segment(),
-            )
-        except FanreelError as error:
-            if not is_worth_retrying(error, retries=retries):
-                raise
-            delay = retry_delay_seconds(retries)
-            on_retry(error, delay)
-            time.sleep(delay)
+            # The draft never leaves the scratch folder but for its final name: a killed run leaves none.
+            with host.store.scratch() as folder:
+                draft = join_film(plan, host=host, folder=folder)
+                film = publish_film(plan, draft)
+        except (SegmentMissingError, SegmentDamagedError) as error:
+            watch.pause(error, retries)
             retries += 1
-        else:
-            return
+            continue
+        seconds = time.monotonic() - started_at
+        return report_film(plan, order, draft, film=film, fps=fps, seconds=seconds, rendered=len(watch.made))
+
+
+class _Rendering:
+    """The rendering of one film: what its shards, side by side, have in common."""
+
+    def __init__(self, plan: FilmPlan, order: RenderOrder, host: Host, watch: _Watch) -> None:
+        self._plan, self._order, self._host, self._watch = plan, order, host, watch
+        self._progress = Progress(
+            segment_count=len(plan.segments),
+            reused=order.reused,
+            frames_to_make=sum(shard.frame_count for shard in order.shards),
+        )
+
+    def run(self) -> float:
+        """Render all shards; return the frames a second."""
+        over = self._watch.over
+        futures, threads = _share_out(
+            self._order.shards, self._render, thread_count=self._order.sessions.sessions, over=over
+        )
+        try:
+            self._follow(futures)
+        except BaseException:
+            over.set()
+            # Only this film's sessions end, each when it next reports; the host's other films go on.
+            deadline = time.monotonic() + LEAVE_SECONDS
+            for thread in threads:
+                thread.join(max(0.0, deadline - time.monotonic()))
+            raise
+        return self._progress.snapshot().fps
+
+    def _follow(self, futures: list[Future[None]]) -> None:
+        pending = set(futures)
+        while pending:
+            done, pending = wait(pending, timeout=TICK_SECONDS, return_when=FIRST_EXCEPTION)
+            for future in done:
+                future.result()
+            self._watch.on_progress(self._progress.snapshot())
+
+    def _render(self, shard: Shard) -> None:
+        for retries in itertools.count():
+            try:
+                render_shard(
+                    self._plan,
+                    shard,
+                    threads=self._order.sessions.threads,
+                    host=self._host,
+                    retries=retries,
+                    on_frames=self._add_frames,
+                    on_segment=self._add_segment,
+                )
+            except FanreelError as error:
+                self._watch.pause(error, retries)
+            else:
+                return
+
+    def _add_frames(self, count: int) -> None:
+        self._progress.add_frames(count)
+        if self._watch.over.is_set():
+            raise _FilmOverError
+
+    def _add_segment(self, record: SegmentRecord) -> None:
+        self._watch.made.add(record.address)
+        self._progress.add_segment()
+
+
+def _share_out(
+    shards: Iterable[Shard], work: Callable[[Shard], None], *, thread_count: int, over: threading.Event
+) -> tuple[list[Future[None]], list[threading.Thread]]:
+    """Have `thread_count` threads do `work` on the shards in order.
+
+    They are daemons, unlike those of an executor: one that waits an hour for a session must not keep an
+    interrupted program from ending.
+    """
+    waiting: SimpleQueue[tuple[Future[None], Shard]] = SimpleQueue()
+    futures: list[Future[None]] = []
+    for shard in shards:
+        futures.append(Future())
+        waiting.put((futures[-1], shard))
+
+    def take_turns() -> None:
+        while not over.is_set():
+            try:
+                future, shard = waiting.get_nowait()
+            except Empty:
+                return
+            try:
+                work(shard)
+            except BaseException as error:  # noqa: BLE001 -- raised again by whoever waits for the future
+                future.set_exception(error)
+            else:
+                future.set_result(None)
+
+    threads = [threading.Thread(target=take_turns, name=f"shard-{n}", daemon=True) for n in range(thread_count)]
+    for thread in threads:
+        thread.start()
+    return futures, threads

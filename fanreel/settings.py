@@ -36,20 +36,28 @@ def read_settings() -> Settings:
     """Return the settings that the environment gives.
 
     Raises:
-        RequestError: A number is not one; the message names the variable.
+        RequestError: A number is not one, or a folder is nobody's; the message names the variable.
     """
-    store = os.environ.get("FANREEL_STORE")
     return Settings(
-        store=Path(store).expanduser().absolute() if store else _cache_folder() / "fanreel",
-        lock_folder=Path(os.environ.get("FANREEL_LOCK_FOLDER") or DEFAULT_LOCK_FOLDER),
+        store=_folder("FANREEL_STORE") or _cache_folder() / "fanreel",
+        lock_folder=_folder("FANREEL_LOCK_FOLDER") or DEFAULT_LOCK_FOLDER,
         hang_seconds=_positive("FANREEL_HANG_SECONDS", 60.0),
         wait_seconds=_positive("FANREEL_WAIT_SECONDS", 3600.0),
         max_photo_megapixels=_positive("FANREEL_MAX_PHOTO_MEGAPIXELS", 400.0),
     )
 
 
+def _folder(name: str) -> Path | None:
+    text = os.environ.get(name)
+    try:
+        # Absolute, so that it stays one folder for a process that runs somewhere else.
+        return Path(text).expanduser().absolute() if text else None
+    except RuntimeError:
+        raise RequestError(f"{name}: {text!r} is not allowed; there is no such user's folder") from None
+
+
 def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return _folder("XDG_CACHE_HOME") or Path.home() / ".cache"
 
 
 def _positive(name: str, default: float) -> float:
@@ -59,7 +67,7 @@ def _positive(name: str, default: float) -> float:
     except ValueError:
         raise RequestError(f"{name}: {text!r} is not a number") from None
     if not 0 < value < 1e9:
-        raise RequestError(f"{name}: {text!r} is not allowed; a number above 0")
+        raise RequestError(f"{name}: {text!r} is not allowed; a number above 0 and below 1,000,000,000")
     return value
 
 

@@ -10,14 +10,14 @@ from prefect.artifacts import create_markdown_artifact
 from fanreel.media.film import Draft, publish_film, report_film
 from fanreel.media.host import current_host
 from fanreel.report import FilmReport
-from tasks.plan import PlannedFilm
-from tasks.retries import RETRIES
+from tasks.planned_film import PlannedFilm
+from tasks.retries import RETRIED
 from tasks.watch import watch_film
 
 __all__ = ["upload"]
 
 
-@task(name="upload", task_run_name="upload {film.name}", **RETRIES)
+@task(name="upload", task_run_name="upload {film.name}", **RETRIED)
 def upload(film: PlannedFilm, draft: Draft) -> FilmReport:
     """Return what is to be told of the film, which is now under its final name."""
     plan = current_host().store.get_plan(film.plan)
@@ -27,7 +27,7 @@ def upload(film: PlannedFilm, draft: Draft) -> FilmReport:
         film.order,
         draft,
         film=published,
-        fps=watch_film(film).progress.snapshot().fps,
+        fps=watch_film(film).finish().fps,
         seconds=time.time() - film.planned_at,
     )
     get_run_logger().info("%s is published, %.1f MB", published, draft.size_bytes / 1e6)

@@ -1,76 +1,162 @@
-"""Watching a film: its progress for the log and the UI, and the job's own bound on sessions."""
+"""Watching a flow run: how far its films are, for the log and the UI, and the word to stop."""
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
-from functools import lru_cache
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from uuid import UUID
 
+from httpx import HTTPError
 from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.exceptions import PrefectException
 
 from fanreel.media.host import current_host
-from fanreel.progress import Progress
-from tasks.plan import PlannedFilm
+from fanreel.media.record import SegmentRecord
+from fanreel.progress import Progress, Snapshot
+from tasks.planned_film import PlannedFilm
 
-__all__ = ["FilmWatch", "watch_film"]
+__all__ = ["FilmWatch", "FlowStoppingError", "watch_film", "watch_flow"]
 
 REPORT_SECONDS = 5.0
+STOP_POLL_SECONDS = 0.25
+
+
+class FlowStoppingError(Exception):
+    """The flow run is ending, so what is still being rendered is not wanted now."""
 
 
 class FilmWatch:
-    """What the shards of one film in this process share.
+    """What the shards of one film share, in any thread.
 
     Args:
         film: The film.
+        stopping: Set when the flow run ends early.
     """
 
-    def __init__(self, film: PlannedFilm) -> None:
+    def __init__(self, film: PlannedFilm, stopping: threading.Event) -> None:
         order = film.order
-        plan = current_host().store.get_plan(film.plan)
-        self.progress = Progress(
-            segment_count=len(plan.segments),
+        self._progress = Progress(
+            segment_count=len(current_host().store.get_plan(film.plan).segments),
             reused=order.reused,
             frames_to_make=sum(shard.frame_count for shard in order.shards),
         )
-        self.sessions = threading.BoundedSemaphore(order.sessions.sessions)
-        self._lock = threading.Lock()
         self._name = film.name
+        self._stopping = stopping
+        self._sessions = threading.BoundedSemaphore(order.sessions.sessions)
+        self._lock = threading.Lock()
         self._reported_at = time.monotonic()
         self._artifact: UUID | None = None
+        self._rendered: Snapshot | None = None
+
+    @contextmanager
+    def session(self) -> Iterator[None]:
+        """Hold one of the sessions that the film may have at once.
+
+        Raises:
+            FlowStoppingError: The flow run ended before one was free.
+        """
+        while not self._sessions.acquire(timeout=STOP_POLL_SECONDS):
+            self._check()
+        try:
+            self._check()
+            yield
+        finally:
+            self._sessions.release()
 
     def add_frames(self, count: int) -> None:
-        """Note frames; every five seconds tell the log and the UI."""
-        self.progress.add_frames(count)
+        """Note frames; every five seconds tell the log and the UI.
+
+        Raises:
+            FlowStoppingError: The flow run is ending; leaving the session ends its process.
+        """
+        self._check()
+        self._progress.add_frames(count)
         with self._lock:
             due = time.monotonic() - self._reported_at >= REPORT_SECONDS
             if due:
                 self._reported_at = time.monotonic()
         if due:
-            self._report(get_run_logger())
+            self._report(self._progress.snapshot())
 
-    def _report(self, logger: logging.Logger | logging.LoggerAdapter[logging.Logger]) -> None:
-        snapshot = self.progress.snapshot()
-        logger.info("%s", snapshot)
-        percent = 100 * snapshot.frames_made / max(1, snapshot.frames_to_make)
-        if self._artifact is None:
-            created = create_progress_artifact(percent, description=f"{self._name}: frames rendered")
-            self._artifact = created if isinstance(created, UUID) else None
-        else:
-            update_progress_artifact(self._artifact, percent, description=f"{self._name}: {snapshot}")
+    def add_segment(self, record: SegmentRecord) -> None:
+        """Note that one more segment is in the store."""
+        self._progress.add_segment()
+
+    def begin(self) -> None:
+        """Tell the UI that the film is planned."""
+        self._show(self._progress.snapshot())
+
+    def finish(self) -> Snapshot:
+        """Tell that every shard is done; return how it went. Later calls return the same."""
+        if self._rendered is None:
+            self._rendered = self._progress.snapshot()
+            self._report(self._rendered)
+        return self._rendered
+
+    def _check(self) -> None:
+        if self._stopping.is_set():
+            raise FlowStoppingError(f"{self._name}: the flow run is ending; segments that are done are kept")
+
+    def _report(self, snapshot: Snapshot) -> None:
+        get_run_logger().info("%s: %s", self._name, snapshot)
+        self._show(snapshot)
+
+    def _show(self, snapshot: Snapshot) -> None:
+        made, to_make = snapshot.frames_made, snapshot.frames_to_make
+        percent = 100 * made / to_make if to_make else 100.0
+        text = f"{self._name}: {snapshot}"
+        try:
+            if self._artifact is None:
+                created = create_progress_artifact(percent, key="film-progress", description=text)
+                self._artifact = created if isinstance(created, UUID) else None
+            else:
+                update_progress_artifact(self._artifact, percent, description=text)
+        except (HTTPError, PrefectException) as error:
+            # A server that is away for a while must not fail a shard.
+            get_run_logger().warning("the progress of %s could not be shown: %s", self._name, error)
 
 
-@lru_cache(maxsize=64)
-def _watch(film: tuple[str, float], planned: PlannedFilm) -> FilmWatch:
-    return FilmWatch(planned)
+class _FlowWatch:
+    """What belongs to one flow run in this process."""
+
+    def __init__(self) -> None:
+        self.stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._films: dict[str, FilmWatch] = {}
+
+    def film(self, film: PlannedFilm) -> FilmWatch:
+        with self._lock:
+            if film.plan not in self._films:
+                self._films[film.plan] = FilmWatch(film, self.stopping)
+            return self._films[film.plan]
 
 
-_lock = threading.Lock()
+# Task runs inherit the context of the flow run that submits them, so each flow run has its own and takes it along.
+_current: ContextVar[_FlowWatch] = ContextVar("flow_watch")
+
+
+@contextmanager
+def watch_flow() -> Iterator[None]:
+    """Watch the flow run that is the body of this context; when it ends early, its sessions end too."""
+    watch = _FlowWatch()
+    token = _current.set(watch)
+    try:
+        yield
+    except BaseException:
+        watch.stopping.set()
+        raise
+    finally:
+        _current.reset(token)
 
 
 def watch_film(film: PlannedFilm) -> FilmWatch:
-    """Return the watch of a film, the same for all of its shards in this process."""
-    with _lock:
-        return _watch((film.plan, film.planned_at), film)
+    """Return the watch of a film, the same for all tasks of the flow run.
+
+    Raises:
+        LookupError: No `watch_flow` is open.
+    """
+    return _current.get().film(film)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -30,6 +30,7 @@ class AudioTrack:
         sizes: Bytes of each packet, uint32.
         packet_samples: Samples that each packet decodes to, the same for all.
         priming_samples: Samples at the start that are not to be heard.
+        padding_samples: Samples at the end that are not to be heard.
     """
 
     path: Path
@@ -40,11 +41,21 @@ class AudioTrack:
     sizes: np.ndarray
     packet_samples: int
     priming_samples: int
+    padding_samples: int = 0
 
     @property
     def seconds(self) -> Fraction:
         """What can be heard of it, exact."""
-        return Fraction(len(self.sizes) * self.packet_samples - self.priming_samples, self.sample_rate)
+        samples = len(self.sizes) * self.packet_samples - self.priming_samples - self.padding_samples
+        return Fraction(samples, self.sample_rate)
+
+    def until(self, seconds: Fraction) -> AudioTrack:
+        """Return as much of it, in whole packets, as a film that lasts `seconds` plays."""
+        samples = seconds * self.sample_rate + self.priming_samples
+        count = -(-samples // self.packet_samples)
+        if count >= len(self.sizes):
+            return self
+        return replace(self, offsets=self.offsets[:count], sizes=self.sizes[:count], padding_samples=0)
 
     def track(self, *, seconds: Fraction) -> Track:
         """Return it as a track of a film that lasts `seconds`."""
@@ -67,25 +78,32 @@ def read_audio(path: Path) -> AudioTrack:
     """Return the AAC track of an MP4 (.m4a) file.
 
     Raises:
-        MediaError: It is no such file, or its packets are not AAC.
+        MediaError: It is no such file, its packets are not AAC, or they do not follow each other from its start on.
     """
     try:
+        # PyAV's streams are gone once their container is closed.
         with av.open(str(path), options={"protocol_whitelist": "file"}, format="mp4") as container:
             stream = container.streams.audio[0]
             packets = [packet for packet in container.demux(stream) if packet.size]
-            context = stream.codec_context
-            config = bytes(context.extradata or b"")
-    except (av.error.FFmpegError, IndexError, OSError) as error:
+            time_base, context = stream.time_base, stream.codec_context
+            name, sample_rate, config = context.name, context.sample_rate, bytes(context.extradata or b"")
+            channels = context.layout.nb_channels
+    except (av.error.FFmpegError, LookupError, ValueError, OSError) as error:
         raise MediaError(f"{path}: no audio track can be read: {error}") from None
-    if context.name != "aac" or not packets or stream.time_base != Fraction(1, context.sample_rate):
-        raise MediaError(f"{path}: audio must be AAC in MP4 with the sample rate as its time base, not {context.name}")
+    if name != "aac" or not packets or time_base != Fraction(1, sample_rate):
+        raise MediaError(f"{path}: audio must be AAC in MP4 with the sample rate as its time base, not {name}")
+    start, samples = packets[0].pts or 0, packets[0].duration or 1024
+    times = [packet.pts for packet in packets]
+    if start > 0 or times != list(range(start, start + samples * len(packets), samples)):
+        raise MediaError(f"{path}: audio must begin at 0 and have no gaps; its first packet begins at {start}")
     return AudioTrack(
         path=path,
-        sample_rate=context.sample_rate,
-        channels=context.layout.nb_channels,
+        sample_rate=sample_rate,
+        channels=channels,
         config=config,
         offsets=np.array([packet.pos for packet in packets], np.int64),
         sizes=np.array([packet.size for packet in packets], np.uint32),
-        packet_samples=packets[0].duration or 1024,
-        priming_samples=max(0, -(packets[0].pts or 0)),
+        packet_samples=samples,
+        priming_samples=-start,
+        padding_samples=max(0, samples - (packets[-1].duration or samples)),
     )

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from fanreel.media.audio import AudioTrack
-from fanreel.media.mp4 import Chunk, write_mp4
+from fanreel.media.mp4 import Chunk, Track, write_mp4
 from fanreel.media.record import SegmentRecord
 from fanreel.media.store import SegmentStore
 from fanreel.media.tracks import video_track
 from fanreel.plan.film import FilmPlan
 
-__all__ = ["concat_segments"]
+__all__ = ["concat_segments", "film_chunks", "film_tracks"]
 
 
 def concat_segments(
@@ -38,7 +38,7 @@ def concat_segments(
         plan: Gives the clock, the size and the reorder delay.
         records: All segments of the film in order.
         store: Where their bytes are.
-        audio: Interleaved a segment at a time; cut off where the film ends.
+        audio: Interleaved a segment at a time; what would be heard after the film's end is left out.
         on_bytes: Told how many more bytes were written.
 
     Returns:
@@ -48,35 +48,47 @@ def concat_segments(
         StorageError: A segment is missing, or the film cannot be written.
         VerificationError: The segments do not belong together.
     """
+    if audio is not None:
+        audio = audio.until(Fraction(plan.frame_count) / plan.encoding.frame_rate)
+    paths = [store.fetch(record) for record in records]
+    tracks = film_tracks(plan, records, audio=audio)
+    return write_mp4(path, tracks=tracks, chunks=film_chunks(plan, records, paths, audio=audio), on_bytes=on_bytes)
+
+
+def film_tracks(plan: FilmPlan, records: Sequence[SegmentRecord], *, audio: AudioTrack | None) -> list[Track]:
+    """Return the film's tracks: video and, if there is any, audio no longer than the film.
+
+    Raises:
+        VerificationError: The segments do not belong together.
+    """
     tracks = [video_track(records, encoding=plan.encoding, clock=plan.clock)]
     if audio is not None:
         tracks.append(audio.track(seconds=Fraction(plan.frame_count) / plan.encoding.frame_rate))
-    return write_mp4(path, tracks=tracks, chunks=list(_chunks(plan, records, store, audio)), on_bytes=on_bytes)
+    return tracks
 
 
-def _chunks(
-    plan: FilmPlan, records: Sequence[SegmentRecord], store: SegmentStore, audio: AudioTrack | None
-) -> Iterator[Chunk]:
+def film_chunks(
+    plan: FilmPlan, records: Sequence[SegmentRecord], paths: Sequence[Path], *, audio: AudioTrack | None
+) -> list[Chunk]:
+    """Return what the film is copied from: after each segment the audio up to its end.
+
+    Args:
+        plan: Gives the frame rate.
+        records: All segments of the film in order.
+        paths: The file of each segment.
+        audio: No longer than the film.
+    """
+    chunks: list[Chunk] = []
     end_frame = heard = 0
-    for record in records:
-        yield Chunk(
-            track=0,
-            sample_count=record.frame_count,
-            path=store.fetch(record),
-            offset=record.payload_offset,
-            length_bytes=record.payload_bytes,
-        )
+    for record, path in zip(records, paths, strict=True):
+        offset, length_bytes = record.payload_offset, record.payload_bytes
+        chunks.append(Chunk(0, sample_count=record.frame_count, path=path, offset=offset, length_bytes=length_bytes))
         end_frame += record.frame_count
         if audio is not None:
-            seconds = Fraction(end_frame) / plan.encoding.frame_rate
-            until = len(audio.sizes) if record is records[-1] else _packets_until(audio, seconds)
-            yield from _audio_chunks(audio, heard, until)
+            until = len(audio.until(Fraction(end_frame) / plan.encoding.frame_rate).sizes)
+            chunks += _audio_chunks(audio, heard, until)
             heard = until
-
-
-def _packets_until(audio: AudioTrack, seconds: Fraction) -> int:
-    samples = seconds * audio.sample_rate + audio.priming_samples
-    return min(len(audio.sizes), int(samples / audio.packet_samples) + 1)
+    return chunks
 
 
 def _audio_chunks(audio: AudioTrack, first: int, last: int) -> Iterator[Chunk]:

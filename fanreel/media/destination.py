@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from fanreel.errors import StorageError, storage_error
 from fanreel.media.certificate import certificate_path
 
-__all__ = ["Destination", "LocalFolder"]
+__all__ = ["Destination", "LocalFolder", "next_certificate_path"]
 
 
 class Destination(Protocol):
@@ -46,26 +48,42 @@ class LocalFolder:
         self._film = film
 
     def check(self) -> None:
-        """Return if the folder exists, or can be made, and can be written."""
+        """Return if the folder exists, or can be made, and can be written, and the name fits."""
         folder = self._film.parent
-        while not folder.exists() and folder != folder.parent:
+        # os.path, because Path raises where it may not look.
+        while not os.path.lexists(folder) and folder != folder.parent:
             folder = folder.parent
-        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        if not os.path.isdir(folder) or not os.access(folder, os.W_OK | os.X_OK):  # noqa: PTH112
             raise StorageError(
                 f"output: {self._film.parent} cannot be written; choose another folder or change its rights"
             )
-        if self._film.is_dir():
+        if os.path.isdir(self._film):  # noqa: PTH112
             raise StorageError(f"output: {self._film} is a folder")
+        spare = os.pathconf(folder, "PC_NAME_MAX") - len(os.fsencode(next_certificate_path(self._film).name))
+        if spare < 0:
+            raise StorageError(f"output: the name {self._film.name} is {-spare} bytes too long")
 
     def publish(self, draft: Path) -> str:
-        """Move the certificate, then the film, under their final names."""
+        """Move the film and its certificate under their final names.
+
+        The certificate waits under a name of its own until the film is there, so that whenever this process
+        is killed, a certificate of the film that is there lies beside it.
+        """
+        waiting = next_certificate_path(self._film)
         try:
             self._film.parent.mkdir(parents=True, exist_ok=True)
-            for source, target in ((certificate_path(draft), certificate_path(self._film)), (draft, self._film)):
-                _move(source, target)
+            _move(certificate_path(draft), waiting)
+            _move(draft, self._film)
+            _move(waiting, certificate_path(self._film))
         except OSError as error:
             raise storage_error(error, doing=f"publish {self._film}") from error
         return str(self._film)
+
+
+def next_certificate_path(film: Path) -> Path:
+    """Return where the certificate of the next film of this name waits until that film is there."""
+    path = certificate_path(film)
+    return path.with_name(f".{path.name}.next")
 
 
 def _move(source: Path, target: Path) -> None:
@@ -75,17 +93,45 @@ def _move(source: Path, target: Path) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        # One temporary name a film, locked: what a killed run left is overwritten, not added to.
-        part = target.with_name(f".{target.name}.part")
-        with part.open("ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            file.truncate(0)
-            with source.open("rb") as original:
-                shutil.copyfileobj(original, file, 1 << 20)
+        _copy(source, target)
+        source.unlink()
+    folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Write a copy beside `target` and rename it."""
+    # One temporary name a film, locked: what a killed run left is overwritten, not added to.
+    part = target.with_name(f".{target.name}.part")
+    with source.open("rb") as original, _opened_alone(part) as file:
+        try:
+            shutil.copyfileobj(original, file, 1 << 20)
             file.flush()
             os.fsync(file.fileno())
             part.replace(target)
-        source.unlink()
-    folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
-    os.fsync(folder)
-    os.close(folder)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+
+
+@contextlib.contextmanager
+def _opened_alone(part: Path) -> Iterator[BinaryIO]:
+    """Yield the empty file `part`, which nobody else writes meanwhile."""
+    while True:
+        with part.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if _is_at(part, file):
+                file.truncate(0)
+                yield file
+                return
+
+
+def _is_at(path: Path, file: BinaryIO) -> bool:
+    """Return whether `file` still has this name; whoever locked it before may have renamed it to a film."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False

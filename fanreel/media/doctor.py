@@ -15,7 +15,7 @@ import imageio_ffmpeg
 import numba
 import pynvml
 
-from fanreel.errors import FanreelError
+from fanreel.errors import FanreelError, SessionBusyError
 from fanreel.job import EncoderChoice, Encoding, Preset
 from fanreel.media.encoder import open_encoder
 from fanreel.media.host import Host
@@ -50,11 +50,15 @@ def diagnose(host: Host) -> Iterator[Diagnosis]:
     yield _diagnose_x264()
     yield _diagnose_nvenc()
     yield from _diagnose_gpus()
+    yield _diagnose_sessions(host)
     yield _diagnose_store(host)
 
 
 def _libraries() -> str:
-    ffmpeg_version = imageio_ffmpeg.get_ffmpeg_version()
+    try:
+        ffmpeg_version = imageio_ffmpeg.get_ffmpeg_version()
+    except (RuntimeError, OSError):  # none in the package for this machine, none installed
+        ffmpeg_version = "missing"
     return f"PyAV {av.__version__}, ffmpeg {ffmpeg_version}, OpenCV {cv2.__version__}, numba {numba.__version__}"
 
 
@@ -72,10 +76,10 @@ def _diagnose_x264() -> Diagnosis:
 def _diagnose_nvenc() -> Diagnosis:
     """Try a real encode: `h264_nvenc` is listed among the encoders even where there is no driver."""
     picture = ffmpeg.input(f"testsrc2=size={PROBE_PX[0]}x{PROBE_PX[1]}:rate=30", f="lavfi", t=0.2)
-    command = ffmpeg.output(picture, "-", f="null", vcodec="h264_nvenc").compile(cmd=imageio_ffmpeg.get_ffmpeg_exe())
+    output = ffmpeg.output(picture, "-", f="null", vcodec="h264_nvenc")
     try:
         done = subprocess.run(
-            [*command, "-nostdin", "-hide_banner"],
+            [*output.compile(cmd=imageio_ffmpeg.get_ffmpeg_exe()), "-nostdin", "-hide_banner"],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=PROBE_SECONDS,
@@ -83,6 +87,8 @@ def _diagnose_nvenc() -> Diagnosis:
         )
     except subprocess.TimeoutExpired:
         return Diagnosis("nvenc", False, f"a test encode hung for {PROBE_SECONDS:g} s; look at the driver")
+    except (RuntimeError, OSError) as error:
+        return Diagnosis("nvenc", False, f"no ffmpeg to try it with: {error}")
     if done.returncode == 0:
         return Diagnosis("nvenc", None, "ffmpeg encoded a test clip, but fanreel does not use NVENC yet")
     lines = done.stderr.decode(errors="replace").splitlines()
@@ -114,6 +120,16 @@ def _encoder_sessions(device: object) -> str:
     except pynvml.NVMLError as error:
         return f"no encoder statistics ({error})"
     return f"{count} encoder sessions at {fps} fps"
+
+
+def _diagnose_sessions(host: Host) -> Diagnosis:
+    try:
+        with host.gate.hold(timeout_seconds=0):
+            return Diagnosis("sessions", True, f"one is free; locks in {host.settings.lock_folder}")
+    except SessionBusyError:
+        return Diagnosis("sessions", True, "all are in use now, by films that are being made")
+    except FanreelError as error:
+        return Diagnosis("sessions", False, str(error))
 
 
 def _diagnose_store(host: Host) -> Diagnosis:

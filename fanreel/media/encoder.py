@@ -139,10 +139,18 @@ def _open_x264(plan: EncodingPlan, threads: int) -> VideoCodecContext:
         "forced-idr": "1",
         "x264-params": ":".join(f"{key}={value}" for key, value in options.parameters.items()),
     }
+    _open(context, f"{plan.width_px}x{plan.height_px} at {plan.frame_rate} fps, {plan.preset}, quality {plan.quality}")
+    return context
+
+
+def _open(context: VideoCodecContext, asked: str) -> None:
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)  # at PyAV's default there is nothing to capture
     with av.logging.Capture() as lines:
         try:
             context.open()
-        except av.error.FFmpegError as error:
-            said = "; ".join(text.strip() for _, _, text in lines)
-            raise EncoderSettingsError(f"x264 refused its settings: {said or error}") from None
-    return context
+        except (av.error.FFmpegError, ValueError) as error:
+            said = "; ".join(text.strip() for _, _, text in lines) or getattr(error, "strerror", None) or str(error)
+            raise EncoderSettingsError(f"x264 refused {asked}: {said}") from None
+        finally:
+            av.logging.set_level(level)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections import Counter
@@ -9,18 +10,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fanreel.errors import storage_error
+from fanreel.errors import FanreelError, FilmDamagedError, MediaError, StorageError, storage_error
 from fanreel.media.audio import AudioTrack
-from fanreel.media.certificate import certificate_path, certify, write_certificate
+from fanreel.media.certificate import Certificate, certificate_path, certify, read_certificate, write_certificate
 from fanreel.media.concat import concat_segments
-from fanreel.media.destination import Destination, LocalFolder
+from fanreel.media.destination import Destination, LocalFolder, next_certificate_path
 from fanreel.media.host import Host
 from fanreel.media.render import RenderOrder
 from fanreel.media.verify import require_sound
-from fanreel.plan.film import FilmPlan
+from fanreel.plan.film import FilmPlan, plan_digest
 from fanreel.report import FilmReport
 
-__all__ = ["Draft", "destination_of", "join_film", "publish_film", "report_film"]
+__all__ = ["Draft", "destination_of", "join_film", "prove_film", "publish_film", "report_film"]
 
 log = logging.getLogger(__name__)
 
@@ -45,13 +46,14 @@ class Draft:
     join_seconds: float
 
 
-def join_film(plan: FilmPlan, *, host: Host, audio: AudioTrack | None = None) -> Draft:
+def join_film(plan: FilmPlan, *, host: Host, audio: AudioTrack | None = None, folder: Path | None = None) -> Draft:
     """Join the film's segments and prove the result, from disk.
 
     Args:
         plan: The film; all its segments are in the store.
         host: Gives the store.
         audio: Interleaved, if there is any.
+        folder: Where the draft is left, on the store's file system; in the store's care if not given.
 
     Raises:
         SegmentMissingError: The store lacks a segment.
@@ -59,9 +61,9 @@ def join_film(plan: FilmPlan, *, host: Host, audio: AudioTrack | None = None) ->
         VerificationError: The film is not what its certificate says; it is not kept.
     """
     records = [host.store.get(segment.address) for segment in plan.segments]
-    path = host.store.draft_path(plan)
-    with host.store.scratch() as folder:
-        made = folder / path.name
+    path = folder / "film.mp4" if folder is not None else host.store.draft_path(plan)
+    with host.store.scratch() as scratch:
+        made = scratch / path.name
         started_at = time.monotonic()
         size_bytes = concat_segments(made, plan=plan, records=records, store=host.store, audio=audio)
         seconds = time.monotonic() - started_at
@@ -79,18 +81,61 @@ def destination_of(plan: FilmPlan) -> Destination:
 
 
 def publish_film(plan: FilmPlan, draft: Draft) -> str:
-    """Move a draft to the film's output and return where it is now.
+    """Move a draft to the film's output and return where it is now. Done again, it changes nothing.
 
     Raises:
         StorageError: It cannot be published; what was there before still is.
     """
+    if not Path(draft.path).exists() and _is_published(plan):
+        return plan.output
     return destination_of(plan).publish(Path(draft.path))
 
 
+def prove_film(film: Path, *, full: bool = False) -> Certificate:
+    """Return the certificate of a film that is what it says.
+
+    Args:
+        film: The film; its certificate lies beside it.
+        full: Decode every frame as well.
+
+    Raises:
+        FilmDamagedError: It is not; the message lists what differs.
+        StorageError: The film cannot be read, or has no certificate.
+    """
+    try:
+        film.stat()
+    except OSError as error:
+        raise storage_error(error, doing=f"read {film}") from None
+    path, following = certificate_path(film), next_certificate_path(film)
+    if not path.exists() and not following.exists():
+        raise StorageError(f"{film}: no certificate beside it ({path.name}); only films that have one can be verified")
+    try:
+        return _prove(film, path, full=full)
+    except (FilmDamagedError, StorageError):
+        # A run that was killed while it published may have left the film's certificate under its first name.
+        if not following.exists():
+            raise
+        with contextlib.suppress(FilmDamagedError, MediaError):
+            return _prove(film, following, full=full)
+        raise
+
+
 def report_film(
-    plan: FilmPlan, order: RenderOrder, draft: Draft, *, film: str, fps: float, seconds: float
+    plan: FilmPlan,
+    order: RenderOrder,
+    draft: Draft,
+    *,
+    film: str,
+    fps: float,
+    seconds: float,
+    rendered: int | None = None,
 ) -> FilmReport:
-    """Return what to tell of a film that was published at `film`, `seconds` after it was begun."""
+    """Return what to tell of a film that was published at `film`, `seconds` after it was begun.
+
+    `rendered` is how many segments were made, where that was counted: another run may have made some of the
+    order. Otherwise it is the order's number.
+    """
+    rendered = len(plan.segments) - order.reused if rendered is None else rendered
     return FilmReport(
         film=film,
         seconds=plan.seconds,
@@ -99,12 +144,24 @@ def report_film(
         size_bytes=draft.size_bytes,
         elapsed_seconds=seconds,
         fps=fps,
-        segments_rendered=len(plan.segments) - order.reused,
-        segments_reused=order.reused,
+        segments_rendered=rendered,
+        segments_reused=len(plan.segments) - rendered,
         sessions=order.sessions.reason,
         verified=True,  # join_film raises otherwise
         encoders=draft.encoders,
     )
+
+
+def _prove(film: Path, path: Path, *, full: bool) -> Certificate:
+    certificate = read_certificate(path)
+    require_sound(film, certificate, full=full)
+    return certificate
+
+
+def _is_published(plan: FilmPlan) -> bool:
+    with contextlib.suppress(FanreelError):
+        return prove_film(Path(plan.output)).plan == plan_digest(plan)
+    return False
 
 
 def _keep(made: Path, path: Path) -> None:

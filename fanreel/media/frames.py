@@ -31,10 +31,21 @@ class FrameSource:
         photo_paths: Where each photo's bytes are, by digest.
         width_px: Width of a frame, even.
         height_px: Height of a frame, even.
+        ranges: Frames that will be asked for, ascending; the whole film if empty. No photo is prepared
+            for others, and yet any frame can be drawn.
     """
 
-    def __init__(self, timeline: Timeline, *, photo_paths: Mapping[str, str], width_px: int, height_px: int) -> None:
+    def __init__(
+        self,
+        timeline: Timeline,
+        *,
+        photo_paths: Mapping[str, str],
+        width_px: int,
+        height_px: int,
+        ranges: Sequence[range] = (),
+    ) -> None:
         self._timeline = timeline
+        self._ranges = ranges or (range(timeline.frame_count),)
         self._photo_paths = photo_paths
         self._size = (width_px, height_px)
         luma = Resampler(height=height_px, width=width_px)
@@ -62,11 +73,14 @@ class FrameSource:
             planes: Y, U and V, uint8: (height, width) and twice (height/2, width/2); rows may be padded.
 
         Raises:
+            IndexError: The film has no such frame.
             MediaError: A photo changed or does not decode.
+            StorageError: A photo cannot be read.
         """
+        layers = layers_at(self._timeline, frame)
         clips = self._timeline.clips_between(frame, frame + 1)
         self._prepare(clips)
-        for clip, layer in zip(clips, layers_at(self._timeline, frame), strict=True):
+        for clip, layer in zip(clips, layers, strict=True):
             photo = self._prepared[clip].result()
             maps = plane_maps(layer.view, scale=photo.scale, width_px=self._size[0], height_px=self._size[1])
             for resampler, source, (x, y), out in zip(self._resamplers, photo.transposed, maps, planes, strict=True):
@@ -77,13 +91,19 @@ class FrameSource:
         if clips == self._current:
             return
         self._current = clips
-        last = clips[-1].end_frame
-        wanted = [*clips, *self._timeline.clips_between(last, last + 1)[:CLIPS_AHEAD]]
+        wanted = [*clips, *self._clips_after(clips[-1].end_frame)]
         for clip in [clip for clip in self._prepared if clip not in wanted]:
             self._prepared.pop(clip).cancel()
         for clip in wanted:
             if clip not in self._prepared:
                 self._prepared[clip] = self._pool.submit(self._load, clip)
+
+    def _clips_after(self, frame: int) -> Sequence[Clip]:
+        """Return the clips that will be needed first from `frame` on."""
+        for each in self._ranges:
+            if each.stop > frame:
+                return self._timeline.clips_between(max(each.start, frame), each.stop)[:CLIPS_AHEAD]
+        return ()
 
     def _load(self, clip: Clip) -> PhotoPlanes:
         path = Path(self._photo_paths[clip.photo.digest])

@@ -40,8 +40,8 @@ def parameter_sets(extradata: bytes) -> tuple[bytes, bytes]:
 
 def _nal_units(stream: bytes) -> Iterator[bytes]:
     codes = list(_START_CODE.finditer(stream))
-    ends = [code.start() for code in codes[1:]] + [len(stream)]
-    for code, end in zip(codes, ends, strict=True):
+    ends = [*(code.start() for code in codes[1:]), len(stream)]
+    for code, end in zip(codes, ends, strict=False):
         # A zero byte before a three-byte start code, or after the last unit, belongs to no unit.
         unit = stream[code.end() : end].rstrip(b"\x00")
         if unit:

@@ -61,7 +61,7 @@ def serve(control: socket.socket) -> None:
             if name == START:
                 started = _fork_session(control, kept)
                 kept = []
-                children |= {started} - {None}
+                children |= {started} if started is not None else set()
                 control.send(pickle.dumps(started))
             elif name == END:
                 children.discard(pid)
@@ -108,8 +108,9 @@ def _fork_session(control: socket.socket, descriptors: list[int]) -> int | None:
         control.close()
         from fanreel.media.session import run_session
 
-        with Connection(descriptors[0]) as connection:
-            run_session(connection)
+        # Left open: the owner takes its end for this process's, and kills what has not exited by then.
+        connection = Connection(descriptors[0])
+        run_session(connection)
         status = 0
     except BaseException:
         traceback.print_exc()  # the owner quotes it

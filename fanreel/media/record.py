@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import binascii
 from base64 import b64decode, b64encode
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from blake3 import blake3
 from pydantic import TypeAdapter, ValidationError
 
 from fanreel.errors import SegmentDamagedError
-from fanreel.media.signature import FINGERPRINT_BYTES
+from fanreel.media.signature import FINGERPRINT_BYTES, THUMBNAIL_BYTES
 
 __all__ = [
     "Sample",
     "SegmentEvent",
     "SegmentRecord",
+    "check_record",
     "choose_samples",
     "pack",
     "packet_digest",
@@ -132,9 +134,48 @@ def record_from_json(text: bytes) -> SegmentRecord:
         SegmentDamagedError: It is not one.
     """
     try:
-        return _RECORD.validate_json(text)
+        record = _RECORD.validate_json(text)
     except ValidationError as error:
         raise SegmentDamagedError(f"not a segment record: {error.errors()[0]['msg']}") from None
+    check_record(record)
+    return record
+
+
+def check_record(record: SegmentRecord) -> None:
+    """Return if the parts of a record agree with each other, so that nothing need ask again.
+
+    Raises:
+        SegmentDamagedError: They do not; the message says which.
+    """
+    try:
+        wrong = next(_contradictions(record), None)
+    except (ValueError, binascii.Error) as error:
+        wrong = str(error)
+    if wrong:
+        raise SegmentDamagedError(f"the record of segment {record.address[:12]} contradicts itself: {wrong}")
+
+
+def _contradictions(record: SegmentRecord) -> Iterator[str]:
+    count = record.frame_count
+    if count < 1 or len(record.packet_sizes) != count or sorted(record.packet_frames) != list(range(count)):
+        yield f"its packets do not show each of {count} frames once"
+    if min(record.packet_sizes) < 1 or sum(record.packet_sizes) != record.payload_bytes or record.payload_offset < 0:
+        yield f"its packets do not add up to {record.payload_bytes} bytes at {record.payload_offset}"
+    late = max(place - frame for place, frame in enumerate(record.packet_frames))
+    if late > record.reorder_frames:
+        yield f"a packet comes {late} frames late, its reorder delay is {record.reorder_frames}"
+    for name, text, length_bytes in (
+        ("packet_digests", record.packet_digests, count * PACKET_DIGEST_BYTES),
+        ("fingerprints", record.fingerprints, count * FINGERPRINT_BYTES),
+        *(("a thumbnail", sample.thumbnail, THUMBNAIL_BYTES) for sample in record.samples),
+    ):
+        if len(b64decode(text, validate=True)) != length_bytes:
+            yield f"{name} is not {length_bytes} bytes long"
+    sampled = {sample.frame for sample in record.samples}
+    if 0 not in record.keyframes or not sampled <= set(record.keyframes) <= set(range(count)):
+        yield f"keyframes {record.keyframes[:8]} and samples {sorted(sampled)} of {count} frames"
+    if not all(bytes.fromhex(unit) for unit in record.parameter_sets):
+        yield "a parameter set is empty"
 
 
 def choose_samples(keyframes: Sequence[int]) -> tuple[int, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from fanreel.media.record import SegmentRecord
 from fanreel.media.session import FramesMade, SegmentMade, ShardRequest
 from fanreel.media.store import accepts
 from fanreel.plan.film import FilmPlan
+from fanreel.plan.segments import Segment
 from fanreel.plan.shards import Shard, plan_shards
 
 __all__ = ["RenderOrder", "order_render", "render_shard"]
@@ -40,10 +41,7 @@ def order_render(plan: FilmPlan, *, host: Host) -> RenderOrder:
     Raises:
         StorageError: The store cannot be read.
     """
-    encoder = plan.encoding.encoder
-    missing = [segment for segment in plan.segments if not accepts(encoder, host.store.find(segment.address))]
-    # The same content twice in a film is one segment.
-    missing = list({segment.address: segment for segment in missing}.values())
+    missing = _missing(plan, plan.segments, host)
     sessions = host.sessions_for(plan, segment_count=len(missing))
     shards = plan_shards(missing, session_count=sessions.sessions)
     return RenderOrder(shards, reused=len(plan.segments) - len(missing), sessions=sessions)
@@ -78,17 +76,18 @@ def render_shard(
         MediaError: A photo changed or does not decode.
         StorageError: The store cannot be written.
     """
-    encoder = plan.encoding.encoder
-    missing = [segment for segment in shard.segments if not accepts(encoder, host.store.find(segment.address))]
+    addresses = tuple(segment.address for segment in shard.segments)
     asked_at = time.monotonic()
-    if missing:
-        with (
-            host.store.scratch() as folder,
-            host.gate.hold(weight=threads, timeout_seconds=host.settings.wait_seconds) as slot,
-            host.launcher.start(locks=slot.filenos()) as session,
-        ):
-            waited_seconds = time.monotonic() - asked_at
-            request = ShardRequest(plan, tuple(missing), threads, str(folder))
+    if not _missing(plan, shard.segments, host):
+        return addresses
+    with host.gate.hold(weight=threads, timeout_seconds=host.settings.wait_seconds) as slot:
+        waited_seconds = time.monotonic() - asked_at
+        # Looked at again: whoever was waited for may have made the same segments.
+        missing = _missing(plan, shard.segments, host)
+        if not missing:
+            return addresses
+        with host.store.scratch() as folder, host.launcher.start(locks=slot.filenos()) as session:
+            request = ShardRequest(plan, missing, threads, str(folder))
             for message in session.render(request, hang_seconds=host.settings.hang_seconds):
                 if isinstance(message, FramesMade):
                     on_frames(message.count)
@@ -96,7 +95,16 @@ def render_shard(
                     record = _with_event(message.record, waited_seconds, retries)
                     host.store.put(record, Path(message.path))
                     on_segment(record)
-    return tuple(segment.address for segment in shard.segments)
+    return addresses
+
+
+def _missing(plan: FilmPlan, segments: Sequence[Segment], host: Host) -> tuple[Segment, ...]:
+    """Return those segments that the store does not hold as the film wants them, each content once."""
+    unique: dict[str, Segment] = {}
+    for segment in segments:
+        unique.setdefault(segment.address, segment)
+    encoder = plan.encoding.encoder
+    return tuple(segment for segment in unique.values() if not accepts(encoder, host.store.find(segment.address)))
 
 
 def _with_event(record: SegmentRecord, waited_seconds: float, retries: int) -> SegmentRecord:

@@ -99,7 +99,7 @@ class SegmentWriter:
             session: The process that made it.
 
         Raises:
-            EncodeFaultError: A frame has no packet, or a planned keyframe is none.
+            EncodeFaultError: A frame has no packet, a planned keyframe is none, or frames come later than planned.
             StorageError: The file cannot be written.
         """
         try:
@@ -127,6 +127,12 @@ class SegmentWriter:
         planned = tuple(frame - self.segment.start_frame for frame in self.segment.keyframes)
         if not set(planned) <= set(made):
             raise EncodeFaultError(f"segment {self.segment.index}: keyframes {planned} planned, {made} made")
+        late = max(place - frame for place, frame in enumerate(frames))
+        if late > self._encoding.reorder_frames:
+            raise EncodeFaultError(
+                f"segment {self.segment.index}: a frame comes {late} packets late, the film allows for "
+                f"{self._encoding.reorder_frames}"
+            )
         return SegmentRecord(
             address=self.segment.address,
             frames_digest=self.segment.frames_digest,

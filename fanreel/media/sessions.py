@@ -31,8 +31,8 @@ log = logging.getLogger(__name__)
 
 LAST_WORDS_BYTES = 4000
 
-ANSWER_SECONDS = 60.0
-"""How long the launcher may take to answer; its imports take 1 to 2 s, and 20 s on a cold, busy disk."""
+ANSWER_SECONDS = 120.0
+"""How long the launcher may take to answer; its imports take 1 to 2 s, its first compilation 10 s and more."""
 
 GONE_SECONDS = 5.0
 """How long a session may take to go after the launcher went: the kernel kills it."""
@@ -86,7 +86,7 @@ class Session:
                 yield message
         except BlockingIOError:
             raise SessionHungError(f"session {self.pid} made no frame for {hang_seconds:g} s and was killed") from None
-        except (EOFError, ConnectionError):
+        except (EOFError, OSError):
             raise SessionLostError(f"session {self.pid} died: {self._finish()}") from None
 
     def _finish(self) -> str:
@@ -101,11 +101,11 @@ class Session:
 
     def _explain(self, status: int | None) -> str:
         if status is None:
-            reason = "it does not go although it was killed; a device may hold it"
-        elif status < 0:
-            reason = f"killed by {signal.Signals(-status).name}" + (", perhaps for memory" if status == -9 else "")
-        else:
-            reason = f"exit status {status}"
+            return "it was killed and does not go; a device may hold it"
+        if status == -signal.SIGKILL:
+            return "killed by SIGKILL, perhaps for memory"
+        names = {known.value: known.name for known in signal.Signals}
+        reason = f"killed by {names.get(-status, f'signal {-status}')}" if status < 0 else f"exit status {status}"
         return f"{reason}; {words}" if (words := self._launcher.last_words(self._words_from)) else reason
 
     def _wait_until_gone(self) -> None:
@@ -118,7 +118,7 @@ class Session:
 
 def _bound_silence(descriptor: int, seconds: float) -> None:
     """Have every read from and write to a socket end with `BlockingIOError` after `seconds` of standstill."""
-    bound = struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6) or int(seconds < 1))
+    bound = struct.pack("@ll", *divmod(max(1, round(seconds * 1e6)), 1_000_000))  # struct timeval
     with socket.socket(fileno=os.dup(descriptor)) as same:
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             same.setsockopt(socket.SOL_SOCKET, option, bound)
@@ -137,7 +137,8 @@ class Launcher:
 
     def warm(self) -> None:
         """Start the launcher process now, so that its imports run while other things are done."""
-        self._running()
+        with contextlib.suppress(SessionLostError):  # said when a session is asked for, if one ever is
+            self._running()
 
     def start(self, *, locks: Sequence[int]) -> Session:
         """Return a new session that keeps copies of the descriptors `locks` open for as long as it lives.
@@ -194,7 +195,7 @@ class _LauncherProcess:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # one question at a time
+        self._lock = threading.RLock()  # one question at a time
         try:
             self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 -- as long as its words may be asked for
             self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -213,6 +214,8 @@ class _LauncherProcess:
         except OSError as error:
             raise SessionLostError(f"the session launcher cannot be started: {error.strerror or error}") from error
         self._control.settimeout(ANSWER_SECONDS)
+        for file in (self._control, self._stderr):
+            weakref.finalize(self, file.close)
 
     def is_alive(self) -> bool:
         """Return whether it runs."""
@@ -241,11 +244,13 @@ class _LauncherProcess:
         # Not asked: it may be busy importing, or stopped. Whoever waits for its answer is told by the socket's end.
         self._process.kill()
         self._process.wait()
+        with self._lock:
+            self._control.close()
 
     def let_go(self) -> None:
-        """Close this process's ends without a word."""
+        """Close a forked child's copy of the socket, whatever other threads did with it at the fork."""
+        self._lock = threading.RLock()
         self._control.close()
-        self._stderr.close()
 
     def words_end(self) -> int:
         """Return where the words of a session that starts now will begin."""

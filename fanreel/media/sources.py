@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-import os.path
+import os
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +12,14 @@ from typing import Any
 
 import yaml
 
-from fanreel.errors import FanreelError, InvalidJobError, MediaError, PhotoNotFoundError, UnreadablePhotoError
+from fanreel.errors import (
+    FanreelError,
+    InvalidJobError,
+    MediaError,
+    PhotoNotFoundError,
+    UnreadablePhotoError,
+    storage_error,
+)
 from fanreel.job import Slide, SlideshowJob, parse_job
 from fanreel.media.photos import read_photo
 from fanreel.plan.film import Source, Still
@@ -34,12 +41,12 @@ def load_job(path: Path) -> SlideshowJob:
         values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InvalidJobError(f"{path}: {error.strerror or error}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InvalidJobError(f"{path}: not YAML or JSON: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise InvalidJobError(f"{path}: a job is a mapping of keys to values")
-    base = path.absolute().parent
-    return parse_job({**values, "base": str(base / str(values.get("base") or ""))})
+    base = path.absolute().parent / _expand_user(str(values.get("base") or ""))
+    return parse_job({**values, "base": str(base)})
 
 
 def output_path(job: SlideshowJob) -> Path:
@@ -66,7 +73,7 @@ def fetch_stills(job: SlideshowJob, *, max_megapixels: float) -> tuple[Still, ..
     slides = list(_slides(job))
     names = list(dict.fromkeys(path for path, _ in slides))
     with ThreadPoolExecutor(READERS) as pool:
-        results = dict(zip(names, pool.map(lambda path: _read(path, max_megapixels), names), strict=True))
+        results = dict(zip(names, pool.map(lambda path: _read(job, path, max_megapixels), names), strict=True))
     _refuse_bad([result for result in results.values() if isinstance(result, FanreelError)])
     sources = {path: result for path, result in results.items() if isinstance(result, Source)}
     return tuple(_still(job, sources[path], slide) for path, slide in slides)
@@ -94,15 +101,24 @@ def _slides(job: SlideshowJob) -> Iterator[tuple[Path, Slide | None]]:
 def _expand(job: SlideshowJob, name: str) -> Sequence[Path]:
     """Return the files that one entry of `photos` names; an entry that names none stands for itself."""
     path = _absolute(job, name, key="photos")
-    if path.is_dir():
-        found = [inner for inner in path.iterdir() if inner.suffix.lower() in PHOTO_SUFFIXES]
-    elif path.exists() or not glob.has_magic(name):
-        found = [path]
-    else:
-        # Only what the person wrote is a pattern; brackets in the base folder's own name are not.
-        matches = glob.glob(str(Path(name).expanduser()), root_dir=job.base or None, recursive=True)  # noqa: PTH207
-        found = [Path(job.base) / match for match in matches]
-    return sorted((inner for inner in found if not inner.is_dir()), key=_natural_order) or [path]
+    try:
+        if path.is_dir():
+            found = _photos_in(path)
+        elif path.exists() or not glob.has_magic(name):
+            found = [path]
+        else:
+            # Only what the person wrote is a pattern; brackets in the base folder's own name are not.
+            matches = glob.glob(_expand_user(name), root_dir=_base(job), recursive=True)  # noqa: PTH207
+            found = [_base(job) / match for match in matches]
+        return sorted((inner for inner in found if not inner.is_dir()), key=_natural_order) or [path]
+    except OSError:
+        return [path]  # what is wrong with it is said when it is read
+
+
+def _photos_in(folder: Path) -> list[Path]:
+    """Return what lies in a folder and looks like a photo; `._photo.jpg` is another system's note about one."""
+    visible = (path for path in folder.iterdir() if not path.name.startswith("."))
+    return [path for path in visible if path.suffix.lower() in PHOTO_SUFFIXES]
 
 
 def _natural_order(path: Path) -> list[tuple[int, int, str]]:
@@ -111,17 +127,27 @@ def _natural_order(path: Path) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
 
 
-def _read(path: Path, max_megapixels: float) -> Source | FanreelError:
-    if glob.has_magic(str(path)) and not path.exists():
-        return PhotoNotFoundError(f"{path}: matches no file")
-    if path.is_dir():
-        return PhotoNotFoundError(f"{path}: the folder holds no photo ({', '.join(sorted(PHOTO_SUFFIXES))})")
-    if not path.exists():
-        return PhotoNotFoundError(f"{path}: no such file")
+def _read(job: SlideshowJob, path: Path, max_megapixels: float) -> Source | FanreelError:
     try:
-        return Source(read_photo(path, max_megapixels=max_megapixels), str(path))
+        missing = _missing(job, path)
+        return missing or Source(read_photo(path, max_megapixels=max_megapixels), str(path))
+    except OSError as error:
+        return storage_error(error, doing=f"read the photo {path}")
     except FanreelError as error:
         return error
+
+
+def _missing(job: SlideshowJob, path: Path) -> PhotoNotFoundError | None:
+    if path.is_dir():
+        if _photos_in(path):
+            return PhotoNotFoundError(f"{path}: a folder, where one file is asked for")
+        return PhotoNotFoundError(f"{path}: the folder holds no photo ({', '.join(sorted(PHOTO_SUFFIXES))})")
+    if path.is_file():
+        return None
+    if path.exists():
+        return PhotoNotFoundError(f"{path}: a device or a pipe, not a file")
+    is_pattern = glob.has_magic(str(path).removeprefix(str(_base(job))))
+    return PhotoNotFoundError(f"{path}: {'matches no file' if is_pattern else 'no such file'}")
 
 
 def _refuse_bad(errors: Sequence[FanreelError]) -> None:
@@ -136,7 +162,16 @@ def _refuse_bad(errors: Sequence[FanreelError]) -> None:
 
 
 def _absolute(job: SlideshowJob, name: str, *, key: str) -> Path:
-    path = Path(name).expanduser()
-    if not path.is_absolute() and not job.base:
+    path = _expand_user(name)
+    if not Path(path).is_absolute() and not job.base:
         raise InvalidJobError(f"{key}: {name!r} is relative; give `base`, the folder it starts from")
-    return Path(os.path.normpath(Path(job.base) / path))
+    return Path(os.path.normpath(_base(job) / path))
+
+
+def _base(job: SlideshowJob) -> Path:
+    return Path(_expand_user(job.base)).absolute()
+
+
+def _expand_user(name: str) -> str:
+    """Return `name` with `~` as the home folder; unlike pathlib, with `~name` as it is if there is no such user."""
+    return os.path.expanduser(name)  # noqa: PTH111

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Protocol
 
 from blake3 import blake3
 
-from fanreel.errors import SegmentDamagedError, SegmentMissingError, storage_error
+from fanreel.errors import SegmentDamagedError, SegmentMissingError, StorageError, storage_error
 from fanreel.job import EncoderChoice
 from fanreel.media.record import SegmentRecord, record_from_json, record_to_json
 from fanreel.plan.film import FilmPlan, plan_digest, plan_from_json, plan_to_json
@@ -22,6 +24,15 @@ from fanreel.plan.film import FilmPlan, plan_digest, plan_from_json, plan_to_jso
 __all__ = ["LocalStore", "SegmentStore", "accepts"]
 
 BUFFER_BYTES = 1 << 20
+
+LOCK_NAME = ".lock"
+"""A file, not the folder itself: network file systems lock only what is open for writing."""
+
+DRAFT_SECONDS = 7 * 86_400.0
+"""How long a draft may wait to be published; one that is older belongs to a run that died."""
+
+_SEAL = (b'{"digest":"', b'","record":', b"}")
+"""A stored record is JSON around the record's own, with the BLAKE3 of that."""
 
 
 class SegmentStore(Protocol):
@@ -48,7 +59,7 @@ class SegmentStore(Protocol):
         ...
 
     def put(self, record: SegmentRecord, path: Path) -> None:
-        """Keep the segment in the file at `path`, which is moved.
+        """Keep the segment in the file at `path`, which is moved, unless a whole one by the same encoder is there.
 
         Raises:
             SegmentDamagedError: The file is not what the record says.
@@ -61,11 +72,15 @@ class SegmentStore(Protocol):
         ...
 
     def get_plan(self, address: str) -> FilmPlan:
-        """Return a plan that was kept."""
+        """Return a plan that was kept.
+
+        Raises:
+            StorageError: It is not there, or damaged.
+        """
         ...
 
     def draft_path(self, plan: FilmPlan) -> Path:
-        """Return where a film waits, finished and verified, to be published."""
+        """Return where a film may wait, finished and verified, to be published: another place for every run."""
         ...
 
     def scratch(self) -> AbstractContextManager[Path]:
@@ -82,7 +97,8 @@ class LocalStore:
     """A store in a folder of this machine, or one that several machines mount.
 
     A segment is two files: its film, renamed into place first, and its record, second; without a record it
-    does not exist. A writer that dies leaves nothing but a scratch folder, which the next one removes.
+    does not exist. Of two that are put at once the first one stays, so that a record and a film never come
+    from different writers. A writer that dies leaves nothing but a scratch folder, which the next one removes.
 
     Args:
         root: The folder; made when it is first needed.
@@ -103,29 +119,42 @@ class LocalStore:
         return record
 
     def get(self, address: str) -> SegmentRecord:
-        """Return the record of a segment, without a look at its bytes."""
+        """Return the record of a segment, without a look at its film."""
         try:
-            return record_from_json(self._record_path(address).read_bytes())
+            record = record_from_json(_unsealed(self._record_path(address).read_bytes()))
         except FileNotFoundError:
             raise SegmentMissingError(f"segment {address[:12]} is not in {self.root}; run the same command") from None
         except OSError as error:
             raise storage_error(error, doing=f"read the store {self.root}") from error
+        if record.address != address:
+            raise SegmentDamagedError(f"segment {address[:12]} has the record of {record.address[:12]}")
+        return record
 
     def fetch(self, record: SegmentRecord) -> Path:
         """Return the segment's own file."""
         path = self._film_path(record.address)
-        if not path.exists():
-            raise SegmentMissingError(f"segment {record.address[:12]} is no longer in {self.root}")
+        try:
+            path.stat()
+        except FileNotFoundError:
+            raise SegmentMissingError(f"segment {record.address[:12]} is no longer in {self.root}") from None
+        except OSError as error:
+            raise storage_error(error, doing=f"read the store {self.root}") from error
         return path
 
     def put(self, record: SegmentRecord, path: Path) -> None:
         """Check the file against its record, from disk, and move it into place."""
+        film_path = self._film_path(record.address)
         try:
             _check_payload(record, path)
-            film_path = self._film_path(record.address)
             film_path.parent.mkdir(parents=True, exist_ok=True)
-            path.replace(film_path)
-            self._write(self._record_path(record.address), record_to_json(record))
+            with _locked(film_path.parent / LOCK_NAME):
+                found = self.find(record.address)
+                if found is not None and found.encoder == record.encoder:
+                    path.unlink()
+                    return
+                path.replace(film_path)
+                with _removed_on_error(film_path):
+                    self._write(self._record_path(record.address), _sealed(record_to_json(record)))
         except OSError as error:
             raise storage_error(error, doing=f"write the store {self.root}") from error
 
@@ -141,13 +170,22 @@ class LocalStore:
     def get_plan(self, address: str) -> FilmPlan:
         """Return a plan that was kept."""
         try:
-            return plan_from_json(self._plan_path(address).read_bytes())
+            text = self._plan_path(address).read_bytes()
         except OSError as error:
             raise storage_error(error, doing=f"read the plan {address[:12]} from {self.root}") from error
+        with contextlib.suppress(ValueError):
+            if blake3(text).hexdigest() == address:
+                return plan_from_json(text)
+        raise StorageError(f"the plan {address[:12]} in {self.root} is damaged or of another version; plan again")
 
     def draft_path(self, plan: FilmPlan) -> Path:
-        """Return where a film waits, finished and verified, to be published."""
-        return self.root / "drafts" / f"{plan_digest(plan)}.mp4"
+        """Return where a film may wait; drafts that nobody came for in a week are removed on the way."""
+        folder = self.root / "drafts"
+        with contextlib.suppress(OSError):
+            for draft in folder.iterdir():
+                if draft.stat().st_mtime < time.time() - DRAFT_SECONDS:
+                    draft.unlink()
+        return folder / f"{plan_digest(plan)}-{secrets.token_hex(8)}.mp4"
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:
@@ -194,27 +232,61 @@ def _check_payload(record: SegmentRecord, path: Path) -> None:
         raise SegmentDamagedError(f"segment {record.address[:12]} holds other bytes than its record says")
 
 
+def _sealed(record: bytes) -> bytes:
+    return _SEAL[0] + blake3(record).hexdigest().encode() + _SEAL[1] + record + _SEAL[2]
+
+
+def _unsealed(text: bytes) -> bytes:
+    """Return the record inside a stored one, which is as it was written."""
+    head = len(_SEAL[0]) + 2 * blake3.digest_size + len(_SEAL[1])
+    record = text[head : -len(_SEAL[2])]
+    if _sealed(record) != text:
+        raise SegmentDamagedError("a segment's record holds other bytes than were written")
+    return record
+
+
+@contextlib.contextmanager
+def _removed_on_error(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock that all writers share; the file stays."""
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
 def _locked_folder(parent: Path) -> tuple[Path, int]:
     """Return a new folder and the descriptor that holds its lock, after removing what dead processes left."""
     parent.mkdir(parents=True, exist_ok=True)
     # Held while folders come and go, so that a new one is not taken for abandoned before it is locked.
-    gatekeeper = os.open(parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(gatekeeper, fcntl.LOCK_EX)
+    with _locked(parent / LOCK_NAME):
         for folder in parent.iterdir():
-            _remove_if_abandoned(folder)
+            if folder.name != LOCK_NAME:
+                _remove_if_abandoned(folder)
         folder = Path(tempfile.mkdtemp(dir=parent))
-        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        lock = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         fcntl.flock(lock, fcntl.LOCK_EX)
         return folder, lock
-    finally:
-        os.close(gatekeeper)
 
 
 def _remove_if_abandoned(folder: Path) -> None:
     """Remove a scratch folder whose owner is dead: the kernel has dropped its lock."""
     with contextlib.suppress(OSError):
-        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            lock = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:  # its owner died while it made or removed it
+            shutil.rmtree(folder, ignore_errors=True)
+            return
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)

@@ -29,7 +29,8 @@ def video_track(records: Sequence[SegmentRecord], *, encoding: EncodingPlan, clo
         clock: The film's time base.
 
     Raises:
-        VerificationError: A segment has another reorder delay than the film.
+        VerificationError: A segment has another reorder delay than the film, or parameter sets that no decoder
+            could tell from another segment's.
     """
     for record in records:
         if record.reorder_frames != encoding.reorder_frames:
@@ -43,12 +44,7 @@ def video_track(records: Sequence[SegmentRecord], *, encoding: EncodingPlan, clo
     return Track(
         kind="video",
         timescale=clock.timescale,
-        sample_entry=avc1_sample_entry(
-            width=encoding.width_px,
-            height=encoding.height_px,
-            parameter_sets=film_parameter_sets(records),
-            colour=(BT709, BT709, BT709, False),
-        ),
+        sample_entry=_sample_entry(records, encoding),
         sample_sizes=np.concatenate([np.array(record.packet_sizes, np.uint32) for record in records]),
         sample_ticks=clock.frame_ticks,
         composition_ticks=(shown - decoded + encoding.reorder_frames) * clock.frame_ticks,
@@ -76,6 +72,19 @@ def film_parameter_sets(records: Sequence[SegmentRecord]) -> list[tuple[bytes, b
     """Return the distinct pairs of SPS and PPS, in the order in which they are first needed."""
     pairs = dict.fromkeys(record.parameter_sets for record in records)
     return [(bytes.fromhex(sps), bytes.fromhex(pps)) for sps, pps in pairs]
+
+
+def _sample_entry(records: Sequence[SegmentRecord], encoding: EncodingPlan) -> bytes:
+    try:
+        return avc1_sample_entry(
+            width=encoding.width_px,
+            height=encoding.height_px,
+            parameter_sets=film_parameter_sets(records),
+            colour=(BT709, BT709, BT709, False),
+        )
+    except ValueError as error:
+        makers = sorted({record.encoder for record in records})
+        raise VerificationError(f"segments made by {makers} cannot be one film: {error}") from None
 
 
 def _sync_samples(record: SegmentRecord) -> np.ndarray:

@@ -19,6 +19,9 @@ PAN_WIDTHS_PER_SECOND = 0.2
 LONG_SIDE_RATIO = 1.5
 """A photo whose shape is that much wider or taller than the film's is panned along its long side."""
 
+SMALLEST_VIEW_PX = 1.0
+"""A drawn view is at least so high: less shows one colour, and has no shape left in double precision."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rect:
@@ -49,11 +52,17 @@ def camera_at(path: CameraPath, *, frame: int, frame_count: int) -> Rect:
     left = 1.0 - done
     start, end = path.start, path.end
     return Rect(
-        start.x0 * left + end.x0 * done,
-        start.y0 * left + end.y0 * done,
-        start.x1 * left + end.x1 * done,
-        start.y1 * left + end.y1 * done,
+        _between(start.x0, end.x0, left, done),
+        _between(start.y0, end.y0, left, done),
+        _between(start.x1, end.x1, left, done),
+        _between(start.y1, end.y1, left, done),
     )
+
+
+def _between(first: float, last: float, left: float, done: float) -> float:
+    # Rounding can carry the sum an ulp past either end: out of the photo, or off a view that stands still.
+    low, high = (first, last) if first <= last else (last, first)
+    return min(max(first * left + last * done, low), high)
 
 
 def plan_move(
@@ -89,8 +98,8 @@ def plan_views(
 ) -> CameraPath:
     """Return the path between two views that a person drew.
 
-    Each is grown to the film's shape around its centre, then moved (and, if it is larger than the
-    photo, shrunk) until it lies inside the photo.
+    Each is grown to the film's shape around its centre (and to a pixel's height), then moved (and, if it
+    is larger than the photo, shrunk) until it lies inside the photo.
 
     Args:
         start: x0, y0, x1, y1 as fractions of the photo.
@@ -125,7 +134,7 @@ def _grown(view: Sequence[float], photo_px: tuple[int, int], film_px: tuple[int,
     photo_width, photo_height = photo_px
     x0, y0, x1, y1 = view[0] * photo_width, view[1] * photo_height, view[2] * photo_width, view[3] * photo_height
     film_width, film_height = film_px
-    height = max(y1 - y0, (x1 - x0) * film_height / film_width)
+    height = max(y1 - y0, (x1 - x0) * film_height / film_width, SMALLEST_VIEW_PX)
     height = min(height, float(photo_height), photo_width * film_height / film_width)
     width = height * film_width / film_height
     return _placed((x0 + x1) / 2, (y0 + y1) / 2, width, height, photo_px)
@@ -134,7 +143,8 @@ def _grown(view: Sequence[float], photo_px: tuple[int, int], film_px: tuple[int,
 def _placed(centre_x: float, centre_y: float, width: float, height: float, photo_px: tuple[int, int]) -> Rect:
     x0 = max(min(centre_x - width / 2, photo_px[0] - width), 0.0)
     y0 = max(min(centre_y - height / 2, photo_px[1] - height), 0.0)
-    return Rect(x0, y0, x0 + width, y0 + height)
+    # (photo - width) + width can round to an ulp more than the photo.
+    return Rect(x0, y0, min(x0 + width, float(photo_px[0])), min(y0 + height, float(photo_px[1])))
 
 
 def _scaled(view: Rect, ratio: float) -> Rect:

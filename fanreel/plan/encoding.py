@@ -144,9 +144,12 @@ def encoder_bytes_per_pixel(plan: EncodingPlan) -> int:
 
 
 def _lowest_level(plan: EncodingPlan, *, references: int) -> str:
-    macroblocks = -(-plan.width_px // 16) * -(-plan.height_px // 16)
+    # The longer side has a limit of its own: sqrt(8 x macroblocks a frame), A.3.1 of the same text.
+    across, down = -(-plan.width_px // 16), -(-plan.height_px // 16)
+    macroblocks, longer = across * down, max(across, down)
     for level, frame_limit, rate_limit, buffer_limit in _LEVELS:
-        fits = macroblocks <= frame_limit and macroblocks * plan.frame_rate <= rate_limit
+        fits = macroblocks <= frame_limit and longer**2 <= 8 * frame_limit
+        fits = fits and macroblocks * plan.frame_rate <= rate_limit
         if fits and macroblocks * references <= buffer_limit:
             return level
     return _LEVELS[-1][0]

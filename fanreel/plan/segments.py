@@ -15,6 +15,7 @@ from fractions import Fraction
 
 from fanreel.plan.digests import clip_digest, frames_digest, segment_address
 from fanreel.plan.encoding import EncodingPlan
+from fanreel.plan.timebase import frame_count
 from fanreel.plan.timeline import Clip, Timeline
 
 __all__ = ["LONGEST_SEGMENT_SECONDS", "SHORTEST_SEGMENT_SECONDS", "Segment", "plan_segments"]
@@ -65,8 +66,9 @@ class _Place:
 def plan_segments(timeline: Timeline, encoding: EncodingPlan) -> tuple[Segment, ...]:
     """Return the segments of a film, in order and without gaps.
 
-    Each is at most 10 seconds and, unless the film is shorter, at least 2; clips of up to 10 seconds
-    stay whole.
+    Each is at most 10 seconds and, unless the film is shorter, at least 2, rounded to frames as clips
+    are. A clip of up to 10 seconds stays whole, except where every clip end that could be cut instead
+    is less than 2 seconds from the cuts around: a 9-second clip between two of 1 second is cut.
     """
     places = _choose_cuts(_possible_cuts(timeline, encoding.frame_rate), timeline.frame_count, encoding.frame_rate)
     starts = [_Place(0, (0, ""), "start of the film"), *places]
@@ -78,7 +80,7 @@ def plan_segments(timeline: Timeline, encoding: EncodingPlan) -> tuple[Segment, 
 
 
 def _possible_cuts(timeline: Timeline, frame_rate: Fraction) -> list[_Place]:
-    longest = int(LONGEST_SEGMENT_SECONDS * frame_rate)
+    longest = frame_count(LONGEST_SEGMENT_SECONDS, frame_rate)
     places: list[_Place] = []
     for clip in timeline.clips:
         digest = clip_digest(clip)
@@ -90,11 +92,12 @@ def _possible_cuts(timeline: Timeline, frame_rate: Fraction) -> list[_Place]:
     return places[:-1]
 
 
-def _choose_cuts(places: Sequence[_Place], frame_count: int, frame_rate: Fraction) -> list[_Place]:
+def _choose_cuts(places: Sequence[_Place], end_frame: int, frame_rate: Fraction) -> list[_Place]:
     """Return the places that are cut, in order: every range over ten seconds is cut at its smallest key."""
-    longest, shortest = int(LONGEST_SEGMENT_SECONDS * frame_rate), int(SHORTEST_SEGMENT_SECONDS * frame_rate)
+    longest = frame_count(LONGEST_SEGMENT_SECONDS, frame_rate)
+    shortest = frame_count(SHORTEST_SEGMENT_SECONDS, frame_rate)
     cuts: list[_Place] = []
-    ranges = [(0, frame_count, 0, len(places))]
+    ranges = [(0, end_frame, 0, len(places))]
     while ranges:
         start, end, first, last = ranges.pop()
         if end - start <= longest:
@@ -140,18 +143,17 @@ def _plan_segment(index: int, start: _Place, end_frame: int, timeline: Timeline,
 
 
 def _plan_keyframes(clips: Sequence[Clip], start_frame: int, end_frame: int, frame_rate: Fraction) -> tuple[int, ...]:
-    """Return the IDRs of a segment: its start, each clip's start, and so many that no GOP is over 4 seconds."""
-    longest, shortest = int(LONGEST_GOP_SECONDS * frame_rate), int(SHORTEST_GOP_SECONDS * frame_rate)
+    """Return the IDRs of a segment: its start, the clips' starts, and so many that no GOP is over 4 seconds.
+
+    A clip's start less than a second from an IDR before it, or from the segment's end, is none.
+    """
+    longest, shortest = frame_count(LONGEST_GOP_SECONDS, frame_rate), frame_count(SHORTEST_GOP_SECONDS, frame_rate)
     anchors = [start_frame]
-    anchors += [
-        clip.start_frame
-        for clip in clips
-        if clip.start_frame >= start_frame + shortest and clip.start_frame <= end_frame - shortest
-    ]
+    for clip in clips:
+        if anchors[-1] + shortest <= clip.start_frame <= end_frame - shortest:
+            anchors.append(clip.start_frame)
     keyframes: list[int] = []
     for anchor, following in zip(anchors, [*anchors[1:], end_frame], strict=True):
-        if keyframes and anchor - keyframes[-1] < shortest:
-            continue
         pieces = -(-(following - anchor) // longest)
         keyframes += [anchor + (following - anchor) * piece // pieces for piece in range(pieces)]
     return tuple(keyframes)

@@ -1,0 +1,71 @@
+"""What every flow's command line shares: `python -m flows.<flow> JOB.yaml`."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from fanreel.errors import FanreelError
+from fanreel.job import SlideshowJob
+from fanreel.media.host import current_host
+from fanreel.media.sources import load_job
+from fanreel.report import FilmReport
+
+__all__ = ["run_job"]
+
+USAGE = 2
+INTERRUPTED = 128 + signal.SIGINT
+TERMINATED = 128 + signal.SIGTERM
+
+
+def run_job(render: Callable[[SlideshowJob], list[FilmReport]], arguments: Sequence[str]) -> int:
+    """Run a flow on a job file, tell what became of it, and return the exit code.
+
+    Args:
+        render: The flow.
+        arguments: Of the command line, without the command.
+    """
+    if len(arguments) != 1 or arguments[0].startswith("-"):
+        print(f"usage: python -m flows.{Path(sys.argv[0]).stem} JOB.yaml", file=sys.stderr)
+        return USAGE
+    signal.signal(signal.SIGTERM, _terminate)
+    _spare_stacks()
+    try:
+        job = load_job(Path(arguments[0]))
+        current_host()  # settings that are wrong are told of before anything starts
+        reports = render(job)
+    except FanreelError as error:
+        return _give_up(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _give_up("interrupted; finished segments are kept, run the same command to go on", INTERRUPTED)
+    print(*reports, sep="\n\n")
+    return 0
+
+
+def _give_up(message: str, code: int) -> int:
+    # The last line is ours: the temporary server is stopped, and says so, when this process exits.
+    logging.getLogger("prefect").setLevel(logging.WARNING)
+    print(f"fanreel: {message}", file=sys.stderr)
+    return code
+
+
+def _terminate(signal_number: int, frame: Any) -> None:  # noqa: ANN401 -- a signal handler's signature
+    # An exit and not a death by signal, which would leave the temporary server behind.
+    message = "terminated; finished segments are kept, run the same command to go on"
+    raise SystemExit(_give_up(message, TERMINATED))
+
+
+def _spare_stacks() -> None:
+    """Leave the stack out of Prefect's log where an error is our own: its message says what to do."""
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(name).addFilter(_drop_stack)
+
+
+def _drop_stack(record: logging.LogRecord) -> bool:
+    if record.exc_info and isinstance(record.exc_info[1], FanreelError):
+        record.exc_info = None
+    return True

@@ -1,0 +1,67 @@
+"""Processes that tests start: who descends from whom, and their certain end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def descendants(pid: int) -> dict[int, str]:
+    """Return the command line of every live process below `pid`."""
+    parents: dict[int, int] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
+            if state != "Z":
+                parents[int(stat.parent.name)] = int(parent)
+    found: dict[int, str] = {}
+    waiting = [pid]
+    while waiting:
+        above = waiting.pop()
+        for child in [child for child, parent in parents.items() if parent == above]:
+            waiting.append(child)
+            with contextlib.suppress(OSError):
+                found[child] = Path(f"/proc/{child}/cmdline").read_text().replace("\0", " ").strip()
+    return found
+
+
+def sessions_below(pid: int) -> list[int]:
+    """Return the encoder sessions below `pid`: forks of a launcher, so they carry its command line."""
+    below = descendants(pid)
+    launchers = [child for child, command in below.items() if "fanreel.media.launcher" in command]
+    return [child for launcher in launchers for child in descendants(launcher)]
+
+
+def wait_until(read: Callable[[], T], *, seconds: float, what: str) -> T:
+    """Return the first true value that `read` gives."""
+    deadline = time.monotonic() + seconds
+    while not (value := read()):
+        assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s"
+        time.sleep(0.05)
+    return value
+
+
+@contextlib.contextmanager
+def running(command: list[str], *, log: Path, env: dict[str, str], cwd: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a command for as long as the context lasts; then end it and everything below it."""
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=env, cwd=cwd)
+    try:
+        yield process
+    finally:
+        below = descendants(process.pid)
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(20)
+        for pid in [*below, process.pid]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.wait(20)

@@ -1,0 +1,173 @@
+"""What is asked of the encoder: a level that every decoder can trust, and features that never drift."""
+
+from fractions import Fraction
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fanreel.job import EncoderChoice, Encoding, Preset
+from fanreel.plan.encoding import plan_encoding, x264_options
+
+NTSC = Fraction(30000, 1001)
+
+# Level: macroblocks a second, a frame, in the decoded picture buffer. Source: ITU-T H.264 (08/2021), table A-1, whole.
+TABLE_A_1 = {
+    "1.0": (1_485, 99, 396),
+    "1.1": (3_000, 396, 900),
+    "1.2": (6_000, 396, 2_376),
+    "1.3": (11_880, 396, 2_376),
+    "2.0": (11_880, 396, 2_376),
+    "2.1": (19_800, 792, 4_752),
+    "2.2": (20_250, 1_620, 8_100),
+    "3.0": (40_500, 1_620, 8_100),
+    "3.1": (108_000, 3_600, 18_000),
+    "3.2": (216_000, 5_120, 20_480),
+    "4.0": (245_760, 8_192, 32_768),
+    "4.1": (245_760, 8_192, 32_768),
+    "4.2": (522_240, 8_704, 34_816),
+    "5.0": (589_824, 22_080, 110_400),
+    "5.1": (983_040, 36_864, 184_320),
+    "5.2": (2_073_600, 36_864, 184_320),
+    "6.0": (4_177_920, 139_264, 696_320),
+    "6.1": (8_355_840, 139_264, 696_320),
+    "6.2": (16_711_680, 139_264, 696_320),
+}
+
+
+def planned(size="1920x1080", rate=30, **words):
+    width, height = map(int, size.split("x"))
+    return plan_encoding(Encoding(**words), width_px=width, height_px=height, frame_rate=Fraction(rate))
+
+
+def level(size, rate, **words):
+    return x264_options(planned(size, rate, **words)).parameters["level"]
+
+
+def carries(name, size, rate, buffered):
+    """Return whether a level's limits hold for a film, by the text of A.3.1 and table A-1."""
+    a_second, a_frame, in_buffer = TABLE_A_1[name]
+    across, down = (-(-int(side) // 16) for side in size.split("x"))
+    return (
+        across * down <= a_frame
+        and across * down * rate <= a_second
+        and across**2 <= 8 * a_frame
+        and down**2 <= 8 * a_frame
+        and across * down * buffered <= in_buffer
+    )
+
+
+@pytest.mark.parametrize("preset", list(Preset))
+@pytest.mark.parametrize(
+    ("size", "rate", "expected"),
+    [
+        ("640x360", 30, "3.0"),
+        ("720x576", 25, "3.0"),
+        ("1280x720", 25, "3.1"),
+        ("1280x720", 30, "3.1"),
+        ("1280x720", NTSC, "3.1"),
+        ("1920x1080", 24, "4.0"),
+        ("1920x1080", 30, "4.0"),
+        ("1080x1920", 30, "4.0"),
+        ("1920x1080", 50, "4.2"),
+        ("1920x1080", 60, "4.2"),
+        ("2560x1440", 30, "5.0"),
+        ("3840x2160", 30, "5.1"),
+        ("3840x2160", 60, "5.2"),
+        ("7680x4320", 30, "6.0"),
+        ("7680x4320", 60, "6.1"),
+        ("8192x4320", 120, "6.2"),
+    ],
+)
+def test_usual_films_have_their_usual_level(size, rate, expected, preset):
+    assert level(size, rate, preset=preset) == expected
+
+
+SIDES = st.integers(32, 4096).map(lambda half: 2 * half)
+
+
+@settings(deadline=None, max_examples=300)
+@given(SIDES, SIDES, st.sampled_from([1, 24, 25, NTSC, 50, 60, 120, 240]), st.sampled_from(list(Preset)))
+def test_the_level_carries_the_film_wherever_one_does(width, height, rate, preset):
+    # x264 keeps up to four pictures: max(references, 1 + reorder delay, 4 with a pyramid of B-frames).
+    size, buffered = f"{width}x{height}", 1 if preset is Preset.DRAFT else 4
+    if any(carries(name, size, rate, buffered) for name in TABLE_A_1):
+        assert carries(level(size, rate, preset=preset), size, rate, buffered)
+    else:
+        assert level(size, rate, preset=preset) == "6.2"
+
+
+@pytest.mark.parametrize(("size", "expected"), [("8192x64", "5.1"), ("64x8192", "5.1"), ("4096x64", "4.0")])
+def test_a_side_may_be_too_long_for_a_level_that_its_area_suits(size, expected):
+    assert level(size, 24) == expected
+
+
+@pytest.mark.parametrize(
+    ("preset", "name", "profile", "features"),
+    [
+        (
+            Preset.DRAFT,
+            "ultrafast",
+            "baseline",
+            {"bframes": "0", "b-pyramid": "none", "ref": "1", "cabac": "0", "8x8dct": "0"},
+        ),
+        (
+            Preset.FAST,
+            "veryfast",
+            "high",
+            {"bframes": "3", "b-pyramid": "normal", "ref": "1", "cabac": "1", "8x8dct": "1"},
+        ),
+        (
+            Preset.BALANCED,
+            "medium",
+            "high",
+            {"bframes": "3", "b-pyramid": "normal", "ref": "3", "cabac": "1", "8x8dct": "1"},
+        ),
+        (
+            Preset.BEST,
+            "slow",
+            "high",
+            {"bframes": "3", "b-pyramid": "normal", "ref": "4", "cabac": "1", "8x8dct": "1"},
+        ),
+    ],
+)
+def test_every_feature_that_parameter_sets_show_is_pinned(preset, name, profile, features):
+    options = x264_options(planned(preset=preset))
+    assert (options.preset, options.profile) == (name, profile)
+    assert {key: options.parameters[key] for key in features} == features
+
+
+@pytest.mark.parametrize("preset", list(Preset))
+def test_keyframes_come_from_the_plan_alone(preset):
+    parameters = x264_options(planned(preset=preset)).parameters
+    assert (parameters["keyint"], parameters["scenecut"], parameters["open-gop"]) == ("infinite", "0", "0")
+
+
+@pytest.mark.parametrize("preset", list(Preset))
+def test_segments_can_be_joined(preset):
+    parameters = x264_options(planned(preset=preset)).parameters
+    assert (parameters["sps-id"], parameters["stitchable"]) == ("1", "1")
+
+
+@pytest.mark.parametrize(("preset", "frames"), [*zip(Preset, [0, 2, 2, 2], strict=True)])
+def test_the_delay_is_the_one_that_the_b_frames_need(preset, frames):
+    plan = planned(preset=preset)
+    assert plan.reorder_frames == frames
+    assert (plan.reorder_frames > 0) == (x264_options(plan).parameters["bframes"] != "0")
+
+
+@pytest.mark.parametrize("quality", range(1, 52))
+def test_quality_is_the_rate_factor(quality):
+    assert x264_options(planned(quality=quality)).rate_factor == str(quality)
+
+
+def test_the_best_quality_is_not_lossless():
+    # A rate factor of 0 is the profile High 4:4:4 Predictive, which players refuse.
+    assert float(x264_options(planned(quality=0)).rate_factor) == 0.5
+
+
+@pytest.mark.parametrize("encoder", list(EncoderChoice))
+def test_the_plan_says_what_was_asked_for(encoder):
+    plan = planned("1080x1920", NTSC, encoder=encoder, preset=Preset.BEST, quality=18)
+    assert (plan.encoder, plan.preset, plan.quality) == (encoder, Preset.BEST, 18)
+    assert (plan.width_px, plan.height_px, plan.frame_rate) == (1080, 1920, NTSC)

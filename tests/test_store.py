@@ -1,0 +1,479 @@
+"""Where segments are kept: one contract for every store, and what a folder adds to it."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from blake3 import blake3
+from conftest import draw_photo, make_job
+
+from fanreel.errors import SegmentDamagedError, SegmentMissingError, StorageError, StorageFullError
+from fanreel.job import EncoderChoice
+from fanreel.media.host import open_host
+from fanreel.media.record import SegmentRecord
+from fanreel.media.session import SegmentMade, ShardRequest
+from fanreel.media.store import DRAFT_SECONDS, LocalStore, SegmentStore, accepts
+from fanreel.pipeline import plan_job
+from fanreel.plan.film import FilmPlan, plan_to_json
+from fanreel.settings import Settings
+
+NOBODY = 65534
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
+
+
+@dataclass(frozen=True)
+class Made:
+    """A real segment, waiting to be stored."""
+
+    plan: FilmPlan
+    record: SegmentRecord
+    path: Path
+
+    def copy(self, folder: Path) -> Path:
+        """Return a file of the caller's own that holds the segment."""
+        folder.mkdir(parents=True, exist_ok=True)
+        return Path(shutil.copy(self.path, folder / "made.mp4"))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    folder = tmp_path_factory.mktemp("made")
+    draw_photo(folder / "photo.jpg", seed=1)
+    host = open_host(Settings(store=folder / "store", lock_folder=folder / "locks"))
+    plan = plan_job(make_job(folder, photos=["photo.jpg"]), host=host)[0]
+    with host.launcher.start(locks=[]) as session:
+        messages = list(session.render(ShardRequest(plan, plan.segments, 1, str(folder)), hang_seconds=60))
+    (segment,) = (message for message in messages if isinstance(message, SegmentMade))
+    host.launcher.close()
+    return Made(plan, segment.record, Path(segment.path))
+
+
+# Every implementation of SegmentStore passes the contract below; another one is added here.
+STORES: dict[str, Callable[[Path], SegmentStore]] = {"local": lambda folder: LocalStore(folder / "store")}
+
+
+@pytest.fixture(params=STORES.values(), ids=STORES.keys())
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> SegmentStore:
+    return request.param(tmp_path)
+
+
+@pytest.fixture
+def local(made: Made, tmp_path: Path) -> LocalStore:
+    """A store that holds the segment."""
+    store = LocalStore(tmp_path / "store")
+    store.put(made.record, made.copy(tmp_path / "store"))
+    return store
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user can reach; pytest's own are root's."""
+    folder = Path(tempfile.mkdtemp(prefix="fanreel-test-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode:
+        pytest.skip("needs the right to mount a small file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def in_fork(body: Callable[[], object], *, uid: int | None = None) -> None:
+    """Run `body` in a forked process, as another user if asked; it must not raise."""
+    pid = os.fork()
+    if pid == 0:
+        exit_code = 1
+        try:
+            if uid is not None:
+                os.setgroups([])
+                os.setgid(uid)
+                os.setuid(uid)
+            body()
+            exit_code = 0
+        finally:  # the child must not return into pytest
+            if exit_code:
+                traceback.print_exc(file=sys.__stderr__)
+            os._exit(exit_code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def files_in(root: Path) -> set[str]:
+    """The names of all files that are not locks, scratch folders included."""
+    return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file() and path.name != ".lock"}
+
+
+def flip(path: Path, place: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[place] ^= 0x10
+    path.write_bytes(data)
+
+
+class TestContract:
+    def test_what_was_put_is_found_whole(self, store: SegmentStore, made: Made, tmp_path: Path):
+        path = made.copy(tmp_path / "store")
+        content = path.read_bytes()
+        store.put(made.record, path)
+        assert not path.exists()
+        assert store.find(made.record.address) == made.record
+        assert store.get(made.record.address) == made.record
+        assert store.fetch(made.record).read_bytes() == content
+
+    def test_what_was_never_put_is_not_there(self, store: SegmentStore, made: Made):
+        assert store.find(made.record.address) is None
+        with pytest.raises(SegmentMissingError, match=made.record.address[:12]):
+            store.get(made.record.address)
+        with pytest.raises(SegmentMissingError, match=made.record.address[:12]):
+            store.fetch(made.record)
+
+    @pytest.mark.parametrize("damage", ["cut", "flip", "grow", "empty"])
+    def test_a_damaged_file_is_refused_and_not_kept(self, store: SegmentStore, made: Made, tmp_path: Path, damage: str):
+        path = made.copy(tmp_path / "store")
+        size = path.stat().st_size
+        match damage:
+            case "cut":
+                os.truncate(path, size - 1)
+            case "flip":
+                flip(path, size - 100)
+            case "grow":
+                os.truncate(path, size + 1)
+            case "empty":
+                os.truncate(path, 0)
+        with pytest.raises(SegmentDamagedError):
+            store.put(made.record, path)
+        assert store.find(made.record.address) is None
+
+    def test_a_file_that_is_gone_is_a_storage_error(self, store: SegmentStore, made: Made, tmp_path: Path):
+        with pytest.raises(StorageError, match="No such file"):
+            store.put(made.record, tmp_path / "nothing.mp4")
+
+    def test_put_again_the_first_one_stays(self, store: SegmentStore, made: Made, tmp_path: Path):
+        """Another run may be joining it: its record and its film must go on belonging together."""
+        store.put(made.record, made.copy(tmp_path / "store"))
+        path = made.copy(tmp_path / "store")
+        store.put(replace(made.record, event=replace(made.record.event, retries=3)), path)
+        assert store.find(made.record.address) == made.record
+        assert not path.exists()
+
+    def test_a_segment_of_another_encoder_takes_its_place(self, store: SegmentStore, made: Made, tmp_path: Path):
+        store.put(replace(made.record, encoder="nvenc"), made.copy(tmp_path / "store"))
+        store.put(made.record, made.copy(tmp_path / "store"))
+        found = store.find(made.record.address)
+        assert found is not None
+        assert found.encoder == "x264"
+
+    def test_many_put_the_same_segment_at_once(self, store: SegmentStore, made: Made, tmp_path: Path):
+        def put(number: int) -> None:
+            record = replace(made.record, event=replace(made.record.event, retries=number))
+            store.put(record, made.copy(tmp_path / "store" / f"of-{number}"))
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(put, range(32)))
+        assert store.find(made.record.address) is not None
+
+    def test_plans_come_back_equal(self, store: SegmentStore, made: Made):
+        address = store.put_plan(made.plan)
+        assert store.get_plan(address) == made.plan
+        assert store.put_plan(made.plan) == address
+
+    def test_a_plan_that_is_not_there_is_a_storage_error(self, store: SegmentStore):
+        with pytest.raises(StorageError, match="plan"):
+            store.get_plan("0" * 64)
+
+    def test_every_run_drafts_in_a_place_of_its_own(self, store: SegmentStore, made: Made):
+        assert store.draft_path(made.plan) != store.draft_path(made.plan)
+
+    def test_scratch_folders_are_apart_and_gone_afterwards(self, store: SegmentStore):
+        with store.scratch() as first, store.scratch() as second:
+            (first / "half.mp4").write_bytes(b"half")
+            assert first != second
+            assert second.is_dir()
+        assert not first.exists()
+        assert not second.exists()
+
+    def test_a_scratch_folder_is_gone_after_an_error(self, store: SegmentStore):
+        with pytest.raises(KeyError), store.scratch() as folder:
+            raise KeyError
+        assert not folder.exists()
+
+
+class TestAccepts:
+    def test_auto_takes_any_and_a_choice_takes_its_own(self, made: Made):
+        assert accepts(EncoderChoice.AUTO, made.record)
+        assert accepts(EncoderChoice.X264, made.record)
+        assert not accepts(EncoderChoice.NVENC, made.record)
+        assert accepts(EncoderChoice.NVENC, replace(made.record, encoder="nvenc"))
+
+    @pytest.mark.parametrize("encoder", EncoderChoice)
+    def test_nothing_takes_what_is_not_there(self, encoder: EncoderChoice):
+        assert not accepts(encoder, None)
+
+
+class TestDamage:
+    """A segment that is not whole does not exist, whatever happened to it, and can be put again."""
+
+    def break_and_mend(self, local: LocalStore, made: Made, damage: Callable[[Path, Path], object]) -> None:
+        film = local.fetch(made.record)
+        damage(film, film.with_suffix(".json"))
+        assert local.find(made.record.address) is None
+        local.put(made.record, made.copy(local.root))
+        assert local.find(made.record.address) == made.record
+
+    def test_a_record_without_a_film(self, local: LocalStore, made: Made):
+        self.break_and_mend(local, made, lambda film, record: film.unlink())
+
+    def test_a_film_without_a_record(self, local: LocalStore, made: Made):
+        self.break_and_mend(local, made, lambda film, record: record.unlink())
+
+    def test_a_film_cut_short(self, local: LocalStore, made: Made):
+        self.break_and_mend(local, made, lambda film, record: os.truncate(film, film.stat().st_size - 1))
+
+    def test_a_film_full_of_zeros_as_after_a_power_failure(self, local: LocalStore, made: Made):
+        self.break_and_mend(local, made, lambda film, record: film.write_bytes(bytes(film.stat().st_size)))
+
+    def test_a_flipped_bit_in_the_film(self, local: LocalStore, made: Made):
+        self.break_and_mend(local, made, lambda film, record: flip(film, -7))
+
+    @pytest.mark.parametrize("content", [b"", b"{}", b"no JSON", b'{"digest":"', b"\x00" * 4096])
+    def test_a_record_that_is_none(self, local: LocalStore, made: Made, content: bytes):
+        self.break_and_mend(local, made, lambda film, record: record.write_bytes(content))
+
+    def test_a_flipped_bit_anywhere_in_the_record(self, local: LocalStore, made: Made):
+        """Also where the record would still read as one: its fingerprints, its parameter sets."""
+        path = local.fetch(made.record).with_suffix(".json")
+        content = path.read_bytes()
+        for place in range(0, len(content), 13):
+            flip(path, place)
+            assert local.find(made.record.address) is None
+            path.write_bytes(content)
+        assert local.find(made.record.address) == made.record
+
+    def test_a_record_of_another_segment(self, local: LocalStore, made: Made):
+        film = local.fetch(made.record)
+        other = "0" * 64
+        for path in (film, film.with_suffix(".json")):
+            target = path.parents[1] / other[:2] / path.name.replace(made.record.address, other)
+            target.parent.mkdir(exist_ok=True)
+            shutil.copy(path, target)
+        assert local.find(other) is None
+
+    def test_a_stored_record_is_plain_json(self, local: LocalStore, made: Made):
+        stored = json.loads(local.fetch(made.record).with_suffix(".json").read_bytes())
+        assert stored["record"]["address"] == made.record.address
+
+    def test_a_damaged_plan_is_refused(self, local: LocalStore, made: Made):
+        address = local.put_plan(made.plan)
+        flip(local.root / "plans" / f"{address}.json", 20)
+        with pytest.raises(StorageError, match="damaged"):
+            local.get_plan(address)
+
+    def test_a_plan_of_another_version_is_refused(self, local: LocalStore, made: Made):
+        text = plan_to_json(made.plan).replace(b'"session_cap"', b'"sessions"')
+        address = blake3(text).hexdigest()
+        local.put_plan(made.plan)
+        (local.root / "plans" / f"{address}.json").write_bytes(text)
+        with pytest.raises(StorageError, match="another version"):
+            local.get_plan(address)
+
+
+class TestScratch:
+    def test_what_a_killed_process_left_is_removed_and_what_a_living_one_has_is_not(self, tmp_path: Path):
+        program = (
+            "import sys, time\nfrom pathlib import Path\nfrom fanreel.media.store import LocalStore\n"
+            "with LocalStore(Path(sys.argv[1])).scratch() as folder:\n"
+            "    (folder / 'half.mp4').write_bytes(b'half')\n"
+            "    print(folder, flush=True)\n    time.sleep(60)\n"
+        )
+        owners = [
+            subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+            for _ in range(2)
+        ]
+        try:
+            killed, living = (Path(owner.stdout.readline().strip()) for owner in owners if owner.stdout)
+            owners[0].kill()
+            owners[0].wait()
+            with LocalStore(tmp_path).scratch():
+                assert not killed.exists()
+                assert (living / "half.mp4").exists()
+        finally:
+            for owner in owners:
+                owner.kill()
+                owner.communicate()
+
+    def test_one_whose_owner_died_before_it_was_locked_is_removed(self, tmp_path: Path):
+        (tmp_path / "scratch" / "unlocked").mkdir(parents=True)
+        with LocalStore(tmp_path).scratch():
+            assert not (tmp_path / "scratch" / "unlocked").exists()
+
+    def test_many_processes_come_and_go_at_once(self, tmp_path: Path):
+        def use() -> None:
+            for _ in range(30):
+                with LocalStore(tmp_path).scratch() as folder:
+                    (folder / "part").write_bytes(b"x")
+                    assert (folder / "part").read_bytes() == b"x"
+
+        pids = []
+        for _ in range(4):
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    use()
+                finally:
+                    os._exit(sys.exc_info()[0] is not None)
+            pids.append(pid)
+        assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids] == [0, 0, 0, 0]
+        assert files_in(tmp_path) == set()
+
+    def test_drafts_that_nobody_came_for_are_removed_after_a_week(self, tmp_path: Path, made: Made):
+        store = LocalStore(tmp_path)
+        old, new = store.draft_path(made.plan), store.draft_path(made.plan)
+        old.parent.mkdir()
+        for draft in (old, new):
+            draft.write_bytes(b"film")
+        os.utime(old, (time.time() - DRAFT_SECONDS - 60,) * 2)
+        store.draft_path(made.plan)
+        assert not old.exists()
+        assert new.exists()
+
+
+class TestProcesses:
+    def test_two_processes_put_different_encodings_of_one_segment_and_neither_is_mixed(
+        self, made: Made, tmp_path: Path
+    ):
+        """Threads decide the bytes: a record of one run beside the film of another could never be joined."""
+        content = made.path.read_bytes()
+        payload = content[made.record.payload_offset :]
+        versions = []
+        for number in range(4):
+            altered = payload[:-1] + bytes([number])
+            record = replace(made.record, payload_digest=blake3(altered).hexdigest())
+            versions.append((record, content[: made.record.payload_offset] + altered))
+        for round_number in range(15):
+            root = tmp_path / f"store-{round_number}"
+            root.mkdir()
+            pids = []
+            for number, (record, film) in enumerate(versions):
+                pid = os.fork()
+                if pid == 0:
+                    try:
+                        path = root / f"{number}.mp4"
+                        path.write_bytes(film)
+                        LocalStore(root).put(record, path)
+                    finally:
+                        os._exit(sys.exc_info()[0] is not None)
+                pids.append(pid)
+            assert not any(os.waitpid(pid, 0)[1] for pid in pids)
+            assert LocalStore(root).find(made.record.address) in [record for record, _ in versions]
+
+    def test_killed_at_any_moment_of_a_put_the_segment_is_whole_or_not_there(self, made: Made, tmp_path: Path):
+        for delay in range(12):
+            store = LocalStore(tmp_path / f"store-{delay}")
+            path = made.copy(store.root)
+            pid = os.fork()
+            if pid == 0:
+                store.put(made.record, path)
+                os._exit(0)
+            time.sleep(delay / 4000)
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            assert store.find(made.record.address) in (None, made.record)
+            store.put(made.record, made.copy(store.root))
+            assert store.find(made.record.address) == made.record
+            with store.scratch():
+                pass
+            assert not any((store.root / "scratch").glob("[!.]*"))
+
+
+class TestFull:
+    def test_a_full_disk_is_one_clear_error_and_no_half_segment(self, made: Made, small_disk: Path):
+        store = LocalStore(small_disk / "store")
+        path = made.copy(store.root)
+        while True:
+            try:
+                with (small_disk / "ballast").open("ab", buffering=0) as ballast:
+                    ballast.write(bytes(1024))
+            except OSError:
+                break
+        with pytest.raises(StorageFullError, match=r"free some space and run the same command again$"):
+            store.put(made.record, path)
+        assert store.find(made.record.address) is None
+        assert {name for name in files_in(store.root) if name != "made.mp4"} == set()
+        (small_disk / "ballast").unlink()
+        store.put(made.record, made.copy(store.root))
+        assert store.find(made.record.address) == made.record
+
+    def test_a_plan_on_a_full_disk_is_not_half_there(self, made: Made, small_disk: Path):
+        (small_disk / "ballast").write_bytes(bytes((256 - 8) << 10))
+        with pytest.raises(StorageFullError):
+            LocalStore(small_disk / "store").put_plan(replace(made.plan, name="x" * 200_000))
+        assert files_in(small_disk) == {"ballast"}
+
+    def test_a_record_that_cannot_be_written_takes_its_film_along(self, made: Made, tmp_path: Path):
+        store = LocalStore(tmp_path / "store")
+        path = made.copy(store.root)
+
+        def put() -> None:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+            with pytest.raises(StorageError, match="File too large"):
+                store.put(made.record, path)
+
+        in_fork(put)
+        assert files_in(store.root) == set()
+
+
+@as_root
+class TestRights:
+    def test_a_store_that_may_not_be_written_is_one_clear_error(self, made: Made, open_folder: Path):
+        store = LocalStore(open_folder / "store")
+        store.put(made.record, made.copy(store.root))
+
+        def use() -> None:
+            assert store.find(made.record.address) == made.record
+            with pytest.raises(StorageError, match="Permission denied"), store.scratch():
+                pass
+            with pytest.raises(StorageError, match="Permission denied"):
+                store.put_plan(made.plan)
+
+        in_fork(use, uid=NOBODY)
+
+    def test_a_store_that_may_not_be_read_is_one_clear_error(self, made: Made, open_folder: Path):
+        store = LocalStore(open_folder / "store")
+        store.put(made.record, made.copy(store.root))
+        store.root.chmod(0o700)
+
+        def use() -> None:
+            for ask in (store.find, store.get):
+                with pytest.raises(StorageError, match="Permission denied"):
+                    ask(made.record.address)
+            with pytest.raises(StorageError, match="Permission denied"):
+                store.fetch(made.record)
+
+        in_fork(use, uid=NOBODY)
+
+    def test_a_store_that_is_a_file_is_one_clear_error(self, made: Made, tmp_path: Path):
+        (tmp_path / "store").write_bytes(b"")
+        store = LocalStore(tmp_path / "store")
+        with pytest.raises(StorageError, match="read the store"):
+            store.find(made.record.address)
+        with pytest.raises(StorageError, match="FANREEL_STORE names another"), store.scratch():
+            pass
