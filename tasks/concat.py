@@ -3,23 +3,43 @@
 from __future__ import annotations
 
 from prefect import get_run_logger, task
+from prefect.runtime import task_run
 
 from fanreel.media.film import Draft, join_film
 from fanreel.media.host import current_host
+from fanreel.media.render import order_render, render_shard
+from fanreel.plan.film import FilmPlan
 from tasks.planned_film import PlannedFilm
-from tasks.retries import ONCE
+from tasks.retries import RETRIED
 from tasks.watch import watch_film
 
 __all__ = ["concat"]
 
 
-@task(name="concat", task_run_name="concat {film.name}", **ONCE)
+@task(name="concat", task_run_name="concat {film.name}", **RETRIED)
 def concat(film: PlannedFilm) -> Draft:
-    """Return the film, joined and verified from disk; every segment is in the store."""
-    watch_film(film).finish()
+    """Return the film, joined and verified from disk. What the store lost meanwhile is made again on a retry."""
     host = current_host()
-    draft = join_film(host.store.get_plan(film.plan), host=host)
+    watch_film(film).finish()
+    plan = host.store.get_plan(film.plan)
+    if (task_run.run_count or 1) > 1:
+        _render_again(plan, film)
+    draft = join_film(plan, host=host)
     get_run_logger().info(
         "%s: joined %.1f MB in %.2f s; verified", film.name, draft.size_bytes / 1e6, draft.join_seconds
     )
     return draft
+
+
+def _render_again(plan: FilmPlan, film: PlannedFilm) -> None:
+    host, watch = current_host(), watch_film(film)
+    for shard in order_render(plan, host=host).shards:
+        get_run_logger().warning("%s: %s is no longer in the store and is made again", film.name, shard.label)
+        render_shard(
+            plan,
+            shard,
+            threads=film.order.sessions.threads,
+            host=host,
+            on_frames=watch.add_frames,
+            on_segment=watch.add_segment,
+        )

@@ -20,15 +20,16 @@ __all__ = ["upload"]
 @task(name="upload", task_run_name="upload {film.name}", **RETRIED)
 def upload(film: PlannedFilm, draft: Draft) -> FilmReport:
     """Return what is to be told of the film, which is now under its final name."""
-    plan = current_host().store.get_plan(film.plan)
+    plan, watch = current_host().store.get_plan(film.plan), watch_film(film)
     published = publish_film(plan, draft)
     report = report_film(
         plan,
         film.order,
         draft,
         film=published,
-        fps=watch_film(film).finish().fps,
+        fps=watch.finish().fps,
         seconds=time.time() - film.planned_at,
+        rendered=watch.made_count,
     )
     get_run_logger().info("%s is published, %.1f MB", published, draft.size_bytes / 1e6)
     create_markdown_artifact(f"```\n{report}\n```", key="film-report", description=film.name)

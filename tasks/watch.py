@@ -51,6 +51,7 @@ class FilmWatch:
         self._reported_at = time.monotonic()
         self._artifact: UUID | None = None
         self._rendered: Snapshot | None = None
+        self._made: set[str] = set()
 
     @contextmanager
     def session(self) -> Iterator[None]:
@@ -84,7 +85,14 @@ class FilmWatch:
 
     def add_segment(self, record: SegmentRecord) -> None:
         """Note that one more segment is in the store."""
+        with self._lock:
+            self._made.add(record.address)
         self._progress.add_segment()
+
+    @property
+    def made_count(self) -> int:
+        """Segments made by this flow run."""
+        return len(self._made)
 
     def begin(self) -> None:
         """Tell the UI that the film is planned."""

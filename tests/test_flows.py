@@ -35,11 +35,13 @@ from fanreel.plan.shards import LARGEST_SHARD_COUNT
 from fanreel.policy import MOST_RETRIES, POLICIES
 from fanreel.report import FilmReport
 from flows.render_slideshow import render_slideshow
+from tasks.concat import concat
 from tasks.fetch import fetch
 from tasks.plan import plan
 from tasks.render import render
 from tasks.retries import RETRIED, worth_retrying
 from tasks.runner import HOST_TASK_RUNNER
+from tasks.upload import upload
 from tasks.watch import watch_film, watch_flow
 
 ROOT = Path(__file__).parents[1]
@@ -142,7 +144,7 @@ def test_a_film_is_made_and_shown(tmp_path: Path) -> None:
 
     artifacts = _artifact_texts(state)
     assert set(artifacts) == {"film-progress", "film-report"}
-    assert artifacts["film-progress"].startswith("100.0 film.mp4: ")
+    assert artifacts["film-progress"].startswith("100 film.mp4: ")
     assert str(report) in artifacts["film-report"]
 
 
@@ -155,7 +157,7 @@ def test_a_second_run_renders_nothing(tmp_path: Path) -> None:
     assert first.result()[0].segments_rendered > 0
     assert second.result()[0].segments_rendered == 0
     assert not _shards(runs)
-    assert _artifact_texts(second)["film-progress"].startswith("100.0 again.mp4: ")
+    assert _artifact_texts(second)["film-progress"].startswith("100 again.mp4: ")
     _assert_sound(tmp_path / "out/again.mp4")
 
 
@@ -206,7 +208,7 @@ def test_a_killed_session_is_tried_again(tmp_path: Path) -> None:
 
     def kill() -> None:
         session = wait_until(lambda: sessions_below(os.getpid()), seconds=60, what="a session")[0]
-        time.sleep(0.5)
+        time.sleep(0.3)
         os.kill(session, signal.SIGKILL)
         killed.append(session)
 
@@ -225,6 +227,27 @@ def test_a_killed_session_is_tried_again(tmp_path: Path) -> None:
     _assert_sound(tmp_path / "out/film.mp4")
     certificate = read_certificate(certificate_path(tmp_path / "out/film.mp4"))
     assert max(current_host().store.get(segment.address).event.retries for segment in certificate.segments) == 1
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_segment_that_is_gone_is_made_again(tmp_path: Path) -> None:
+    _draw(tmp_path, first_seed=55, count=2)
+    job = make_job(tmp_path)
+
+    @flow(task_runner=HOST_TASK_RUNNER)
+    def render_robbed() -> FilmReport:
+        with watch_flow():
+            (film,) = plan(job, fetch(job))
+            rendered = render.map(film.order.shards, film=unmapped(film)).result()
+            current_host().store.fetch(current_host().store.get(rendered[0][0])).unlink()
+            return upload(film, concat(film))
+
+    state = render_robbed(return_state=True)
+
+    assert state.is_completed()
+    assert _task_runs(state)["concat film.mp4"].run_count == 2
+    assert state.result().segments_rendered == 1
+    _assert_sound(tmp_path / "out/film.mp4")
 
 
 @pytest.mark.usefixtures("prefect_server")

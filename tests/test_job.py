@@ -380,7 +380,7 @@ THINGS = st.recursive(
 KEYS = st.sampled_from([*SlideshowJob.model_fields, "wibble"])
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=200)
 @given(st.dictionaries(KEYS, THINGS, max_size=6))
 def test_whatever_a_file_holds_gives_a_job_or_lines_that_name_its_keys(values):
     known = "|".join(map(re.escape, {*values, "output", "slides"}))

@@ -49,7 +49,7 @@ def paths(draw):
 
 
 FRAME_COUNTS = st.integers(1, 2000)
-each_path = settings(deadline=None, max_examples=200)
+each_path = settings(deadline=None)
 
 
 def move_over(move, photo=(4000, 3000), film=(1920, 1080), zoom=1.3, seconds=4.0, digest=DIGEST):

@@ -86,7 +86,7 @@ def test_usual_films_have_their_usual_level(size, rate, expected, preset):
 SIDES = st.integers(32, 4096).map(lambda half: 2 * half)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=200)
 @given(SIDES, SIDES, st.sampled_from([1, 24, 25, NTSC, 50, 60, 120, 240]), st.sampled_from(list(Preset)))
 def test_the_level_carries_the_film_wherever_one_does(width, height, rate, preset):
     # x264 keeps up to four pictures: max(references, 1 + reorder delay, 4 with a pyramid of B-frames).

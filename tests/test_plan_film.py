@@ -132,8 +132,8 @@ def test_seconds_are_those_of_the_frames(fps, seconds):
 
 def test_six_hours_of_photos_are_planned_in_seconds():
     slides = [still(str(number)) for number in range(5400)]
-    begun = time.perf_counter()
+    begun = time.process_time()
     film = plan(slides)
-    elapsed = time.perf_counter() - begun
+    elapsed = time.process_time() - begun
     assert film.frame_count == 5400 * 120
     assert elapsed < 5  # 0.5 s on one core of 2023.

@@ -25,7 +25,7 @@ RATES = [Fraction(24), Fraction(25), Fraction(30), Fraction(50), Fraction(60), N
 PATH = CameraPath(Rect(0, 0, 160, 90), Rect(16, 9, 144, 81))
 FPS = 30
 
-each_film = settings(deadline=None, max_examples=150)
+each_film = settings(deadline=None, max_examples=80)
 rates = st.sampled_from(RATES)
 names = st.integers(0, 10**6).map(str)
 any_seconds = st.floats(0.01, 60) | st.floats(0.01, 3) | st.sampled_from([0.01, 1.0, 1.99, 2.0, 4.0, 5.0, 10.0, 10.1])
@@ -287,7 +287,7 @@ def test_one_photo_put_anywhere_in_400_changes_at_most_three_segments(seconds):
 def test_two_neighbours_that_change_places_change_at_most_three_segments(seconds):
     reel = uniform_reel(seconds)
     changed = [
-        reel.edit(position, position + 2, reel.clips[position : position + 2][::-1]) for position in range(0, 399, 2)
+        reel.edit(position, position + 2, reel.clips[position : position + 2][::-1]) for position in range(0, 399, 5)
     ]
     assert max(changed) <= 3
 
@@ -299,7 +299,7 @@ def test_two_neighbours_that_change_places_change_at_most_three_segments(seconds
 @pytest.mark.parametrize("seconds", UNIFORM)
 def test_one_photo_taken_from_anywhere_in_400_changes_a_few_segments(seconds):
     reel = uniform_reel(seconds)
-    changed = Counter(reel.edit(position, position + 1, []) for position in range(0, 400, 2))
+    changed = Counter(reel.edit(position, position + 1, []) for position in range(0, 400, 5))
     assert max(changed) <= 5
     assert sum(times for count, times in changed.items() if count <= 3) >= 0.97 * changed.total()
 
@@ -308,7 +308,7 @@ def test_one_photo_taken_from_anywhere_in_400_changes_a_few_segments(seconds):
 def test_one_photo_exchanged_anywhere_in_400_changes_a_few_segments(seconds):
     reel = uniform_reel(seconds)
     changed = Counter(
-        reel.edit(position, position + 1, one(f"new-{position}", seconds * FPS)) for position in range(0, 400, 2)
+        reel.edit(position, position + 1, one(f"new-{position}", seconds * FPS)) for position in range(0, 400, 5)
     )
     assert max(changed) <= 5
     assert sum(times for count, times in changed.items() if count <= 3) >= 0.97 * changed.total()
@@ -325,7 +325,7 @@ def test_of_photos_put_among_clips_of_mixed_lengths_99_in_100_change_at_most_thr
     assert max(changed) <= 5, changed
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(
     st.lists(st.tuples(names, st.integers(2 * FPS, 10 * FPS)), min_size=1, max_size=25),
     st.integers(2 * FPS, 10 * FPS),
@@ -361,13 +361,19 @@ def test_the_quick_cut_is_right_for_mixed_lengths_too():
 
 
 @pytest.mark.parametrize("period", [1, 2, 3, 20])
-def test_photos_that_come_again_and_again_are_cut_well_and_quickly(period):
-    clips = [(str(number % period), 4 * FPS) for number in range(5400)]
-    begun = time.perf_counter()
-    segments = segments_of(clips)
-    assert time.perf_counter() - begun < 10
+def test_photos_that_come_again_and_again_share_their_segments(period):
+    segments = segments_of([(str(number % period), 4 * FPS) for number in range(400)])
     assert all(2 * FPS <= segment.frame_count <= 10 * FPS for segment in segments)
     assert len({segment.address for segment in segments}) <= 3 * period + 3
+
+
+def test_one_photo_shown_many_times_is_cut_quickly():
+    # Cutting equal keys from one end would look at 800 million places; from the middle, at one million.
+    reel = Reel([])
+    reel.clips = one("same", 4 * FPS) * 40_000
+    begun = time.process_time()
+    assert len(reel.cut()) >= 16_000
+    assert time.process_time() - begun < 10
 
 
 def test_one_photo_put_among_400_of_the_same_changes_at_most_three_segments():

@@ -184,7 +184,7 @@ RECORD_DAMAGE: list[tuple[str, object]] = [
     ("packet_sizes", []),
     ("packet_sizes", [0] * 24),
     ("packet_frames", list(range(1, 25))),
-    ("packet_frames", [0, 9, *range(1, 9), *range(10, 24)]),
+    ("packet_frames", [0, 4, 3, 2, 1, *range(5, 24)]),
     ("packet_digests", "AAAA"),
     ("packet_digests", "not base64"),
     ("packet_digests", 7),

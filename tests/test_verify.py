@@ -137,18 +137,8 @@ def test_small_films_of_every_form_are_sound(tmp_path: Path, words: dict, why: s
 def test_the_worst_quality_of_a_still_slow_or_fast_picture_is_no_damage(
     tmp_path: Path, preset: Preset, speed: float, quality: int
 ) -> None:
-    film = (
-        make_film(
-            tmp_path,
-            frame_counts=(40, 20),
-            picture=lambda frame: (moving(frame)[0], *moving(0)[1:]),
-            preset=preset,
-            quality=quality,
-        )
-        if (moving := make_picture(seed=3, speed=speed))
-        else None
-    )
-    assert film is not None
+    moving = make_picture(seed=3, speed=speed)
+    film = make_film(tmp_path, frame_counts=(40, 20), picture=moving, preset=preset, quality=quality)
     assert find_damage(film.path, film.certificate, full=True) == ()
 
 
@@ -305,10 +295,9 @@ def test_a_duration_a_frame_short_is_found(rendered: Rendered, tmp_path: Path) -
 
 def test_another_clock_is_found(rendered: Rendered, tmp_path: Path) -> None:
     film = rendered.ntsc
-    damaged = write_film(tmp_path / "damaged.mp4", replace(film.track, timescale=30_000), film.payloads)
-    if film.track.timescale == 30_000:
-        damaged = write_film(tmp_path / "again.mp4", replace(film.track, timescale=30_030), film.payloads)
-    assert "ticks a second" in told(damaged, film.certificate, Damage.TIMES)
+    faster = replace(film.track, timescale=film.track.timescale + 30)
+    damaged = write_film(tmp_path / "damaged.mp4", faster, film.payloads)
+    assert told(damaged, film.certificate, Damage.TIMES).startswith(f"{faster.timescale} ticks a second")
 
 
 @pytest.mark.parametrize("place", [1, 20])

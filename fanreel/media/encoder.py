@@ -144,8 +144,10 @@ def _open_x264(plan: EncodingPlan, threads: int) -> VideoCodecContext:
 
 
 def _open(context: VideoCodecContext, asked: str) -> None:
-    level = av.logging.get_level()
-    av.logging.set_level(av.logging.ERROR)  # at PyAV's default there is nothing to capture
+    # At PyAV's defaults nothing is captured, and nothing is said a second time.
+    level, skips = av.logging.get_level(), av.logging.get_skip_repeated()
+    av.logging.set_level(av.logging.ERROR)
+    av.logging.set_skip_repeated(False)
     with av.logging.Capture() as lines:
         try:
             context.open()
@@ -154,3 +156,4 @@ def _open(context: VideoCodecContext, asked: str) -> None:
             raise EncoderSettingsError(f"x264 refused {asked}: {said}") from None
         finally:
             av.logging.set_level(level)
+            av.logging.set_skip_repeated(skips)

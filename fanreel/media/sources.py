@@ -109,7 +109,7 @@ def _expand(job: SlideshowJob, name: str) -> Sequence[Path]:
         else:
             # Only what the person wrote is a pattern; brackets in the base folder's own name are not.
             matches = glob.glob(_expand_user(name), root_dir=_base(job), recursive=True)  # noqa: PTH207
-            found = [_base(job) / match for match in matches]
+            found = [Path(os.path.normpath(_base(job) / match)) for match in matches]
         return sorted((inner for inner in found if not inner.is_dir()), key=_natural_order) or [path]
     except OSError:
         return [path]  # what is wrong with it is said when it is read
@@ -129,15 +129,18 @@ def _natural_order(path: Path) -> list[tuple[int, int, str]]:
 
 def _read(job: SlideshowJob, path: Path, max_megapixels: float) -> Source | FanreelError:
     try:
-        missing = _missing(job, path)
-        return missing or Source(read_photo(path, max_megapixels=max_megapixels), str(path))
+        return _refusal(job, path) or Source(read_photo(path, max_megapixels=max_megapixels), str(path))
     except OSError as error:
         return storage_error(error, doing=f"read the photo {path}")
     except FanreelError as error:
         return error
 
 
-def _missing(job: SlideshowJob, path: Path) -> PhotoNotFoundError | None:
+def _refusal(job: SlideshowJob, path: Path) -> FanreelError | None:
+    """Return why the path names no photo, as far as that can be told without reading it."""
+    shown = os.fsencode(path).decode(errors="backslashreplace")
+    if shown != str(path):
+        return UnreadablePhotoError(f"{shown}: the name is not UTF-8, so that no plan can hold it; rename the file")
     if path.is_dir():
         if _photos_in(path):
             return PhotoNotFoundError(f"{path}: a folder, where one file is asked for")

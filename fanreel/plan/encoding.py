@@ -132,8 +132,8 @@ def x264_options(plan: EncodingPlan) -> X264Options:
     return X264Options(
         preset=_X264_PRESETS[plan.preset],
         profile=features.profile,
-        # A rate factor of 0 would be lossless, which is another profile that few players know.
-        rate_factor=str(plan.quality or 0.5),
+        # x264 takes less than 1 for lossless, which is another profile that few players know.
+        rate_factor=str(max(1, plan.quality)),
         parameters=parameters,
     )
 

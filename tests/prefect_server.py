@@ -1,0 +1,121 @@
+"""A real Prefect server, the project's deployments on it, and a worker; all of them this machine's alone."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from processes import running, wait_until
+
+ROOT = Path(__file__).parents[1]
+PREFECT = [sys.executable, "-m", "prefect", "--no-prompt"]
+
+
+@dataclass(frozen=True)
+class Served:
+    """A server that runs, and a checkout that is deployed on it."""
+
+    url: str
+    checkout: Path
+    env: dict[str, str]
+    logs: Path
+
+    def run(self, *arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run `prefect` in the checkout, as a person or CI would."""
+        return subprocess.run(
+            [*PREFECT, *arguments],
+            cwd=self.checkout,
+            env=self.env,
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+
+    def ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        """Return what the server's API answers."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.url}/api/{path}", data, {"content-type": "application/json"})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)
+
+    @contextlib.contextmanager
+    def worker(self) -> Iterator[int]:
+        """Run a worker of the pool `local`, started somewhere else than in the checkout; return its pid."""
+        command = [*PREFECT, "worker", "start", "--pool", "local"]
+        with running(command, log=self.logs / "worker.log", env=self.env, cwd=self.logs) as process:
+            yield process.pid
+
+
+@contextlib.contextmanager
+def serve(folder: Path) -> Iterator[Served]:
+    """Run a server with the deployments of a copy of the working tree."""
+    port = _free_port()
+    served = Served(
+        url=f"http://127.0.0.1:{port}",
+        checkout=copy_checkout(folder / "a checkout"),
+        env=_environment(folder, port),
+        logs=folder,
+    )
+    command = [*PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    with running(command, log=folder / "server.log", env=served.env, cwd=folder) as process:
+
+        def is_up() -> bool:
+            assert process.poll() is None, (folder / "server.log").read_text()
+            with contextlib.suppress(OSError):
+                return served.ask("health") is True
+            return False
+
+        wait_until(is_up, seconds=120, what="the server is up")
+        for command in (["work-pool", "create", "local", "--type", "process"], ["deploy", "--all"]):
+            done = served.run(*command)
+            assert done.returncode == 0, done.stdout + done.stderr
+        yield served
+
+
+def copy_checkout(target: Path) -> Path:
+    """Copy the working tree, as a clone with a remote that cannot be reached."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in listed.stdout.rstrip("\0").split("\0"):
+        if (ROOT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target / name)
+    for command in (["init", "--quiet"], ["remote", "add", "origin", "https://example.invalid/fanreel.git"]):
+        subprocess.run(["git", *command], cwd=target, check=True)
+    return target
+
+
+def _environment(folder: Path, port: int) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "FANREEL_STORE"))}
+    return kept | {
+        "DO_NOT_TRACK": "1",
+        "PREFECT_HOME": str(folder / "prefect"),
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_WORKER_QUERY_SECONDS": "2",
+        "FANREEL_STORE": str(folder / "store"),
+        "FANREEL_LOCK_FOLDER": str(folder / "locks"),
+    }
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
