@@ -124,6 +124,7 @@ def _encode(request: ShardRequest) -> Iterator[SegmentMade | None]:
         photo_paths=plan.photo_paths,
         width_px=plan.encoding.width_px,
         height_px=plan.encoding.height_px,
+        ranges=[range(segment.start_frame, segment.end_frame) for segment in request.segments],
     )
     cutter = _Cutter(
         lambda writer: writer.finish(encoder=encoder.name, parameter_sets=encoder.parameter_sets, session=os.getpid())
