@@ -364,11 +364,11 @@ class TestRender:
         assert said.code == 0
         assert re.search(r"segments +0 rendered, \d+ reused", said.out)
 
-    @pytest.mark.parametrize(("flag", "shown"), [("1", "1 session"), ("0", "session")])
+    @pytest.mark.parametrize(("flag", "shown"), [("1", "; 1 session x"), ("0", "limited by cores")])
     def test_sessions_can_be_asked_for(self, run: Run, tmp_path: Path, photos: Path, flag: str, shown: str):
         said = run("render", write_job(tmp_path, sessions=1), "--sessions", flag)
         assert said.code == 0
-        assert f"; {shown}" in said.err
+        assert shown in said.err
 
     def test_a_job_given_by_a_relative_path_from_another_folder(
         self, run: Run, tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
@@ -560,7 +560,7 @@ class TestOutput:
         self, run: Run, tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
     ):
         monkeypatch.setattr("fanreel.cli.LINE_SECONDS", 0.5)
-        job = write_job(tmp_path, size="640x360", fps=60, seconds_per_slide=6, encoding={"preset": "fast"})
+        job = write_job(tmp_path, size="640x360", fps=30, seconds_per_slide=6, encoding={"preset": "fast"})
         started_at = time.monotonic()
         said = run("render", job)
         lines = [

@@ -296,6 +296,23 @@ class TestFilm:
             publish_film(plans[0], draft)
         prove_film(Path(plans[0].output), full=True)
 
+    def test_two_films_published_at_once_under_one_name_never_mix(self, host: Host, plans: tuple[FilmPlan, FilmPlan]):
+        for _ in range(12):
+            drafts = [(plan, join_film(plan, host=host)) for plan in plans]
+            pids = []
+            for plan, draft in drafts:
+                pid = os.fork()
+                if pid == 0:
+                    try:
+                        publish_film(plan, draft)
+                    finally:
+                        os._exit(sys.exc_info()[0] is not None)
+                pids.append(pid)
+            statuses = [os.waitpid(pid, 0)[1] for pid in pids]
+            assert statuses == [0, 0]
+            prove_film(Path(plans[0].output))
+            assert not next_certificate_path(Path(plans[0].output)).exists()
+
     def test_a_film_without_a_certificate_cannot_be_proven(self, host: Host, plans: tuple[FilmPlan, FilmPlan]):
         film = self.published(plans[0], host)
         certificate_path(film).unlink()

@@ -52,9 +52,9 @@ class Workplace:
         path = self.folder / f"{name}.yaml"
         values = {
             "size": "320x180",
-            "fps": 24,
+            "fps": 16,
             "photos": ["photos"],
-            "seconds_per_slide": 5,
+            "seconds_per_slide": 4,
             "encoding": {"preset": "fast", "quality": 30},
             "output": f"out/{name}.mp4",
         }

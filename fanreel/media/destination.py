@@ -72,9 +72,10 @@ class LocalFolder:
         waiting = next_certificate_path(self._film)
         try:
             self._film.parent.mkdir(parents=True, exist_ok=True)
-            _move(certificate_path(draft), waiting)
-            _move(draft, self._film)
-            _move(waiting, certificate_path(self._film))
+            with _publishing_into(self._film.parent):
+                _move(certificate_path(draft), waiting)
+                _move(draft, self._film)
+                _move(waiting, certificate_path(self._film))
         except OSError as error:
             raise storage_error(error, doing=f"publish {self._film}") from error
         return str(self._film)
@@ -84,6 +85,18 @@ def next_certificate_path(film: Path) -> Path:
     """Return where the certificate of the next film of this name waits until that film is there."""
     path = certificate_path(film)
     return path.with_name(f".{path.name}.next")
+
+
+@contextlib.contextmanager
+def _publishing_into(folder: Path) -> Iterator[None]:
+    """Keep others from publishing there, so that film and certificate are of one run."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with contextlib.suppress(OSError):  # network file systems do not lock folders
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _move(source: Path, target: Path) -> None:
