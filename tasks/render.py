@@ -26,9 +26,9 @@ def render(shard: Shard, film: PlannedFilm) -> tuple[str, ...] | State[tuple[str
     waits for its retry. The tag is a label.
     """
     host, watch = current_host(), watch_film(film)
-    started_at = time.monotonic()
     try:
         with watch.session():
+            started_at = time.monotonic()
             addresses = render_shard(
                 host.store.get_plan(film.plan),
                 shard,

@@ -197,12 +197,7 @@ def test_task_runs_are_bounded() -> None:
 def test_a_killed_session_is_tried_again(tmp_path: Path) -> None:
     _draw(tmp_path, first_seed=50, count=1)
     job = make_job(
-        tmp_path,
-        size="1280x720",
-        fps="30",
-        seconds_per_slide=12,
-        sessions=1,
-        encoding={"preset": "best", "quality": 15},
+        tmp_path, size="640x360", fps="15", seconds_per_slide=12, sessions=1, encoding={"preset": "balanced"}
     )
     killed: list[int] = []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections import deque
@@ -87,19 +88,21 @@ def run_session(connection: Connection) -> None:
 
     Only `ShardRequest` comes in and only `SessionMessage` goes out; both ends are this program.
     """
-    try:
+    # The owner hangs up on a session that it no longer needs, and ends it.
+    with contextlib.suppress(EOFError, ConnectionError):
         request: ShardRequest = connection.recv()
-        for message in _messages(request):
-            connection.send(message)
-        connection.send(SessionEnded())
-    except (EOFError, ConnectionError):
-        return  # the owner hangs up on a session that it no longer needs, and ends it
-    except FanreelError as error:
-        connection.send(SessionFailed(error))
-    except OSError as error:
-        connection.send(SessionFailed(storage_error(error, doing=f"render in {request.folder}")))
-    except MemoryError:
-        connection.send(SessionFailed(EncodeFaultError("the session ran out of memory; ask for fewer `sessions`")))
+        try:
+            for message in _messages(request):
+                connection.send(message)
+            connection.send(SessionEnded())
+        except ConnectionError:
+            raise
+        except FanreelError as error:
+            connection.send(SessionFailed(error))
+        except OSError as error:
+            connection.send(SessionFailed(storage_error(error, doing=f"render in {request.folder}")))
+        except MemoryError:
+            connection.send(SessionFailed(EncodeFaultError("the session ran out of memory; ask for fewer `sessions`")))
 
 
 def _messages(request: ShardRequest) -> Iterator[SessionMessage]:
