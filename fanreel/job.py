@@ -181,6 +181,17 @@ class SlideshowJob(Model):
     """A Ken Burns film from photos."""
 
     film: FilmKind = Field(default=FilmKind.SLIDESHOW, description="The kind of film.")
+    photos: list[Name] = Field(
+        default=[], description="Files, folders and patterns (photos/*.jpg), in order; give these or slides."
+    )
+    output: Name = Field(
+        description="The film: a file ending in .mp4, or a folder ending in /; absolute, or relative to base."
+    )
+    base: str = Field(
+        default="",
+        description="Absolute folder that relative paths start from. "
+        "Needed here; in a job file, that file's own folder.",
+    )
     size: str = Field(
         default="1920x1080",
         description=f"Width x height in pixels, both even and from {SMALLEST_SIDE_PX} to {LARGEST_SIDE_PX}: 1920x1080.",
@@ -188,21 +199,21 @@ class SlideshowJob(Model):
     )
     fps: Annotated[str, BeforeValidator(_rate_as_text)] = Field(
         default="30",
+        title="Frames per second",
         description="Frames per second: 24, 25, 30, 50, 60, or a fraction such as 30000/1001.",
         pattern=r"^[0-9]{1,9}(\.[0-9]{1,20}|/[0-9]{1,9})?$",
     )
-    photos: list[Name] = Field(default=[], description="Files, folders and patterns (photos/*.jpg), in order.")
     seconds_per_slide: Seconds = Field(default=4, description="How long each photo is shown.")
     move: Move = Field(default=Move.AUTO, description="How the camera moves over each photo.")
     zoom: Number = Field(default=1.3, ge=1, le=8, description="Ratio between the wide and the near end of a move.")
     slides: list[Slide] = Field(default=[], description="Instead of photos: one entry a photo, with words of its own.")
     encoding: Encoding = Field(default=Encoding(), description="How the film is encoded.")
     sessions: Count = Field(
-        default=0, ge=0, le=1024, description="Encoder sessions at once; 0 is what the machine can carry."
-    )
-    output: Name = Field(description="The film: a file (.mp4) or a folder.")
-    base: str = Field(
-        default="", description="Folder that relative paths start from; a job file's own folder if left out."
+        default=0,
+        title="Encoder sessions",
+        ge=0,
+        le=1024,
+        description="Encoder sessions at once; 0 is what the machine can carry.",
     )
 
     @field_validator("size")

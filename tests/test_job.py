@@ -27,7 +27,7 @@ ARABIC_SIZE = f"{ARABIC_30}0x{ARABIC_30}0"
 SIZES = "Width x height in pixels, both even and from 64 to 8192: 1920x1080."
 RATES = "Frames per second: 24, 25, 30, 50, 60, or a fraction such as 30000/1001."
 RATE_RANGE = "from 1 to 240 frames per second"
-PHOTOS = "Files, folders and patterns (photos/*.jpg), in order."
+PHOTOS = "Files, folders and patterns (photos/*.jpg), in order; give these or slides."
 MOVES = "input should be 'auto', 'still', 'zoom-in', 'zoom-out', 'pan-left', 'pan-right', 'pan-up' or 'pan-down'"
 NO_TRUTH = "a number is needed, not true or false (YAML reads yes, no, on and off as these)"
 SLIDE_KEYS = "a mapping is needed, with keys such as photo, seconds, move, start, end"
@@ -171,11 +171,18 @@ BAD = [
     *[("sessions", value, "input should be a valid integer") for value in (None, [], {})],
     *[("sessions", value, "input should be a finite number") for value in (NAN, INFINITY)],
     *[(key, value, NO_TRUTH) for key in ("seconds_per_slide", "zoom", "sessions") for value in (True, False)],
-    *[("output", value, "The film: a file (.mp4) or a folder.") for value in (None, 3, [], {})],
+    *[
+        ("output", value, "The film: a file ending in .mp4, or a folder ending in /; absolute, or relative to base.")
+        for value in (None, 3, [], {})
+    ],
     ("output", "", "string should have at least 1 character"),
     ("output", "s3://bucket/film.mp4", "a local file or folder; other places are not supported yet"),
     *[
-        ("base", value, "Folder that relative paths start from; a job file's own folder if left out.")
+        (
+            "base",
+            value,
+            "Absolute folder that relative paths start from. Needed here; in a job file, that file's own folder.",
+        )
         for value in (None, 3, [])
     ],
     *[("film", value, "input should be 'slideshow'") for value in (None, "movie", 1)],
@@ -295,7 +302,9 @@ def test_a_key_that_resembles_none_is_told_all():
 
 
 def test_a_missing_key_is_told_what_it_is_for():
-    assert mistakes({"photos": ["a.jpg"]}) == ["output: missing; The film: a file (.mp4) or a folder."]
+    assert mistakes({"photos": ["a.jpg"]}) == [
+        "output: missing; The film: a file ending in .mp4, or a folder ending in /; absolute, or relative to base."
+    ]
     line = "slides.0.photo: missing; File, relative to the job's base."
     assert mistakes({"output": "film.mp4", "slides": [{}]}) == [line]
 
@@ -322,6 +331,7 @@ def test_all_mistakes_are_told_at_once():
         }
     )
     assert [line.split(":")[0] for line in lines] == [
+        "output",
         "size",
         "fps",
         "seconds_per_slide",
@@ -334,13 +344,12 @@ def test_all_mistakes_are_told_at_once():
         "encoding.quality",
         "encoding.presets",
         "sessions",
-        "output",
         "bse",
     ]
 
 
 def test_an_empty_job_is_told_all_it_lacks():
-    assert [line.split(":")[0] for line in mistakes({})] == ["slides", "output"]
+    assert [line.split(":")[0] for line in mistakes({})] == ["output", "slides"]
 
 
 @pytest.mark.parametrize("values", [None, [], [{"photos": ["a"]}], "photos: a", 3, True])

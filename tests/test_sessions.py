@@ -116,7 +116,11 @@ def parent_of(pid: int) -> int:
 
 
 def open_files(pid: int) -> dict[int, str]:
-    return {int(link.name): str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()}
+    found = {}
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed while we look
+            found[int(link.name)] = str(link.readlink())
+    return found
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = GONE_SECONDS) -> bool:
