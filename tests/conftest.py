@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -11,6 +15,7 @@ import pytest
 
 from fanreel.job import SlideshowJob, parse_job
 from fanreel.media.host import Host, open_host
+from fanreel.media.sessions import Launcher
 from fanreel.settings import Settings
 
 
@@ -46,6 +51,42 @@ def photos(tmp_path: Path) -> Path:
     for seed in range(4):
         draw_photo(folder / f"photo-{seed}.jpg", seed=seed)
     return folder
+
+
+@pytest.fixture(scope="module")
+def launcher() -> Iterator[Launcher]:
+    """A launcher that a module's tests share, so that its imports are paid for once."""
+    opened = Launcher()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user can reach; pytest's own are root's."""
+    folder = Path(tempfile.mkdtemp(prefix="fanreel-test-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Mounts small file systems with options of tmpfs, such as `size=64k`."""
+    mounted: list[Path] = []
+
+    def mount_one(options: str) -> Path:
+        folder = tmp_path / f"disk-{len(mounted)}"
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", options, "none", str(folder)]
+        if os.geteuid() != 0 or subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode:
+            pytest.skip("needs the right to mount a small file system")
+        mounted.append(folder)
+        return folder
+
+    yield mount_one
+    for folder in mounted:
+        subprocess.run(["umount", str(folder)], check=True)
 
 
 def make_job(base: Path, **words: object) -> SlideshowJob:

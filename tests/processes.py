@@ -6,7 +6,9 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -65,3 +67,22 @@ def running(command: list[str], *, log: Path, env: dict[str, str], cwd: Path) ->
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         process.wait(20)
+
+
+def in_fork(body: Callable[[], object], *, uid: int | None = None) -> None:
+    """Run `body` in a forked process, as another user if asked; it must not raise."""
+    pid = os.fork()
+    if pid == 0:
+        exit_code = 1
+        try:
+            if uid is not None:
+                os.setgroups([])
+                os.setgid(uid)
+                os.setuid(uid)
+            body()
+            exit_code = 0
+        finally:  # the child must not return into pytest
+            if exit_code:
+                traceback.print_exc(file=sys.__stderr__)
+            os._exit(exit_code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0

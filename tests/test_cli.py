@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -95,34 +94,6 @@ def film(finished: Path, tmp_path: Path) -> Path:
     for source in finished.parent.iterdir():
         shutil.copy(source, tmp_path)
     return tmp_path / "film.mp4"
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder that every user can reach; pytest's own are root's."""
-    folder = Path(tempfile.mkdtemp(prefix="fanreel-test-"))
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder)
-
-
-@pytest.fixture
-def mount(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """Mounts small file systems with options."""
-    mounted: list[Path] = []
-
-    def mount_one(options: str) -> Path:
-        folder = tmp_path / f"disk-{len(mounted)}"
-        folder.mkdir()
-        command = ["mount", "-t", "tmpfs", "-o", options, "none", str(folder)]
-        if os.geteuid() != 0 or subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode:
-            pytest.skip("needs the right to mount a small file system")
-        mounted.append(folder)
-        return folder
-
-    yield mount_one
-    for folder in mounted:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 def write_job(folder: Path, name: str = "job.yaml", **words: object) -> Path:

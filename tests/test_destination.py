@@ -3,17 +3,16 @@
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from conftest import make_job
+from processes import in_fork
 
 from fanreel.errors import FilmDamagedError, StorageError, StorageFullError
 from fanreel.media.certificate import certificate_path
@@ -47,24 +46,9 @@ def far_folder(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder that every user can reach; pytest's own are root's."""
-    folder = Path(tempfile.mkdtemp(prefix="fanreel-test-"))
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def small_disk(mount: Callable[[str], Path]) -> Path:
     """A file system of 64 KiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode:
-        pytest.skip("needs the right to mount a small file system")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    return mount("size=64k")
 
 
 def make_draft(folder: Path, content: bytes = FILM) -> Path:
@@ -76,21 +60,7 @@ def make_draft(folder: Path, content: bytes = FILM) -> Path:
 
 
 def as_nobody(body: Callable[[], object]) -> None:
-    """Run `body` in a fork that has become another user, as root may write anywhere."""
-    pid = os.fork()
-    if pid == 0:
-        exit_code = 1
-        try:
-            os.setgroups([])
-            os.setgid(NOBODY)
-            os.setuid(NOBODY)
-            body()
-            exit_code = 0
-        finally:
-            if exit_code:
-                traceback.print_exc(file=sys.__stderr__)
-            os._exit(exit_code)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    in_fork(body, uid=NOBODY)
 
 
 class TestPublish:

@@ -16,7 +16,6 @@ import sys
 import tempfile
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate
@@ -25,6 +24,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from processes import in_fork
 
 from fanreel.errors import EncoderError, SessionBusyError, StorageError
 from fanreel.media.gate import KernelLockGate, SessionGate
@@ -479,21 +479,11 @@ class TestUsers:
 
     @staticmethod
     def as_nobody(body: Callable[[], object]) -> None:
-        pid = os.fork()
-        if pid == 0:
-            exit_code = 1
-            try:
-                os.umask(0o077)
-                os.setgroups([])
-                os.setgid(NOBODY)
-                os.setuid(NOBODY)
-                body()
-                exit_code = 0
-            finally:  # the child must not return into pytest
-                if exit_code:
-                    traceback.print_exc(file=sys.__stderr__)
-                os._exit(exit_code)
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        def privately() -> None:
+            os.umask(0o077)
+            body()
+
+        in_fork(privately, uid=NOBODY)
 
     def test_roots_folder_serves_everyone(self, shared_folder: Path):
         gate = KernelLockGate("cpu", capacity=2, folder=shared_folder)

@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,13 +23,6 @@ from fanreel.plan.film import FilmPlan
 from fanreel.plan.shards import Shard
 from fanreel.policy import RETRY_DELAYS_SECONDS
 from fanreel.progress import Snapshot
-
-
-@pytest.fixture(scope="module")
-def launcher() -> Iterator[Launcher]:
-    opened = Launcher()
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

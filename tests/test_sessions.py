@@ -41,13 +41,6 @@ def render(session):
 """
 
 
-@pytest.fixture(scope="module")
-def launcher() -> Iterator[Launcher]:
-    opened = Launcher()
-    yield opened
-    opened.close()
-
-
 @pytest.fixture
 def host(host: Host, launcher: Launcher) -> Host:
     """A host of the test's own, whose launcher is warm already."""

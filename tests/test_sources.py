@@ -397,6 +397,11 @@ def job_file(folder, text, name="job.yaml"):
     return path
 
 
+def test_a_json_job_may_be_indented_with_tabs(tmp_path):
+    text = json.dumps({"photos": ["a.jpg"], "output": "b.mp4"}, indent="\t")
+    assert load_job(job_file(tmp_path, text, "job.json")).photos == ["a.jpg"]
+
+
 def test_yaml_and_json_give_the_same_job(tmp_path):
     words = {"photos": ["photos", "*.jpg"], "fps": "30000/1001", "output": "film.mp4"}
     job = load_job(job_file(tmp_path, YAML))

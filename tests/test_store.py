@@ -7,10 +7,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +16,7 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 from conftest import draw_photo, make_job
+from processes import in_fork
 
 from fanreel.errors import SegmentDamagedError, SegmentMissingError, StorageError, StorageFullError
 from fanreel.job import EncoderChoice
@@ -78,43 +77,9 @@ def local(made: Made, tmp_path: Path) -> LocalStore:
 
 
 @pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder that every user can reach; pytest's own are root's."""
-    folder = Path(tempfile.mkdtemp(prefix="fanreel-test-"))
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def small_disk(mount: Callable[[str], Path]) -> Path:
     """A file system of 256 KiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode:
-        pytest.skip("needs the right to mount a small file system")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
-def in_fork(body: Callable[[], object], *, uid: int | None = None) -> None:
-    """Run `body` in a forked process, as another user if asked; it must not raise."""
-    pid = os.fork()
-    if pid == 0:
-        exit_code = 1
-        try:
-            if uid is not None:
-                os.setgroups([])
-                os.setgid(uid)
-                os.setuid(uid)
-            body()
-            exit_code = 0
-        finally:  # the child must not return into pytest
-            if exit_code:
-                traceback.print_exc(file=sys.__stderr__)
-            os._exit(exit_code)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    return mount("size=256k")
 
 
 def files_in(root: Path) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import json
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -38,7 +39,9 @@ def load_job(path: Path) -> SlideshowJob:
         InvalidJobError: The file cannot be read, is not YAML, or asks for what cannot be.
     """
     try:
-        values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        # YAML is a superset of JSON but for tabs between the words.
+        values: Any = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except OSError as error:
         raise InvalidJobError(f"{path}: {error.strerror or error}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
