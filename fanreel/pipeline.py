@@ -162,6 +162,7 @@ class _Rendering:
                     retries=retries,
                     on_frames=self._add_frames,
                     on_segment=self._add_segment,
+                    on_wait=self._check,
                 )
             except FanreelError as error:
                 self._watch.pause(error, retries)
@@ -170,6 +171,9 @@ class _Rendering:
 
     def _add_frames(self, count: int) -> None:
         self._progress.add_frames(count)
+        self._check()
+
+    def _check(self) -> None:
         if self._watch.over.is_set():
             raise _FilmOverError
 

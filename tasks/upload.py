@@ -10,6 +10,7 @@ from prefect.artifacts import create_markdown_artifact
 from fanreel.media.film import Draft, publish_film, report_film
 from fanreel.media.host import current_host
 from fanreel.report import FilmReport
+from tasks.artifacts import if_it_can_be_shown
 from tasks.planned_film import PlannedFilm
 from tasks.retries import RETRIED
 from tasks.watch import watch_film
@@ -32,5 +33,6 @@ def upload(film: PlannedFilm, draft: Draft) -> FilmReport:
         rendered=watch.made_count,
     )
     get_run_logger().info("%s is published, %.1f MB", published, draft.size_bytes / 1e6)
-    create_markdown_artifact(f"```\n{report}\n```", key="film-report", description=film.name)
+    with if_it_can_be_shown(f"the report of {film.name}"):
+        create_markdown_artifact(f"```\n{report}\n```", key="film-report", description=film.name)
     return report

@@ -9,14 +9,13 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from uuid import UUID
 
-from httpx import HTTPError
 from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
-from prefect.exceptions import PrefectException
 
 from fanreel.media.host import current_host
 from fanreel.media.record import SegmentRecord
 from fanreel.progress import Progress, Snapshot
+from tasks.artifacts import if_it_can_be_shown
 from tasks.planned_film import PlannedFilm
 
 __all__ = ["FilmWatch", "FlowStoppingError", "watch_film", "watch_flow"]
@@ -61,9 +60,9 @@ class FilmWatch:
             FlowStoppingError: The flow run ended before one was free.
         """
         while not self._sessions.acquire(timeout=STOP_POLL_SECONDS):
-            self._check()
+            self.check()
         try:
-            self._check()
+            self.check()
             yield
         finally:
             self._sessions.release()
@@ -74,7 +73,7 @@ class FilmWatch:
         Raises:
             FlowStoppingError: The flow run is ending; leaving the session ends its process.
         """
-        self._check()
+        self.check()
         self._progress.add_frames(count)
         with self._lock:
             due = time.monotonic() - self._reported_at >= REPORT_SECONDS
@@ -105,7 +104,8 @@ class FilmWatch:
             self._report(self._rendered)
         return self._rendered
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raise `FlowStoppingError` if the flow run is ending."""
         if self._stopping.is_set():
             raise FlowStoppingError(f"{self._name}: the flow run is ending; segments that are done are kept")
 
@@ -117,15 +117,12 @@ class FilmWatch:
         made, to_make = snapshot.frames_made, snapshot.frames_to_make
         percent = 100 * made / to_make if to_make else 100.0
         text = f"{self._name}: {snapshot}"
-        try:
+        with if_it_can_be_shown(f"the progress of {self._name}"):
             if self._artifact is None:
                 created = create_progress_artifact(percent, key="film-progress", description=text)
                 self._artifact = created if isinstance(created, UUID) else None
             else:
                 update_progress_artifact(self._artifact, percent, description=text)
-        except (HTTPError, PrefectException) as error:
-            # A server that is away for a while must not fail a shard.
-            get_run_logger().warning("the progress of %s could not be shown: %s", self._name, error)
 
 
 class _FlowWatch:

@@ -425,3 +425,14 @@ class TestChooseSessions:
         one_more_fits = (plan.sessions + 1) * session_bytes + PARENT_BYTES <= memory_bytes
         assert plan.sessions in (cores, segment_count, cap) or not one_more_fits
         assert plan.sessions * (plan.threads + 1) > cores
+
+
+def test_a_photo_larger_than_usual_takes_memory_of_every_session():
+    capacity = HostCapacity(cores=8, memory_bytes=4 << 30, reason="")
+    film = {"width_px": 1920, "height_px": 1080, "segment_count": 100}
+    usual = choose_sessions(capacity, **film, largest_photo_px=12_000_000)
+    large = choose_sessions(capacity, **film, largest_photo_px=100_000_000)
+    assert usual == choose_sessions(capacity, **film)
+    assert large.sessions < usual.sessions
+    assert large.sessions * 88_000_000 * 12 < capacity.memory_bytes
+    assert "memory" in large.reason

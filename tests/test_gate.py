@@ -107,6 +107,21 @@ class TestContract:
         ):
             pass
 
+    def test_a_wait_can_be_given_up(self, make_gate: GateMaker):
+        asked: list[float] = []
+
+        def give_up() -> None:
+            asked.append(time.monotonic())
+            if len(asked) == 3:
+                raise InterruptedError
+
+        with make_gate(1).hold(timeout_seconds=1):
+            start = time.monotonic()
+            with pytest.raises(InterruptedError), make_gate(1).hold(timeout_seconds=60, on_wait=give_up):
+                pass
+        assert time.monotonic() - start < 2
+        assert is_free(make_gate(1)), "whoever gave up holds nothing"
+
     @pytest.mark.parametrize("timeout_seconds", [0, 0.1, 0.9])
     def test_timeout(self, make_gate: GateMaker, timeout_seconds: float):
         with make_gate(2).hold(weight=2, timeout_seconds=1):

@@ -159,9 +159,10 @@ def test_digests_stay_what_they_are_from_release_to_release():
     # Whoever changes these makes every store useless: raise a revision on purpose, or find another way.
     encoding = plan_encoding(Encoding(), width_px=1920, height_px=1080, frame_rate=Fraction(30))
     assert clip_digest(CLIP) == "6a5204599c5ab97f6e74aa4c1863a6cb600d9f47fcf606cea5fdd0816a266234"
-    assert frames_of(CLIP) == "587f6300b40c560ee2e69de9681c5dee8bd34ee0f26ff50f467d84f15622ae43"
+    assert frames_of(CLIP) == "5f83c3e26e5dcd00038e668efaf669c46f187a3d6f916898acede966c30d2447"
     assert (
-        segment_address(frames_of(CLIP), encoding) == "6b8854206ac3d93a834e884a2802754fe3c33a468a21d007d6ec6a0f95e9feee"
+        segment_address(frames_of(CLIP), encoding, keyframes=[0])
+        == "2a12b2cb99cd129c8662e2d1fe6a5a591a40a602135d12385bc16a17a86ffee8"
     )
 
 
@@ -176,7 +177,7 @@ def test_the_encoder_that_may_make_a_segment_is_not_in_its_address():
         plan_encoding(Encoding(encoder=encoder), width_px=1920, height_px=1080, frame_rate=Fraction(30))
         for encoder in EncoderChoice
     ]
-    assert len({segment_address("f" * 64, plan) for plan in plans}) == 1
+    assert len({segment_address("f" * 64, plan, keyframes=[0]) for plan in plans}) == 1
 
 
 @pytest.mark.parametrize(
@@ -185,7 +186,11 @@ def test_the_encoder_that_may_make_a_segment_is_not_in_its_address():
 )
 def test_the_encoding_asked_for_is_in_the_address(one, other):
     found = {
-        segment_address("f" * 64, plan_encoding(Encoding(**words), width_px=64, height_px=64, frame_rate=Fraction(30)))
+        segment_address(
+            "f" * 64,
+            plan_encoding(Encoding(**words), width_px=64, height_px=64, frame_rate=Fraction(30)),
+            keyframes=[0],
+        )
         for words in (one, other)
     }
     assert len(found) == 2
@@ -201,3 +206,14 @@ def test_a_plan_s_own_digest_knows_where_everything_lies():
     assert plan_digest(film()) == plan_digest(film())
     assert plan_digest(film()) != plan_digest(film(output="/films/b.mp4"))
     assert plan_digest(film()) != plan_digest(film([still(path="/x"), still(OTHER)]))
+
+
+def test_the_keyframes_asked_for_are_in_the_address():
+    plan = plan_encoding(Encoding(), width_px=64, height_px=64, frame_rate=Fraction(30))
+    assert segment_address("f" * 64, plan, keyframes=[0]) != segment_address("f" * 64, plan, keyframes=[0, 120])
+
+
+def test_where_clips_lie_in_a_segment_is_in_the_digest():
+    early = [replace(CLIP, start_frame=0, end_frame=100), replace(CLIP, start_frame=100, end_frame=200)]
+    late = [replace(CLIP, start_frame=0, end_frame=100), replace(CLIP, start_frame=90, end_frame=190)]
+    assert frames_of(*early, start=0, end=150) != frames_of(*late, start=0, end=150)

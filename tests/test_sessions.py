@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from conftest import draw_photo, make_job
 
-from fanreel.errors import PhotoChangedError, SessionHungError, SessionLostError, StorageError
+from fanreel.errors import EncoderError, PhotoChangedError, SessionHungError, SessionLostError, StorageError
 from fanreel.media.host import Host
 from fanreel.media.session import FramesMade, SegmentMade, ShardRequest
 from fanreel.media.sessions import Launcher, Session
@@ -217,13 +217,14 @@ class TestErrors:
 
     def test_a_crash_arrives_with_its_last_words_in_one_line(self, host: Host, plan: FilmPlan, tmp_path: Path):
         broken = replace(plan, photo_paths={})
-        with host.launcher.start(locks=[]) as session, pytest.raises(SessionLostError) as caught:
+        with host.launcher.start(locks=[]) as session, pytest.raises(EncoderError) as caught:
             list(session.render(shard(broken, tmp_path), hang_seconds=60))
+        assert not caught.value.transient, "the same request would fail again"
         assert "exit status 1; KeyError" in str(caught.value)
         assert "\n" not in str(caught.value)
 
     def test_the_words_of_an_earlier_crash_are_not_quoted_again(self, host: Host, plan: FilmPlan, tmp_path: Path):
-        with host.launcher.start(locks=[]) as session, pytest.raises(SessionLostError, match="KeyError"):
+        with host.launcher.start(locks=[]) as session, pytest.raises(EncoderError, match="KeyError"):
             list(session.render(shard(replace(plan, photo_paths={}), tmp_path), hang_seconds=60))
         with host.launcher.start(locks=[]) as session:
             os.kill(session.pid, signal.SIGSEGV)

@@ -14,6 +14,8 @@ __all__ = ["HostCapacity", "SessionPlan", "choose_sessions", "read_capacity"]
 # Measured: peaks of proportional set size over whole runs, 640x360 to 3840x2160.
 BASE_SESSION_BYTES = 130 << 20  # interpreter, libraries and a photo's pixels in one session's process
 BYTES_PER_PIXEL = 90  # per output pixel: lookahead and reference frames; see encoder_bytes_per_pixel
+USUAL_PHOTO_PX = 12_000_000  # the photos of those runs; their memory is in the base
+BYTES_PER_PHOTO_PIXEL = 12  # decoded, upright, converted and split into planes: 3 bytes each, at worst at once
 PARENT_BYTES = 240 << 20  # the process that plans, supervises, joins and verifies (140 MB), and the launcher
 
 _UNIFIED = ""  # the name of the v2 hierarchy in /proc/self/cgroup
@@ -46,6 +48,7 @@ def choose_sessions(
     segment_count: int,
     cap: int = 0,
     bytes_per_pixel: int = BYTES_PER_PIXEL,
+    largest_photo_px: int = 0,
 ) -> SessionPlan:
     """Return as many sessions as cores, segments, memory and `cap` allow; spare cores become threads.
 
@@ -58,8 +61,10 @@ def choose_sessions(
         segment_count: Segments still to be encoded; 0 counts as 1.
         cap: The most sessions the job allows; 0 for no cap.
         bytes_per_pixel: Memory that the encoder's frames take, per pixel of the film.
+        largest_photo_px: Pixels of the largest photo, which a session decodes whole.
     """
     session_bytes = BASE_SESSION_BYTES + bytes_per_pixel * width_px * height_px
+    session_bytes += BYTES_PER_PHOTO_PIXEL * max(0, largest_photo_px - USUAL_PHOTO_PX)
     fitting = (capacity.memory_bytes - PARENT_BYTES) // session_bytes
     bounds = [(capacity.cores, "cores"), (segment_count, "segments"), (fitting, "memory")]
     if cap > 0:

@@ -1,4 +1,4 @@
-"""Concat: the join of segments and, one day, audio into one film, without re-encoding.
+"""Concat: the join of segments and audio into one film, without re-encoding.
 
 FFmpeg's concat demuxer is not used: it rounds to microseconds, reorders DTS and exits 0 on a missing part
 (docs/decisions/0004). Here every time stamp is an integer multiple of the frame duration.

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol
+
+from blake3 import blake3
 
 from fanreel.errors import StorageError, storage_error
 from fanreel.media.certificate import certificate_path
@@ -59,7 +62,8 @@ class LocalFolder:
             )
         if os.path.isdir(self._film):  # noqa: PTH112
             raise StorageError(f"output: {self._film} is a folder")
-        spare = os.pathconf(folder, "PC_NAME_MAX") - len(os.fsencode(next_certificate_path(self._film).name))
+        longest = _part_path(next_certificate_path(self._film))
+        spare = os.pathconf(folder, "PC_NAME_MAX") - len(os.fsencode(longest.name))
         if spare < 0:
             raise StorageError(f"output: the name {self._film.name} is {-spare} bytes too long")
 
@@ -118,16 +122,27 @@ def _move(source: Path, target: Path) -> None:
 def _copy(source: Path, target: Path) -> None:
     """Write a copy beside `target` and rename it."""
     # One temporary name a film, locked: what a killed run left is overwritten, not added to.
-    part = target.with_name(f".{target.name}.part")
+    part = _part_path(target)
     with source.open("rb") as original, _opened_alone(part) as file:
         try:
             shutil.copyfileobj(original, file, 1 << 20)
             file.flush()
             os.fsync(file.fileno())
+            if _digest(part) != _digest(source):
+                raise OSError(errno.EIO, f"the copy differs from {source}")
             part.replace(target)
         except BaseException:
             part.unlink(missing_ok=True)
             raise
+
+
+def _part_path(target: Path) -> Path:
+    return target.with_name(f".{target.name}.part")
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb", buffering=0) as file:
+        return hashlib.file_digest(file, blake3).hexdigest()  # pyright: ignore[reportArgumentType]
 
 
 @contextlib.contextmanager

@@ -102,11 +102,15 @@ class X264Encoder:
         yield from self._packets(None)
 
     def _packets(self, frame: av.VideoFrame | None) -> Iterator[EncodedPacket]:
-        try:
-            packets = self._context.encode(frame)
-        except av.error.FFmpegError as error:
-            raise EncodeFaultError(f"x264 failed at frame {self._fed - 1}: {error}") from None
-        for packet in packets:
+        # One by one: the last frames of a slow preset take long, and each packet is a sign of life.
+        packets = self._context.encode_lazy(frame)
+        while True:
+            try:
+                packet = next(packets, None)
+            except av.error.FFmpegError as error:
+                raise EncodeFaultError(f"x264 failed at frame {self._fed - 1}: {error}") from None
+            if packet is None:
+                return
             if packet.pts is None:
                 raise EncodeFaultError("x264 gave a packet without a time stamp")
             yield EncodedPacket(packet.pts, packet.is_keyframe, to_length_prefixed(bytes(packet)))

@@ -6,16 +6,24 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fanreel.errors import FanreelError, FilmDamagedError, MediaError, StorageError, storage_error
+from fanreel.errors import (
+    FanreelError,
+    FilmDamagedError,
+    MediaError,
+    SegmentDamagedError,
+    StorageError,
+    storage_error,
+)
 from fanreel.media.audio import AudioTrack
 from fanreel.media.certificate import Certificate, certificate_path, certify, read_certificate, write_certificate
 from fanreel.media.concat import concat_segments
 from fanreel.media.destination import Destination, LocalFolder, next_certificate_path
 from fanreel.media.host import Host
+from fanreel.media.record import SegmentRecord
 from fanreel.media.render import RenderOrder
 from fanreel.media.verify import require_sound
 from fanreel.plan.film import FilmPlan, plan_digest
@@ -57,6 +65,7 @@ def join_film(plan: FilmPlan, *, host: Host, audio: AudioTrack | None = None, fo
 
     Raises:
         SegmentMissingError: The store lacks a segment.
+        SegmentDamagedError: A segment went or changed while it was joined.
         StorageError: The film cannot be written.
         VerificationError: The film is not what its certificate says; it is not kept.
     """
@@ -64,12 +73,16 @@ def join_film(plan: FilmPlan, *, host: Host, audio: AudioTrack | None = None, fo
     path = folder / "film.mp4" if folder is not None else host.store.draft_path(plan)
     with host.store.scratch() as scratch:
         made = scratch / path.name
-        started_at = time.monotonic()
-        size_bytes = concat_segments(made, plan=plan, records=records, store=host.store, audio=audio)
-        seconds = time.monotonic() - started_at
-        _log_join(plan, size_bytes, seconds)
         certificate = certify(plan, records, audio=audio)
-        require_sound(made, certificate)
+        started_at = time.monotonic()
+        try:
+            size_bytes = concat_segments(made, plan=plan, records=records, store=host.store, audio=audio)
+            seconds = time.monotonic() - started_at
+            require_sound(made, certificate)
+        except (StorageError, FilmDamagedError) as error:
+            _blame_segments(records, host, error)
+            raise
+        _log_join(plan, size_bytes, seconds)
         write_certificate(certificate, certificate_path(made))
         _keep(made, path)
     return Draft(str(path), size_bytes, dict(Counter(record.encoder for record in records)), seconds)
@@ -162,6 +175,13 @@ def _is_published(plan: FilmPlan) -> bool:
     with contextlib.suppress(FanreelError):
         return prove_film(Path(plan.output)).plan == plan_digest(plan)
     return False
+
+
+def _blame_segments(records: Sequence[SegmentRecord], host: Host, error: FanreelError) -> None:
+    """Raise `SegmentDamagedError` if a segment is no longer whole: then it, not the film, has to be made again."""
+    for record in records:
+        if host.store.find(record.address) is None:
+            raise SegmentDamagedError(f"segment {record.address[:12]} went while it was joined: {error}") from error
 
 
 def _keep(made: Path, path: Path) -> None:

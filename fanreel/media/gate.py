@@ -9,7 +9,7 @@ import random
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
@@ -24,6 +24,10 @@ _FIRST_POLL_SECONDS = 0.02
 _LAST_POLL_SECONDS = 0.25
 _TURN_SECONDS = 2 * _LAST_POLL_SECONDS  # within this, whoever has the turn has polled at least once
 _OPEN_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def _wait_on() -> None:
+    """Nobody looks on."""
 
 
 class SessionSlot(Protocol):
@@ -42,12 +46,15 @@ class SessionSlot(Protocol):
 class SessionGate(Protocol):
     """Lets as many encoder sessions through as a device can bear."""
 
-    def hold(self, *, weight: int = 1, timeout_seconds: float) -> AbstractContextManager[SessionSlot]:
+    def hold(
+        self, *, weight: int = 1, timeout_seconds: float, on_wait: Callable[[], None] = _wait_on
+    ) -> AbstractContextManager[SessionSlot]:
         """Return a context in which `weight` slots are held, all or none of them; entering it waits.
 
         Args:
             weight: Slots to take, at least 1 (a CPU session's threads); more than there are takes all of them.
             timeout_seconds: How long to wait; 0 tries once.
+            on_wait: Called several times a second while waiting; what it raises ends the wait.
 
         Raises:
             SessionBusyError: The slots did not become free in time.
@@ -88,11 +95,13 @@ class KernelLockGate:
             raise ValueError(f"capacity of {self.device!r} is {self.capacity}; it has to be at least 1")
 
     @contextmanager
-    def hold(self, *, weight: int = 1, timeout_seconds: float) -> Iterator[SessionSlot]:
+    def hold(
+        self, *, weight: int = 1, timeout_seconds: float, on_wait: Callable[[], None] = _wait_on
+    ) -> Iterator[SessionSlot]:
         """See `SessionGate.hold`."""
         if weight < 1:
             raise ValueError(f"weight is {weight}; it has to be at least 1")
-        slot = self._acquire(min(weight, self.capacity), timeout_seconds)
+        slot = self._acquire(min(weight, self.capacity), timeout_seconds, on_wait)
         try:
             yield slot
         finally:
@@ -105,7 +114,7 @@ class KernelLockGate:
             free_count = sum(len(self._lock(k, looked_at, kind=fcntl.LOCK_SH)) for k in range(self.capacity))
         return self.capacity - free_count
 
-    def _acquire(self, weight: int, timeout_seconds: float) -> _LockedSlot:
+    def _acquire(self, weight: int, timeout_seconds: float, on_wait: Callable[[], None]) -> _LockedSlot:
         with ExitStack() as turn:
             has_turn, waited_seconds = False, 0.0
             for waited_seconds in _attempts(timeout_seconds):
@@ -113,6 +122,7 @@ class KernelLockGate:
                 may_try = has_turn or waited_seconds >= min(_TURN_SECONDS, timeout_seconds)
                 if may_try and (descriptors := self._try_slots(weight)):
                     return _LockedSlot(descriptors)
+                on_wait()
         raise SessionBusyError(
             f"no free encoder session on {self.device!r}: {weight} of its {self.capacity} slots did not become free "
             f"in {waited_seconds:.1f} s; try again when other renders have ended, or allow a longer wait"

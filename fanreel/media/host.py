@@ -43,6 +43,7 @@ class Host:
             segment_count=max(1, segment_count),
             cap=plan.session_cap,
             bytes_per_pixel=encoder_bytes_per_pixel(plan.encoding),
+            largest_photo_px=max(clip.photo.width_px * clip.photo.height_px for clip in plan.timeline.clips),
         )
 
 

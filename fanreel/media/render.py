@@ -56,6 +56,7 @@ def render_shard(
     retries: int = 0,
     on_frames: Callable[[int], None] = lambda count: None,
     on_segment: Callable[[SegmentRecord], None] = lambda record: None,
+    on_wait: Callable[[], None] = lambda: None,
 ) -> tuple[str, ...]:
     """Make the segments of a shard that the store does not hold, with one encoder session.
 
@@ -67,6 +68,7 @@ def render_shard(
         retries: How often this shard has been tried before, for the segments' events.
         on_frames: Told how many more frames have been made, a few times a second.
         on_segment: Told of each segment when it is in the store.
+        on_wait: Called while no session is free; what it raises ends the wait.
 
     Returns:
         The addresses of all its segments, each in the store.
@@ -80,7 +82,7 @@ def render_shard(
     asked_at = time.monotonic()
     if not _missing(plan, shard.segments, host):
         return addresses
-    with host.gate.hold(weight=threads, timeout_seconds=host.settings.wait_seconds) as slot:
+    with host.gate.hold(weight=threads, timeout_seconds=host.settings.wait_seconds, on_wait=on_wait) as slot:
         waited_seconds = time.monotonic() - asked_at
         # Looked at again: whoever was waited for may have made the same segments.
         missing = _missing(plan, shard.segments, host)

@@ -111,15 +111,15 @@ def _messages(request: ShardRequest) -> Iterator[SessionMessage]:
         if isinstance(made, SegmentMade):
             yield made
             continue
-        frames += 1
+        frames += made
         if time.monotonic() - reported_at >= REPORT_SECONDS:
             yield FramesMade(frames)
             reported_at, frames = time.monotonic(), 0
     yield FramesMade(frames)
 
 
-def _encode(request: ShardRequest) -> Iterator[SegmentMade | None]:
-    """Yield None for each frame fed and a message for each segment completed."""
+def _encode(request: ShardRequest) -> Iterator[SegmentMade | int]:
+    """Yield 1 for each frame fed, 0 for each packet, and a message for each segment completed."""
     plan = request.plan
     encoder = open_encoder(plan.encoding, threads=request.threads)
     source = FrameSource(
@@ -139,7 +139,7 @@ def _encode(request: ShardRequest) -> Iterator[SegmentMade | None]:
             for frame in range(segment.start_frame, segment.end_frame):
                 draw = partial(_draw, source, frame, writer)
                 yield from cutter.add(encoder.encode(draw, keyframe=frame in segment.keyframes))
-                yield None
+                yield 1
         yield from cutter.add(encoder.finish())
     cutter.check_empty()
 
@@ -164,12 +164,13 @@ class _Cutter:
         """Expect the packets of one more segment."""
         self._open.append(writer)
 
-    def add(self, packets: Iterator[EncodedPacket]) -> Iterator[SegmentMade]:
-        """Hand packets to the segment that they belong to; yield the segments that become complete."""
+    def add(self, packets: Iterator[EncodedPacket]) -> Iterator[SegmentMade | int]:
+        """Hand packets to the segment that they belong to; yield 0 for each, and the segments that become complete."""
         for packet in packets:
             if not self._open:
                 raise EncodeFaultError(f"the encoder gave a packet for frame {packet.frame}, which was not fed")
             writer = self._open[0]
+            yield 0
             if writer.add_packet(packet, frame=packet.frame - self._first_fed):
                 self._first_fed += writer.segment.frame_count
                 record, path = self._finish(self._open.popleft())

@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Self
 
-from fanreel.errors import SessionHungError, SessionLostError
+from fanreel.errors import EncoderError, SessionHungError, SessionLostError
 from fanreel.media.launcher import END, KEEP, LARGEST_DESCRIPTOR_COUNT, MESSAGE_BYTES, START
 from fanreel.media.session import SessionEnded, SessionFailed, SessionMessage, ShardRequest
 from fanreel.settings import child_environment
@@ -50,6 +50,7 @@ class Session:
         self._connection = connection
         self._words_from = launcher.words_end()
         self._end: str | None = None
+        self._failed = False
 
     def __enter__(self) -> Self:
         """Return the session itself."""
@@ -72,6 +73,7 @@ class Session:
         Raises:
             SessionHungError: It was silent for longer.
             SessionLostError: Its process died.
+            EncoderError: It ended by a fault in this program.
             FanreelError: It failed, for the reason that it gave.
         """
         _bound_silence(self._connection.fileno(), hang_seconds)
@@ -87,7 +89,11 @@ class Session:
         except BlockingIOError:
             raise SessionHungError(f"session {self.pid} made no frame for {hang_seconds:g} s and was killed") from None
         except (EOFError, OSError):
-            raise SessionLostError(f"session {self.pid} died: {self._finish()}") from None
+            reason = self._finish()
+            if self._failed:
+                # Python ended it, not a signal: the same request would fail in the same way.
+                raise EncoderError(f"session {self.pid} failed: {reason}; please report it") from None
+            raise SessionLostError(f"session {self.pid} died: {reason}") from None
 
     def _finish(self) -> str:
         """Make sure that the process is gone, and return why it went; asked again, the same."""
@@ -104,6 +110,7 @@ class Session:
             return "it was killed and does not go; a device may hold it"
         if status == -signal.SIGKILL:
             return "killed by SIGKILL, perhaps for memory"
+        self._failed = status > 0
         names = {known.value: known.name for known in signal.Signals}
         reason = f"killed by {names.get(-status, f'signal {-status}')}" if status < 0 else f"exit status {status}"
         return f"{reason}; {words}" if (words := self._launcher.last_words(self._words_from)) else reason

@@ -7,7 +7,7 @@ place in the film, no neighbour.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from blake3 import blake3
@@ -39,20 +39,20 @@ def frames_digest(clips: Iterable[Clip], *, start_frame: int, end_frame: int, wi
         width_px: Width of the planes.
         height_px: Height of the planes.
     """
-    parts = [
-        [
-            _clip_content(clip),
-            max(start_frame, clip.start_frame) - clip.start_frame,
-            min(end_frame, clip.end_frame) - clip.start_frame,
-        ]
-        for clip in clips
-    ]
-    return _digest([RENDER_REVISION, width_px, height_px, parts])
+    # Where a clip begins, from the segment's start on: clips may overlap one day.
+    parts = [[_clip_content(clip), clip.start_frame - start_frame] for clip in clips]
+    return _digest([RENDER_REVISION, width_px, height_px, end_frame - start_frame, parts])
 
 
-def segment_address(frames: str, encoding: EncodingPlan) -> str:
-    """Return where a segment is kept: its frames and the encoding asked for, whichever encoder makes it."""
-    asked = [encoding.preset, encoding.quality, str(encoding.frame_rate), encoding.reorder_frames]
+def segment_address(frames: str, encoding: EncodingPlan, *, keyframes: Sequence[int]) -> str:
+    """Return where a segment is kept: its frames and the encoding asked for, whichever encoder makes it.
+
+    Args:
+        frames: Digest of its frames.
+        encoding: What is asked of the encoder.
+        keyframes: Frames that are to be IDRs, from the segment's start on.
+    """
+    asked = [encoding.preset, encoding.quality, str(encoding.frame_rate), encoding.reorder_frames, list(keyframes)]
     return _digest([frames, "h264", ENCODING_REVISION, asked])
 
 

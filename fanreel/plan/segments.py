@@ -88,7 +88,8 @@ def _possible_cuts(timeline: Timeline, frame_rate: Fraction) -> list[_Place]:
         for piece in range(1, pieces):
             frame = clip.start_frame + clip.frame_count * piece // pieces
             places.append(_Place(frame, (1, f"{digest}{piece:08d}"), f"inside a clip of {clip.frame_count} frames"))
-        places.append(_Place(clip.end_frame, (0, digest), f"after clip {digest[:8]}, the smallest key around"))
+        reason = f"after clip {digest[:8]}, whose digest is the smallest around"
+        places.append(_Place(clip.end_frame, (0, digest), reason))
     return places[:-1]
 
 
@@ -131,13 +132,14 @@ def _plan_segment(index: int, start: _Place, end_frame: int, timeline: Timeline,
         width_px=encoding.width_px,
         height_px=encoding.height_px,
     )
+    keyframes = _plan_keyframes(clips, start.frame, end_frame, encoding.frame_rate)
     return Segment(
         index=index,
         start_frame=start.frame,
         end_frame=end_frame,
-        keyframes=_plan_keyframes(clips, start.frame, end_frame, encoding.frame_rate),
+        keyframes=keyframes,
         frames_digest=frames,
-        address=segment_address(frames, encoding),
+        address=segment_address(frames, encoding, keyframes=[frame - start.frame for frame in keyframes]),
         cut=start.reason,
     )
 
