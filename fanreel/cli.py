@@ -168,7 +168,8 @@ def _describe(plan: FilmPlan) -> str:
 
 def _show_order(order: RenderOrder) -> None:
     count = sum(len(shard.segments) for shard in order.shards)
-    _say(f"{count} segments to render, {order.reused} reused; {order.sessions.reason}")
+    how = f"; {order.sessions.reason}" if order.shards else ""
+    _say(f"{count} segments to render, {order.reused} reused{how}")
 
 
 class _Display:

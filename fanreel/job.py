@@ -206,7 +206,9 @@ class SlideshowJob(Model):
     seconds_per_slide: Seconds = Field(default=4, description="How long each photo is shown.")
     move: Move = Field(default=Move.AUTO, description="How the camera moves over each photo.")
     zoom: Number = Field(default=1.3, ge=1, le=8, description="Ratio between the wide and the near end of a move.")
-    slides: list[Slide] = Field(default=[], description="Instead of photos: one entry a photo, with words of its own.")
+    slides: list[Slide] = Field(
+        default=[], description="Instead of photos: one entry a photo, with settings of its own."
+    )
     encoding: Encoding = Field(default=Encoding(), description="How the film is encoded.")
     sessions: Count = Field(
         default=0,

@@ -23,7 +23,7 @@ class FilmReport:
         segments_rendered: Segments made now.
         segments_reused: Segments found in the store.
         encoders: Segments in the film by the encoder that made them.
-        sessions: How many sessions worked, and why so many.
+        sessions: How many sessions worked, with how many threads; empty if none did.
         verified: The film was proven against its certificate before it was published.
     """
 
@@ -48,7 +48,7 @@ class FilmReport:
             "film": self.film,
             "length": f"{self.seconds:.2f} s, {self.frame_count} frames, {self.size}, {self.size_bytes / 1e6:.1f} MB",
             "speed": f"{speed}{self.elapsed_seconds:.1f} s in all",
-            "encoder": f"{encoders}; {self.sessions}",
+            "encoder": encoders + (f", {self.sessions}" if self.sessions else ""),
             "segments": f"{self.segments_rendered} rendered, {self.segments_reused} reused",
             "verified": "yes: every packet, every time stamp, sampled frames" if self.verified else "NO",
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -38,6 +38,11 @@ class SessionPlan:
     sessions: int  # at least 1
     threads: int  # of one session, at least 1; times `sessions` at most the cores
     reason: str  # one line for the user: how the number was chosen
+
+    @property
+    def label(self) -> str:
+        """The numbers alone, for people."""
+        return f"{_counted(self.sessions, 'session')} x {_counted(self.threads, 'thread')}"
 
 
 def choose_sessions(
@@ -74,8 +79,8 @@ def choose_sessions(
     threads = max(1, capacity.cores // sessions)
     needed = f"{_gib(session_bytes)} a session and {_gib(PARENT_BYTES)} beside"
     decided = f"limited by {name}" if fitting >= 1 else "memory is short even for one"
-    numbers = f"{_counted(sessions, 'session')} x {_counted(threads, 'thread')}"
-    return SessionPlan(sessions, threads, f"{numbers}, {decided}: {capacity.reason}; {needed}")
+    plan = SessionPlan(sessions, threads, reason="")
+    return replace(plan, reason=f"{plan.label}, {decided}: {capacity.reason}; {needed}")
 
 
 def read_capacity(*, root: Path = Path("/"), affinity_count: int | None = None) -> HostCapacity:

@@ -159,7 +159,7 @@ def report_film(
         fps=fps,
         segments_rendered=rendered,
         segments_reused=len(plan.segments) - rendered,
-        sessions=order.sessions.reason,
+        sessions=order.sessions.label if order.shards else "",
         verified=True,  # join_film raises otherwise
         encoders=draft.encoders,
     )
