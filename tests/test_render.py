@@ -11,9 +11,15 @@ from pathlib import Path
 import pytest
 from conftest import draw_photo, make_job
 
-from fanreel.errors import EncoderUnavailableError, FanreelError, PhotoChangedError, SessionLostError
+from fanreel.errors import (
+    EncoderUnavailableError,
+    FanreelError,
+    PhotoChangedError,
+    SegmentDamagedError,
+    SessionLostError,
+)
 from fanreel.job import EncoderChoice, SlideshowJob
-from fanreel.media.film import prove_film
+from fanreel.media.film import join_film, prove_film
 from fanreel.media.host import Host
 from fanreel.media.record import SegmentRecord
 from fanreel.media.render import order_render, render_shard
@@ -268,6 +274,17 @@ class TestFilm:
         assert [type(error).__name__ for error in told] == ["SegmentMissingError"]
         assert report.segments_rendered == 1
         prove_film(Path(report.film))
+
+    @pytest.mark.parametrize("cut_bytes", [0, 1000])
+    def test_a_film_that_cannot_be_joined_blames_the_segment_that_changed(
+        self, plan: FilmPlan, host: Host, cut_bytes: int
+    ):
+        path = film_path(host, render_all(plan, host)[1])
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 1
+        path.write_bytes(data[: len(data) - cut_bytes])
+        with pytest.raises(SegmentDamagedError, match=plan.segments[1].address[:12]):
+            join_film(plan, host=host)
 
     def test_a_cap_of_one_session_is_never_two(self, slow_job: SlideshowJob, host: Host):
         job = slow_job.model_copy(update={"sessions": 1})
