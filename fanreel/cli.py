@@ -167,9 +167,8 @@ def _describe(plan: FilmPlan) -> str:
 
 
 def _show_order(order: RenderOrder) -> None:
-    count = sum(len(shard.segments) for shard in order.shards)
     how = f"; {order.sessions.reason}" if order.shards else ""
-    _say(f"{count} segments to render, {order.reused} reused{how}")
+    _say(f"{order.segment_count} segments to render, {order.reused} reused{how}")
 
 
 class _Display:

@@ -269,6 +269,9 @@ class SlideshowJob(Model):
         return Fraction(self.fps)
 
 
+_NESTED: Mapping[str, type[Model]] = {"encoding": Encoding, "slides": Slide}
+
+
 def parse_job(values: Mapping[str, Any]) -> SlideshowJob:
     """Return the job that `values` describe.
 
@@ -308,7 +311,7 @@ def _explain(detail: Any, values: Mapping[str, Any]) -> str:  # noqa: ANN401 -- 
         case "list_type":
             return f"{refused}a list is needed. {_description(location)}"
         case "model_type" | "model_attributes_type":
-            inner = {"encoding": Encoding, "slides": Slide}.get(str(location[0]), SlideshowJob)
+            inner = _NESTED.get(str(location[0]), SlideshowJob)
             return f"{refused}a mapping is needed, with keys such as {', '.join(inner.model_fields)}"
         case _:
             reason = str(detail["msg"]).removeprefix("Value error, ")
@@ -329,7 +332,7 @@ def _shown(value: object) -> str:
 
 
 def _model_at(location: tuple[str | int, ...]) -> type[Model]:
-    return {"encoding": Encoding, "slides": Slide}.get(str(location[0]) if len(location) > 1 else "", SlideshowJob)
+    return _NESTED.get(str(location[0]), SlideshowJob) if len(location) > 1 else SlideshowJob
 
 
 def _description(location: tuple[str | int, ...]) -> str:

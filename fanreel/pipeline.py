@@ -123,7 +123,7 @@ class _Rendering:
         self._progress = Progress(
             segment_count=len(plan.segments),
             reused=order.reused,
-            frames_to_make=sum(shard.frame_count for shard in order.shards),
+            frames_to_make=order.frame_count,
         )
 
     def run(self) -> float:

@@ -36,7 +36,7 @@ def _order(film: FilmPlan) -> PlannedFilm:
         "%s: %.1f s; %d segments to render in %d shards, %d reused; %s",
         film.name,
         film.seconds,
-        sum(len(shard.segments) for shard in order.shards),
+        order.segment_count,
         len(order.shards),
         order.reused,
         order.sessions.reason,

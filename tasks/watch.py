@@ -12,7 +12,6 @@ from uuid import UUID
 from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-from fanreel.media.host import current_host
 from fanreel.media.record import SegmentRecord
 from fanreel.progress import Progress, Snapshot
 from tasks.artifacts import if_it_can_be_shown
@@ -39,9 +38,9 @@ class FilmWatch:
     def __init__(self, film: PlannedFilm, stopping: threading.Event) -> None:
         order = film.order
         self._progress = Progress(
-            segment_count=len(current_host().store.get_plan(film.plan).segments),
+            segment_count=order.reused + order.segment_count,
             reused=order.reused,
-            frames_to_make=sum(shard.frame_count for shard in order.shards),
+            frames_to_make=order.frame_count,
         )
         self._name = film.name
         self._stopping = stopping

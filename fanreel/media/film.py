@@ -141,14 +141,12 @@ def report_film(
     film: str,
     fps: float,
     seconds: float,
-    rendered: int | None = None,
+    rendered: int,
 ) -> FilmReport:
     """Return what to tell of a film that was published at `film`, `seconds` after it was begun.
 
-    `rendered` is how many segments were made, where that was counted: another run may have made some of the
-    order. Otherwise it is the order's number.
+    `rendered` is how many segments were made, as counted: another run may have made some of the order.
     """
-    rendered = len(plan.segments) - order.reused if rendered is None else rendered
     return FilmReport(
         film=film,
         seconds=plan.seconds,

@@ -34,6 +34,16 @@ class RenderOrder:
     reused: int
     sessions: SessionPlan
 
+    @property
+    def segment_count(self) -> int:
+        """Segments to be rendered."""
+        return sum(len(shard.segments) for shard in self.shards)
+
+    @property
+    def frame_count(self) -> int:
+        """Frames to be rendered."""
+        return sum(shard.frame_count for shard in self.shards)
+
 
 def order_render(plan: FilmPlan, *, host: Host) -> RenderOrder:
     """Return what is missing of a film, in shards.
