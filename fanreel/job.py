@@ -5,8 +5,7 @@ The shape is form-safe: flat enums and numbers, one level of nested models, no u
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
 from fractions import Fraction
 from typing import Annotated, Any
@@ -26,16 +25,14 @@ from pydantic import (
 from pydantic_core import PydanticCustomError, core_schema
 
 from fanreel.errors import InvalidJobError
+from fanreel.job_mistakes import explain_mistakes
 
-__all__ = ["EncoderChoice", "Encoding", "FilmKind", "Move", "Preset", "Slide", "SlideshowJob", "parse_job"]
+__all__ = ["EncoderChoice", "Encoding", "FilmKind", "Move", "Preset", "Slide", "SlideshowJob", "Strategy", "parse_job"]
 
 SMALLEST_SIDE_PX = 64
 LARGEST_SIDE_PX = 8192
 
 SLOWEST_RATE, FASTEST_RATE = 1, 240
-LONGEST_SHOWN = 60
-"""Characters of a wrong value that its error line shows."""
-
 LARGEST_RATE_TERM = 1_000_000
 """Largest numerator or denominator of a frame rate: MP4's clocks and H.264's timing have 32 bits for either."""
 
@@ -74,6 +71,14 @@ class Preset(StrEnum):
     FAST = "fast"
     BALANCED = "balanced"
     BEST = "best"
+
+
+class Strategy(StrEnum):
+    """How a film's segments are shared out."""
+
+    AUTO = "auto"
+    FILM = "film"
+    SEGMENTS = "segments"
 
 
 class Model(BaseModel):
@@ -217,6 +222,11 @@ class SlideshowJob(Model):
         le=1024,
         description="Encoder sessions at once; 0 is what the machine can carry.",
     )
+    strategy: Strategy = Field(
+        default=Strategy.AUTO,
+        description="segments: the film is fanned out over sessions, to be done soonest. film: one session of one "
+        "thread makes it whole, for many films side by side. auto: segments, where there is more than one.",
+    )
 
     @field_validator("size")
     @classmethod
@@ -269,9 +279,6 @@ class SlideshowJob(Model):
         return Fraction(self.fps)
 
 
-_NESTED: Mapping[str, type[Model]] = {"encoding": Encoding, "slides": Slide}
-
-
 def parse_job(values: Mapping[str, Any]) -> SlideshowJob:
     """Return the job that `values` describe.
 
@@ -286,61 +293,8 @@ def parse_job(values: Mapping[str, Any]) -> SlideshowJob:
     try:
         return SlideshowJob.model_validate(dict(values))
     except ValidationError as error:
-        lines = [_explain(detail, values) for detail in error.errors(include_url=False)]
-        raise InvalidJobError("\n".join(lines)) from None
+        raise InvalidJobError("\n".join(explain_mistakes(error, SlideshowJob))) from None
 
 
 def _contradiction(message: str) -> PydanticCustomError:
     return PydanticCustomError("contradiction", "{message}", {"message": message})
-
-
-def _explain(detail: Any, values: Mapping[str, Any]) -> str:  # noqa: ANN401 -- pydantic's ErrorDetails
-    location = detail["loc"]
-    place = ".".join(map(_named, location))
-    model = _model_at(location)
-    refused = f"{place}: {_shown(detail['input'])} is not allowed; "
-    match detail["type"]:
-        case "extra_forbidden":
-            return f"{place}: unknown key; {_suggest(location, model.model_fields)}"
-        case "missing":
-            return f"{place}: missing; {_description(location)}"
-        case "contradiction":
-            return f"{place}: {detail['msg']}"
-        case "string_pattern_mismatch" | "string_type":
-            return refused + _description(location)
-        case "list_type":
-            return f"{refused}a list is needed. {_description(location)}"
-        case "model_type" | "model_attributes_type":
-            inner = _NESTED.get(str(location[0]), SlideshowJob)
-            return f"{refused}a mapping is needed, with keys such as {', '.join(inner.model_fields)}"
-        case _:
-            reason = str(detail["msg"]).removeprefix("Value error, ")
-            return f"{refused}{reason[:1].lower()}{reason[1:]}"
-
-
-def _named(part: str | int) -> str:
-    text = str(part)
-    return text if text.isprintable() and len(text) <= LONGEST_SHOWN else _shown(text)
-
-
-def _shown(value: object) -> str:
-    try:
-        text = repr(value)
-    except ValueError:  # An integer of over 4300 digits, or a list that holds one.
-        return f"this {type(value).__name__}"
-    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}..."
-
-
-def _model_at(location: tuple[str | int, ...]) -> type[Model]:
-    return _NESTED.get(str(location[0]), SlideshowJob) if len(location) > 1 else SlideshowJob
-
-
-def _description(location: tuple[str | int, ...]) -> str:
-    keys = [part for part in location if isinstance(part, str)]
-    field = _model_at(location).model_fields.get(keys[-1])
-    return (field.description if field else None) or "see the README for the job's keys"
-
-
-def _suggest(location: tuple[str | int, ...], known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(str(location[-1]), list(known), n=1)
-    return f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"

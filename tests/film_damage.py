@@ -14,7 +14,7 @@ import cv2
 import imageio_ffmpeg
 import numpy as np
 
-from fanreel.job import Encoding, Preset
+from fanreel.job import Encoding, Preset, Strategy
 from fanreel.media.audio import AudioTrack
 from fanreel.media.certificate import Certificate, certify
 from fanreel.media.concat import concat_segments
@@ -135,6 +135,7 @@ def plan_test_film(
         clock=time_base(rate),
         photo_paths={},
         session_cap=0,
+        strategy=Strategy.AUTO,
         output=str(folder / f"{name}.mp4"),
     )
 

@@ -18,7 +18,7 @@ from fanreel.errors import (
     SegmentDamagedError,
     SessionLostError,
 )
-from fanreel.job import EncoderChoice, SlideshowJob
+from fanreel.job import EncoderChoice, SlideshowJob, Strategy
 from fanreel.media.film import join_film, prove_film
 from fanreel.media.host import Host
 from fanreel.media.record import SegmentRecord
@@ -118,6 +118,15 @@ class TestOrder:
         order = order_render(plan, host=host)
         assert order.shards == ()
         assert order.reused == len(plan.segments)
+
+    def test_a_film_asked_for_whole_is_one_shard_in_one_session_of_one_thread(self, plan: FilmPlan, host: Host):
+        whole = replace(plan, strategy=Strategy.FILM)
+        order = order_render(whole, host=host)
+        assert [shard.segments for shard in order.shards] == [plan.segments]
+        assert (order.sessions.sessions, order.sessions.threads) == (1, 1)
+        render_shard(whole, order.shards[0], threads=1, host=host)
+        assert order_render(whole, host=host).shards == ()
+        assert order_render(plan, host=host).shards == ()
 
     def test_the_same_content_twice_is_one_segment(self, photos: Path, host: Host):
         names = [f"photos/photo-{n}.jpg" for n in (0, 1, 0, 1, 0)]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fanreel.job import Strategy
 from fanreel.media.capacity import SessionPlan
 from fanreel.media.host import Host
 from fanreel.media.record import SegmentRecord
@@ -52,9 +53,13 @@ def order_render(plan: FilmPlan, *, host: Host) -> RenderOrder:
         StorageError: The store cannot be read.
     """
     missing = _missing(plan, plan.segments, host)
+    reused = len(plan.segments) - len(missing)
+    if plan.strategy is Strategy.FILM:
+        # One thread, though cores are idle now: the films beside it in the queue take those.
+        sessions = SessionPlan(1, 1, reason="strategy film: one session of one thread makes the whole film")
+        return RenderOrder((Shard(0, missing),) if missing else (), reused=reused, sessions=sessions)
     sessions = host.sessions_for(plan, segment_count=len(missing))
-    shards = plan_shards(missing, session_count=sessions.sessions)
-    return RenderOrder(shards, reused=len(plan.segments) - len(missing), sessions=sessions)
+    return RenderOrder(plan_shards(missing, session_count=sessions.sessions), reused=reused, sessions=sessions)
 
 
 def render_shard(

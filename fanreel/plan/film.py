@@ -9,7 +9,7 @@ from pathlib import PurePath
 from blake3 import blake3
 from pydantic import TypeAdapter
 
-from fanreel.job import Move, SlideshowJob
+from fanreel.job import Move, SlideshowJob, Strategy
 from fanreel.plan.camera import CameraPath, plan_move, plan_views
 from fanreel.plan.encoding import EncodingPlan, plan_encoding
 from fanreel.plan.segments import Segment, plan_segments
@@ -56,6 +56,7 @@ class FilmPlan:
         clock: The film's time base.
         photo_paths: Where each photo's bytes are, by digest.
         session_cap: Sessions at once that the job allows; 0 is as many as the machine can carry.
+        strategy: How its segments are shared out among sessions.
         output: Absolute path of the film.
     """
 
@@ -66,6 +67,7 @@ class FilmPlan:
     clock: TimeBase
     photo_paths: Mapping[str, str]
     session_cap: int
+    strategy: Strategy
     output: str
 
     @property
@@ -99,6 +101,7 @@ def plan_films(job: SlideshowJob, stills: Sequence[Still], *, output: str) -> tu
             clock=time_base(job.frame_rate),
             photo_paths={still.source.photo.digest: still.source.path for still in stills},
             session_cap=job.sessions,
+            strategy=job.strategy,
             output=output,
         ),
     )
