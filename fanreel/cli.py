@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fanreel.errors import EncoderError, FanreelError, StorageError
+from fanreel.errors import EncoderError, FanreelError, RequestError, StorageError
 
 # What a command needs is imported by it: that takes most of a second, in which Ctrl-C has to end
 # in one line too, and `--help` has no need of it.
@@ -55,6 +55,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         _abandon_output()
         return 0
+    except UnicodeEncodeError as error:
+        _say(f"fanreel: {error.object!a}: this locale has no such letters; set PYTHONUTF8=1 and run it again")
+        return RequestError.exit_code
+    except MemoryError:
+        _say("fanreel: memory ran out; allow more of it, or ask for fewer sessions or smaller photos")
+        return EncoderError.exit_code
+    except ImportError as error:
+        _say(f"fanreel: a library cannot be loaded: {error}; allow more memory, or install fanreel again")
+        return EncoderError.exit_code
     except OSError as error:
         _abandon_output()
         _say(f"fanreel: {error.filename or 'the output'}: {error.strerror or error}")
@@ -163,6 +172,7 @@ def _describe(plan: FilmPlan) -> str:
         names = ", ".join(dict.fromkeys(Path(plan.photo_paths[clip.photo.digest]).name for clip in clips))
         span = f"[{segment.start_frame}, {segment.end_frame})"
         lines.append(f"{segment.index:5d}  {span:<16} {segment.address[:12]}  {names}  | cut {segment.cut}")
+    lines += [f"  left out  {reason}" for reason in plan.left_out]
     return "\n".join(lines)
 
 

@@ -14,6 +14,7 @@
     │   ├── EncoderSettingsError       the encoder refused its settings
     │   ├── SessionBusyError           no free encoder session in time          (transient)
     │   ├── SessionLostError           a session's process died                 (transient)
+    │   ├── SessionMemoryError         memory ran out for a session             (transient)
     │   ├── SessionHungError           a session made no frame within its bound (transient)
     │   └── EncodeFaultError           the encoder failed while encoding        (transient)
     ├── StorageError          exit 5   a folder or a store failed
@@ -49,6 +50,7 @@ __all__ = [
     "SessionBusyError",
     "SessionHungError",
     "SessionLostError",
+    "SessionMemoryError",
     "StorageError",
     "StorageFullError",
     "UnreadablePhotoError",
@@ -122,6 +124,12 @@ class SessionLostError(EncoderError):
     transient = True
 
 
+class SessionMemoryError(EncoderError):
+    """A session had too little memory; the message names the limit."""
+
+    transient = True
+
+
 class SessionHungError(EncoderError):
     """An encoder session made no frame within its bound and was killed."""
 
@@ -176,4 +184,6 @@ def storage_error(error: OSError, *, doing: str) -> StorageError:
     reason = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StorageFullError(f"could not {doing}: {reason}; free some space and run the same command again")
+    if error.errno == errno.EMFILE:
+        return StorageError(f"could not {doing}: {reason}; raise the limit of open files (ulimit -n)")
     return StorageError(f"could not {doing}: {reason}")

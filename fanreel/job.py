@@ -27,7 +27,18 @@ from pydantic_core import PydanticCustomError, core_schema
 from fanreel.errors import InvalidJobError
 from fanreel.job_mistakes import explain_mistakes
 
-__all__ = ["EncoderChoice", "Encoding", "FilmKind", "Move", "Preset", "Slide", "SlideshowJob", "Strategy", "parse_job"]
+__all__ = [
+    "EncoderChoice",
+    "Encoding",
+    "FilmKind",
+    "Move",
+    "OnBadPhoto",
+    "Preset",
+    "Slide",
+    "SlideshowJob",
+    "Strategy",
+    "parse_job",
+]
 
 SMALLEST_SIDE_PX = 64
 LARGEST_SIDE_PX = 8192
@@ -71,6 +82,13 @@ class Preset(StrEnum):
     FAST = "fast"
     BALANCED = "balanced"
     BEST = "best"
+
+
+class OnBadPhoto(StrEnum):
+    """What becomes of a film of which some photos are missing or cannot be used."""
+
+    FAIL = "fail"
+    SKIP = "skip"
 
 
 class Strategy(StrEnum):
@@ -213,6 +231,11 @@ class SlideshowJob(Model):
     zoom: Number = Field(default=1.3, ge=1, le=8, description="Ratio between the wide and the near end of a move.")
     slides: list[Slide] = Field(
         default=[], description="Instead of photos: one entry a photo, with settings of its own."
+    )
+    on_bad_photo: OnBadPhoto = Field(
+        default=OnBadPhoto.FAIL,
+        description="fail: photos that are missing or damaged are all named before anything is rendered. "
+        "skip: they are left out, and the film's report names them.",
     )
     encoding: Encoding = Field(default=Encoding(), description="How the film is encoded.")
     sessions: Count = Field(

@@ -63,8 +63,8 @@ def plan_job(job: SlideshowJob, *, host: Host) -> tuple[FilmPlan, ...]:
         MediaError: Photos cannot be read.
     """
     output = output_path(job)
-    stills = fetch_stills(job, max_megapixels=host.settings.max_photo_megapixels)
-    return plan_films(job, stills, output=str(output))
+    fetched = fetch_stills(job, max_megapixels=host.settings.max_photo_megapixels)
+    return plan_films(job, fetched.stills, output=str(output), left_out=fetched.left_out)
 
 
 def render_job(
@@ -162,7 +162,7 @@ class _Rendering:
                     retries=retries,
                     on_frames=self._add_frames,
                     on_segment=self._add_segment,
-                    on_wait=self._check,
+                    on_wait=self._add_wait,
                 )
             except FanreelError as error:
                 self._watch.pause(error, retries)
@@ -171,6 +171,10 @@ class _Rendering:
 
     def _add_frames(self, count: int) -> None:
         self._progress.add_frames(count)
+        self._check()
+
+    def _add_wait(self) -> None:
+        self._progress.add_wait()
         self._check()
 
     def _check(self) -> None:

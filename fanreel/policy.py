@@ -16,6 +16,7 @@ from fanreel.errors import (
     SessionBusyError,
     SessionHungError,
     SessionLostError,
+    SessionMemoryError,
 )
 
 __all__ = [
@@ -46,6 +47,7 @@ class RetryPolicy:
 POLICIES: Mapping[type[Exception], RetryPolicy] = {
     SessionBusyError: RetryPolicy(3, "other films hold the sessions; theirs end"),
     SessionLostError: RetryPolicy(3, "a process was killed; its finished segments are kept"),
+    SessionMemoryError: RetryPolicy(1, "another film may have taken it; the same session alone fails the same way"),
     SessionHungError: RetryPolicy(2, "a new session is a new start; a device that hangs again is broken"),
     EncodeFaultError: RetryPolicy(2, "an encoder may fail once"),
     SegmentDamagedError: RetryPolicy(2, "a damaged segment counts as missing and is made again"),

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 __all__ = ["Progress", "Snapshot"]
 
+WAIT_SECONDS = 1.0
+"""How long a shard that said it waits counts as waiting; it says so several times a second."""
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -21,6 +24,7 @@ class Snapshot:
         frames_to_make: Frames that had to be rendered.
         fps: Frames rendered a second, from the first one on.
         seconds_left: Estimate from that speed; None before there is one.
+        waiting: A shard waits for an encoder session, which other films hold.
     """
 
     segments_done: int
@@ -29,12 +33,14 @@ class Snapshot:
     frames_to_make: int
     fps: float
     seconds_left: float | None
+    waiting: bool = False
 
     def __str__(self) -> str:
         """Return the line that people see."""
         left = "" if self.seconds_left is None else f", {_clock(self.seconds_left)} left"
         share = 100 * self.frames_made // self.frames_to_make if self.frames_to_make else 100
-        return f"{self.segments_done}/{self.segment_count} segments, {share:d} %, {self.fps:.0f} fps{left}"
+        waiting = ", waiting for an encoder session" if self.waiting else ""
+        return f"{self.segments_done}/{self.segment_count} segments, {share:d} %, {self.fps:.0f} fps{left}{waiting}"
 
 
 class Progress:
@@ -55,6 +61,7 @@ class Progress:
         self._frames_to_make, self._frames_made = frames_to_make, 0
         self._clock = clock
         self._started_at = clock()
+        self._waited_at: float | None = None
 
     def add_frames(self, count: int) -> None:
         """Note that `count` more frames have been made."""
@@ -66,16 +73,23 @@ class Progress:
         with self._lock:
             self._segments_done += 1
 
+    def add_wait(self) -> None:
+        """Note that a shard is waiting for a session now."""
+        with self._lock:
+            self._waited_at = self._clock()
+
     def snapshot(self) -> Snapshot:
         """Return how far the film is now."""
         with self._lock:
             # A segment that is made twice, after a fault, is counted twice; it must not show as over 100 %.
             made = min(self._frames_made, self._frames_to_make)
             segments = min(self._segments_done, self._segment_count)
-            seconds = self._clock() - self._started_at
+            now = self._clock()
+            waiting = self._waited_at is not None and now - self._waited_at < WAIT_SECONDS
+        seconds = now - self._started_at
         fps = made / seconds if seconds > 0 else 0.0
         left = (self._frames_to_make - made) / fps if fps else None
-        return Snapshot(segments, self._segment_count, made, self._frames_to_make, fps, left)
+        return Snapshot(segments, self._segment_count, made, self._frames_to_make, fps, left, waiting)
 
 
 def _clock(seconds: float) -> str:

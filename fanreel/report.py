@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 __all__ = ["FilmReport"]
 
+MOST_LEFT_OUT_SHOWN = 20
+"""Lines for people; programs read the report's own list, or the plan's."""
+
 
 @dataclass(frozen=True, slots=True)
 class FilmReport:
@@ -23,6 +26,7 @@ class FilmReport:
         segments_rendered: Segments made now.
         segments_reused: Segments found in the store.
         encoders: Segments in the film by the encoder that made them.
+        left_out: Why each photo that was asked for and could not be used is not in the film.
         sessions: How many sessions worked, with how many threads; empty if none did.
         verified: The film was proven against its certificate before it was published.
     """
@@ -39,6 +43,7 @@ class FilmReport:
     sessions: str
     verified: bool
     encoders: Mapping[str, int] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Return the block that people see."""
@@ -52,4 +57,8 @@ class FilmReport:
             "segments": f"{self.segments_rendered} rendered, {self.segments_reused} reused",
             "verified": "yes: every packet, every time stamp, sampled frames" if self.verified else "NO",
         }
-        return "\n".join(f"{name:<9} {value}" for name, value in rows.items())
+        lines = [f"{name:<9} {value}" for name, value in rows.items()]
+        lines += [f"left out  {reason}" for reason in self.left_out[:MOST_LEFT_OUT_SHOWN]]
+        if len(self.left_out) > MOST_LEFT_OUT_SHOWN:
+            lines.append(f"left out  {len(self.left_out) - MOST_LEFT_OUT_SHOWN} more photos")
+        return "\n".join(lines)

@@ -23,6 +23,8 @@ class Settings:
         hang_seconds: A session that reports nothing for so long is killed (`FANREEL_HANG_SECONDS`).
         wait_seconds: How long a shard waits for a free session (`FANREEL_WAIT_SECONDS`).
         max_photo_megapixels: Larger photos are refused (`FANREEL_MAX_PHOTO_MEGAPIXELS`).
+        slow_join_mb_per_second: A join slower than this is warned of (`FANREEL_SLOW_JOIN_MB_PER_SECOND`; the default
+            is below an old disk's speed).
     """
 
     store: Path
@@ -30,6 +32,7 @@ class Settings:
     hang_seconds: float = 60.0
     wait_seconds: float = 3600.0
     max_photo_megapixels: float = 400.0
+    slow_join_mb_per_second: float = 50.0
 
 
 def read_settings() -> Settings:
@@ -44,6 +47,7 @@ def read_settings() -> Settings:
         hang_seconds=_positive("FANREEL_HANG_SECONDS", 60.0),
         wait_seconds=_positive("FANREEL_WAIT_SECONDS", 3600.0),
         max_photo_megapixels=_positive("FANREEL_MAX_PHOTO_MEGAPIXELS", 400.0),
+        slow_join_mb_per_second=_positive("FANREEL_SLOW_JOIN_MB_PER_SECOND", 50.0),
     )
 
 

@@ -28,9 +28,9 @@ __all__ = ["render_slideshow"]
 def render_slideshow(job: SlideshowJob) -> list[FilmReport]:
     """Make a Ken Burns film from photos."""
     with watch_flow():
-        stills = fetch(job)
+        fetched = fetch(job)
         reports = []
-        for film in plan(job, stills):
+        for film in plan(job, fetched):
             render.map(film.order.shards, film=unmapped(film)).result()
             draft = concat(film)
             reports.append(upload(film, draft))

@@ -25,9 +25,7 @@ def concat(film: PlannedFilm) -> Draft:
     if (task_run.run_count or 1) > 1:
         _render_again(plan, film)
     draft = join_film(plan, host=host)
-    get_run_logger().info(
-        "%s: joined %.1f MB in %.2f s; verified", film.name, draft.size_bytes / 1e6, draft.join_seconds
-    )
+    get_run_logger().log(draft.join.log_level, "%s: %s; verified", film.name, draft.join)
     return draft
 
 
@@ -42,4 +40,5 @@ def _render_again(plan: FilmPlan, film: PlannedFilm) -> None:
             host=host,
             on_frames=watch.add_frames,
             on_segment=watch.add_segment,
+            on_wait=watch.add_wait,
         )

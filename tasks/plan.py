@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 
 from prefect import get_run_logger, task
 
@@ -12,7 +11,7 @@ from fanreel.media.film import destination_of
 from fanreel.media.host import current_host
 from fanreel.media.render import order_render
 from fanreel.media.sources import output_path
-from fanreel.plan.film import FilmPlan, Still, plan_films
+from fanreel.plan.film import FetchedStills, FilmPlan, plan_films
 from tasks.names import name_task_run
 from tasks.planned_film import PlannedFilm
 from tasks.retries import ONCE
@@ -22,9 +21,10 @@ __all__ = ["plan"]
 
 
 @task(name="plan", task_run_name=name_task_run("plan"), **ONCE)
-def plan(job: SlideshowJob, stills: Sequence[Still]) -> list[PlannedFilm]:
+def plan(job: SlideshowJob, fetched: FetchedStills) -> list[PlannedFilm]:
     """Return the films of a job, each with the shards that the store lacks."""
-    return [_order(film) for film in plan_films(job, stills, output=str(output_path(job)))]
+    films = plan_films(job, fetched.stills, output=str(output_path(job)), left_out=fetched.left_out)
+    return [_order(film) for film in films]
 
 
 def _order(film: FilmPlan) -> PlannedFilm:

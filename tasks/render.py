@@ -37,7 +37,7 @@ def render(shard: Shard, film: PlannedFilm) -> tuple[str, ...] | State[tuple[str
                 retries=max(0, (task_run.run_count or 1) - 1),
                 on_frames=watch.add_frames,
                 on_segment=watch.add_segment,
-                on_wait=watch.check,
+                on_wait=watch.add_wait,
             )
     except FlowStoppingError as stopping:
         return Cancelled(message=str(stopping))

@@ -74,12 +74,17 @@ class FilmWatch:
         """
         self.check()
         self._progress.add_frames(count)
-        with self._lock:
-            due = time.monotonic() - self._reported_at >= REPORT_SECONDS
-            if due:
-                self._reported_at = time.monotonic()
-        if due:
-            self._report(self._progress.snapshot())
+        self._report_if_due()
+
+    def add_wait(self) -> None:
+        """Note that a shard waits for a session; every five seconds tell the log and the UI.
+
+        Raises:
+            FlowStoppingError: The flow run is ending.
+        """
+        self.check()
+        self._progress.add_wait()
+        self._report_if_due()
 
     def add_segment(self, record: SegmentRecord) -> None:
         """Note that one more segment is in the store."""
@@ -107,6 +112,14 @@ class FilmWatch:
         """Raise `FlowStoppingError` if the flow run is ending."""
         if self._stopping.is_set():
             raise FlowStoppingError(f"{self._name}: the flow run is ending; segments that are done are kept")
+
+    def _report_if_due(self) -> None:
+        with self._lock:
+            due = time.monotonic() - self._reported_at >= REPORT_SECONDS
+            if due:
+                self._reported_at = time.monotonic()
+        if due:
+            self._report(self._progress.snapshot())
 
     def _report(self, snapshot: Snapshot) -> None:
         get_run_logger().info("%s: %s", self._name, snapshot)

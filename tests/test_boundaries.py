@@ -66,7 +66,9 @@ def test_prefect_is_known_at_the_edge_only():
     assert who_imports("prefect")
 
 
-@pytest.mark.parametrize("package", ["av", "cv2", "subprocess", "boto3", "numba", "PIL", "pynvml", "ffmpeg", "fcntl"])
+@pytest.mark.parametrize(
+    "package", ["av", "cv2", "subprocess", "boto3", "numba", "PIL", "pi_heif", "pynvml", "ffmpeg", "fcntl"]
+)
 def test_files_and_devices_are_touched_in_one_part_only(package):
     assert {name for name in who_imports(package) if not name.startswith("fanreel/media/")} == set()
 
@@ -111,7 +113,7 @@ def test_the_camera_uses_no_function_that_differs_between_machines():
 
 
 def test_a_plan_is_loaded_without_codecs_or_orchestrator():
-    heavy = "{'av', 'cv2', 'prefect', 'numba', 'numpy', 'PIL', 'boto3', 'fanreel.media', 'fanreel.settings'}"
+    heavy = "{'av', 'cv2', 'prefect', 'numba', 'numpy', 'PIL', 'pi_heif', 'boto3', 'fanreel.media', 'fanreel.settings'}"
     program = f"import sys, fanreel.plan.film, fanreel.plan.shards; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"

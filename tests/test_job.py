@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from fanreel import errors
 from fanreel.errors import FanreelError, InvalidJobError, RequestError, StorageError, StorageFullError, storage_error
-from fanreel.job import EncoderChoice, Encoding, Move, Preset, Slide, SlideshowJob, parse_job
+from fanreel.job import EncoderChoice, Encoding, Move, OnBadPhoto, Preset, Slide, SlideshowJob, parse_job
 from fanreel.policy import MOST_RETRIES, POLICIES, RETRY_DELAYS_SECONDS, is_worth_retrying, retry_delay_seconds
 from fanreel.progress import Progress, Snapshot
 from fanreel.settings import read_settings
@@ -126,6 +126,11 @@ def test_every_encoding_can_be_asked_for(encoder, preset, quality):
     assert job(encoding=asked).encoding == Encoding(encoder=encoder, preset=preset, quality=quality)
 
 
+def test_a_job_fails_on_bad_photos_unless_it_says_otherwise():
+    assert job().on_bad_photo is OnBadPhoto.FAIL
+    assert [job(on_bad_photo=choice.value).on_bad_photo for choice in OnBadPhoto] == list(OnBadPhoto)
+
+
 def test_an_empty_encoding_is_the_default_one():
     assert job(encoding={}).encoding == Encoding()
 
@@ -186,6 +191,7 @@ BAD = [
         for value in (None, 3, [])
     ],
     *[("film", value, "input should be 'slideshow'") for value in (None, "movie", 1)],
+    *[("on_bad_photo", value, "input should be 'fail' or 'skip'") for value in (None, "ignore", "Skip", True, 1, [])],
     *[("encoding", value, ENCODING_KEYS) for value in (None, "x264", [], 21)],
     *[("slides", value, "a list is needed.") for value in (None, "a.jpg", {})],
 ]

@@ -1,5 +1,6 @@
 """Photos as people have them: turned, odd, exotic, broken."""
 
+import errno
 import io
 import os
 import re
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fanreel.errors import PhotoChangedError, StorageError, UnreadablePhotoError
+from fanreel.errors import PhotoChangedError, PhotoNotFoundError, StorageError, UnreadablePhotoError
 from fanreel.media.photos import decode_photo, read_photo
 
 COLOURS = np.array([[(200, 40, 40), (40, 180, 60)], [(30, 50, 210), (220, 220, 120)]], np.uint8)
@@ -383,8 +384,23 @@ def test_a_photo_is_known_by_its_bytes_not_by_its_name(tmp_path):
     assert read(write(tmp_path / "a.png", data)) == read(write(tmp_path / "b.jpg", data))
 
 
-def test_a_photo_that_is_gone_is_a_storage_error(tmp_path):
-    with pytest.raises(StorageError, match="could not read the photo"):
+def test_a_photo_that_is_not_there_is_told_apart_from_one_that_went(tmp_path):
+    path = tmp_path / "photo.png"
+    with pytest.raises(PhotoNotFoundError, match=f"^{re.escape(str(path))}: no such file$"):
+        read(path)
+    photo = read(write(path, encoded(corners(), "PNG")))
+    path.unlink()
+    with pytest.raises(PhotoChangedError, match=f"^{re.escape(str(path))}: gone since the film was planned"):
+        decode_photo(path, photo, largest_reduction=1)
+
+
+def test_a_disk_that_fails_is_no_fault_of_the_photo(tmp_path, monkeypatch):
+    # Stands in for a bad sector, which cannot be made.
+    def fail(path):
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr("pathlib.Path.read_bytes", fail)
+    with pytest.raises(StorageError, match=r"could not read the photo .*: Input/output error"):
         read(tmp_path / "photo.png")
 
 

@@ -17,7 +17,7 @@ from conftest import draw_photo, make_job
 
 from fanreel.errors import EncoderError, PhotoChangedError, SessionHungError, SessionLostError, StorageError
 from fanreel.media.host import Host
-from fanreel.media.session import FramesMade, SegmentMade, ShardRequest
+from fanreel.media.messages import FramesMade, SegmentMade, ShardRequest
 from fanreel.media.sessions import Launcher, Session
 from fanreel.pipeline import plan_job
 from fanreel.plan.film import FilmPlan, plan_to_json
@@ -29,7 +29,7 @@ import os, sys, threading, time
 from dataclasses import replace
 from pathlib import Path
 from fanreel.media.host import current_host
-from fanreel.media.session import ShardRequest
+from fanreel.media.messages import ShardRequest
 from fanreel.plan.film import plan_from_json
 
 host = current_host()
@@ -321,10 +321,10 @@ class TestLauncher:
             assert not is_running(old.pid)
 
     def test_stopped_it_does_not_keep_a_start_waiting_for_ever(self, host: Host, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setattr("fanreel.media.sessions.ANSWER_SECONDS", 3.0)
         launcher = Launcher()
         with launcher.start(locks=[]) as session:
             pid = parent_of(session.pid)
+        monkeypatch.setattr("fanreel.media.sessions.ANSWER_SECONDS", 3.0)
         os.kill(pid, signal.SIGSTOP)
         with pytest.raises(SessionLostError, match="did not answer for 3 s"):
             launcher.start(locks=[])

@@ -30,7 +30,7 @@ def make_job(base, *photos, **words):
 
 def names(base, *photos, **words):
     """Paths of the stills that a job has, relative to its base."""
-    stills = fetch_stills(make_job(base, *photos, **words), max_megapixels=1)
+    stills = fetch_stills(make_job(base, *photos, **words), max_megapixels=1).stills
     return [os.path.relpath(still.source.path, base) for still in stills]
 
 
@@ -115,7 +115,7 @@ def test_any_name_works_by_itself_in_a_folder_and_as_a_slide(tmp_path, name):
 
 
 def test_suffixes_are_known_in_any_case_and_other_files_of_a_folder_are_passed_over(tmp_path):
-    wanted = ["a.PNG", "b.Png", "c.JPG", "d.jpeg", "e.TIFF", "f.webp", "g.bmp"]
+    wanted = ["a.PNG", "b.Png", "c.JPG", "d.jpeg", "e.TIFF", "f.webp", "g.bmp", "h.HEIC", "i.heif", "j.AVIF", "k.gif"]
     for name in wanted:
         photo(tmp_path / "in" / name)
     for name in ("notes.txt", "film.mp4", "Thumbs.db", "noname"):
@@ -161,7 +161,7 @@ def test_names_start_from_the_base_and_may_leave_it(tmp_path):
 def test_absolute_names_need_no_base(tmp_path):
     photo(tmp_path / "a.png")
     job = make_job("", str(tmp_path / "a.png"), str(tmp_path / "*.png"), str(tmp_path), output="/film.mp4")
-    stills = fetch_stills(job, max_megapixels=1)
+    stills = fetch_stills(job, max_megapixels=1).stills
     assert [still.source.path for still in stills] == [str(tmp_path / "a.png")] * 3
     assert output_path(job) == Path("/film.mp4")
 
@@ -180,7 +180,7 @@ def test_a_relative_base_starts_from_the_working_folder_and_gives_absolute_paths
     monkeypatch.chdir(tmp_path)
     for base, entry in ((".", "in/a.png"), ("in", "*.png"), ("in", ".")):
         job = make_job(base, entry)
-        assert fetch_stills(job, max_megapixels=1)[0].source.path == str(tmp_path / "in" / "a.png")
+        assert fetch_stills(job, max_megapixels=1).stills[0].source.path == str(tmp_path / "in" / "a.png")
         assert output_path(job) == tmp_path / base / "film.mp4"
 
 
@@ -188,7 +188,7 @@ def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     photo(tmp_path / "in" / "a.png")
     for base, entry in (("/", "~/in/a.png"), ("/", "~/in/*.png"), ("~/in", "a.png"), ("~", "in/*.png")):
-        stills = fetch_stills(make_job(base, entry), max_megapixels=1)
+        stills = fetch_stills(make_job(base, entry), max_megapixels=1).stills
         assert [still.source.path for still in stills] == [str(tmp_path / "in" / "a.png")]
 
 
@@ -204,7 +204,7 @@ def test_a_slide_keeps_its_words_and_takes_the_rest_from_the_job(tmp_path):
         {"photo": "a.png", "start": [0, 0, 1, 1], "end": [0.25, 0.25, 0.75, 0.75]},
     ]
     job = make_job(tmp_path, slides=slides, seconds_per_slide=3, move="still")
-    stills = fetch_stills(job, max_megapixels=1)
+    stills = fetch_stills(job, max_megapixels=1).stills
     assert [(still.seconds, still.move, still.views) for still in stills] == [
         (3, Move.STILL, ()),
         (7.5, Move.STILL, ()),
@@ -232,13 +232,14 @@ def test_every_bad_photo_is_named_at_once(tmp_path):
     Image.new("RGB", (1200, 1000)).save(tmp_path / "large.png")
     whole = (tmp_path / "good.png").read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[:-3])
-    entries = ["good.png", "gone.png", "text.jpg", "*.gif", "empty.jpg", "hollow", "large.png", "cut.png"]
+    entries = ["good.png", "gone.png", "text.jpg", "*.tga", "empty.jpg", "hollow", "large.png", "cut.png"]
     assert refusal(PhotoNotFoundError, tmp_path, *entries) == [
         f"photos: {tmp_path}/gone.png: no such file",
         f"photos: {tmp_path}/text.jpg: not a picture that can be read",
-        f"photos: {tmp_path}/*.gif: matches no file",
+        f"photos: {tmp_path}/*.tga: matches no file",
         f"photos: {tmp_path}/empty.jpg: the file is empty",
-        f"photos: {tmp_path}/hollow: the folder holds no photo (.bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp)",
+        f"photos: {tmp_path}/hollow: the folder holds no photo"
+        " (.avif, .bmp, .gif, .heic, .heif, .hif, .jpeg, .jpg, .mpo, .png, .tif, .tiff, .webp)",
         f"photos: {tmp_path}/large.png: 1200x1000 is over 1 megapixels; FANREEL_MAX_PHOTO_MEGAPIXELS raises it",
         f"photos: {tmp_path}/cut.png: the file is cut short; copy it again, or leave it out",
     ]
@@ -282,25 +283,44 @@ def test_a_name_that_no_file_can_have_is_refused_by_name(tmp_path, name):
     photo(tmp_path / "good.png")
     with pytest.raises((PhotoNotFoundError, StorageError)) as caught:
         fetch_stills(make_job(tmp_path, name, "good.png"), max_megapixels=1)
-    assert name in str(caught.value)
+    assert name.replace("\0", "\\x00") in str(caught.value)
 
 
-def test_what_the_system_refuses_is_named_with_everything_else(tmp_path, monkeypatch):
-    # Stands in for a folder without permission: tests may run as root, whom nothing is refused.
-    photo(tmp_path / "a.png")
-    photo(tmp_path / "b.png")
-    (tmp_path / "c.png").touch()
+def failing(monkeypatch, names, number):
+    """Let the system refuse files by name: to root it refuses nothing, and no disk fails on demand."""
     read = Path.read_bytes
 
     def refuse(path):
-        if path.name in ("a.png", "b.png"):
-            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        if path.name in names:
+            raise OSError(number, os.strerror(number), str(path))
         return read(path)
 
     monkeypatch.setattr(Path, "read_bytes", refuse)
-    assert refusal(StorageError, tmp_path, "*.png") == [
-        f"photos: could not read the photo {tmp_path}/a.png: Permission denied",
-        f"photos: could not read the photo {tmp_path}/b.png: Permission denied",
+
+
+def test_a_photo_that_may_not_be_read_is_a_bad_photo(tmp_path, monkeypatch):
+    for name in ("a.png", "b.png"):
+        photo(tmp_path / name)
+    (tmp_path / "c.png").touch()
+    failing(monkeypatch, {"a.png"}, errno.EACCES)
+    bad = [
+        f"{tmp_path}/a.png: Permission denied; let this user read it, or leave it out",
+        f"{tmp_path}/c.png: the file is empty",
+    ]
+    assert refusal(UnreadablePhotoError, tmp_path, "*.png") == [f"photos: {line}" for line in bad]
+    fetched = fetch_stills(make_job(tmp_path, "*.png", on_bad_photo="skip"), max_megapixels=1)
+    assert [still.source.path for still in fetched.stills] == [f"{tmp_path}/b.png"]
+    assert list(fetched.left_out) == bad
+
+
+@pytest.mark.parametrize("choice", ["fail", "skip"])
+def test_a_disk_that_fails_ends_the_job_whatever_it_says_of_bad_photos(tmp_path, monkeypatch, choice):
+    for name in ("a.png", "b.png"):
+        photo(tmp_path / name)
+    (tmp_path / "c.png").touch()
+    failing(monkeypatch, {"a.png"}, errno.EIO)
+    assert refusal(StorageError, tmp_path, "*.png", on_bad_photo=choice) == [
+        f"photos: could not read the photo {tmp_path}/a.png: Input/output error",
         f"photos: {tmp_path}/c.png: the file is empty",
     ]
 
@@ -316,7 +336,7 @@ def test_a_folder_that_another_user_may_not_enter_is_named(tmp_path):
     job = make_job(tmp_path, "locked", "locked/a.png", "closed", output="/film.mp4")
     os.seteuid(65534)
     try:
-        with pytest.raises(StorageError) as caught:
+        with pytest.raises(UnreadablePhotoError) as caught:
             fetch_stills(job, max_megapixels=1)
     finally:
         os.seteuid(0)
@@ -337,7 +357,7 @@ def test_three_hundred_photos_are_read_fast_and_side_by_side(tmp_path, monkeypat
 
     monkeypatch.setattr(sources, "read_photo", slow)
     started = time.monotonic()
-    stills = fetch_stills(make_job(tmp_path, "."), max_megapixels=1)
+    stills = fetch_stills(make_job(tmp_path, "."), max_megapixels=1).stills
     assert time.monotonic() - started < 300 * pause * 0.8
     assert [Path(still.source.path).stem for still in stills] == [str(index) for index in range(300)]
     assert len({still.source.photo.digest for still in stills}) == 300
@@ -439,7 +459,7 @@ def test_a_photo_named_in_a_job_file_is_found_from_any_working_folder(tmp_path, 
     photo(tmp_path / "jobs" / "photos" / "a.png")
     job = load_job(job_file(tmp_path / "jobs", "photos: [photos]\noutput: film.mp4\n"))
     monkeypatch.chdir("/")
-    assert fetch_stills(job, max_megapixels=1)[0].source.path == str(tmp_path / "jobs" / "photos" / "a.png")
+    assert fetch_stills(job, max_megapixels=1).stills[0].source.path == str(tmp_path / "jobs" / "photos" / "a.png")
 
 
 @pytest.mark.parametrize(

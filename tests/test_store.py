@@ -21,8 +21,8 @@ from processes import in_fork
 from fanreel.errors import SegmentDamagedError, SegmentMissingError, StorageError, StorageFullError
 from fanreel.job import EncoderChoice
 from fanreel.media.host import open_host
+from fanreel.media.messages import SegmentMade, ShardRequest
 from fanreel.media.record import SegmentRecord
-from fanreel.media.session import SegmentMade, ShardRequest
 from fanreel.media.store import DRAFT_SECONDS, LocalStore, SegmentStore, accepts
 from fanreel.pipeline import plan_job
 from fanreel.plan.film import FilmPlan, plan_to_json

@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
-__all__ = ["HostCapacity", "SessionPlan", "choose_sessions", "read_capacity"]
+__all__ = ["HostCapacity", "SessionPlan", "choose_sessions", "count_memory_kills", "read_capacity"]
 
 # Measured: peaks of proportional set size over whole runs, 640x360 to 3840x2160.
 BASE_SESSION_BYTES = 130 << 20  # interpreter, libraries and a photo's pixels in one session's process
 BYTES_PER_PIXEL = 90  # per output pixel: lookahead and reference frames; see encoder_bytes_per_pixel
 USUAL_PHOTO_PX = 12_000_000  # the photos of those runs; their memory is in the base
 BYTES_PER_PHOTO_PIXEL = 12  # decoded, upright, converted and split into planes: 3 bytes each, at worst at once
-PARENT_BYTES = 240 << 20  # the process that plans, supervises, joins and verifies (140 MB), and the launcher
+PARENT_BYTES = 160 << 20  # the process that plans, supervises, joins and verifies (60 MB), and the launcher
 
 _UNIFIED = ""  # the name of the v2 hierarchy in /proc/self/cgroup
 _UNLIMITED = 1 << 62  # v1 writes LONG_MAX rounded down to a page where there is no limit
@@ -97,6 +97,23 @@ def read_capacity(*, root: Path = Path("/"), affinity_count: int | None = None) 
     memory_bytes, memory_reason = _read_memory(root)
     reason = f"{_counted(cores, 'core')} ({cores_reason}), {_gib(memory_bytes)} ({memory_reason})"
     return HostCapacity(cores, memory_bytes, reason)
+
+
+def count_memory_kills(*, root: Path = Path("/")) -> int | None:
+    """Return how many processes the kernel has killed for want of memory where this one lives; None if it cannot say.
+
+    That is in this process's own control group, or on the whole host where there is no such group. The kernel
+    counts before it kills, so that whoever sees the death finds it counted.
+
+    Args:
+        root: Where ``proc`` and ``sys`` are found.
+    """
+    groups = [(_UNIFIED, "memory.events"), ("memory", "memory.oom_control")]
+    texts = [_read(folder / name) for controller, name in groups for folder in _list_groups(root, controller)[:1]]
+    for text in [*texts, _read(root / "proc/vmstat")]:
+        if found := re.search(r"^oom_kill ([0-9]{1,18})$", text, re.MULTILINE):
+            return int(found[1])
+    return None
 
 
 def _read_cores(root: Path, affinity: int) -> tuple[int, str]:

@@ -78,7 +78,8 @@ class LocalFolder:
             self._film.parent.mkdir(parents=True, exist_ok=True)
             with _publishing_into(self._film.parent):
                 _move(certificate_path(draft), waiting)
-                _move(draft, self._film)
+                with _unless_replaced(self._film, waiting):
+                    _move(draft, self._film)
                 _move(waiting, certificate_path(self._film))
         except OSError as error:
             raise storage_error(error, doing=f"publish {self._film}") from error
@@ -101,6 +102,25 @@ def _publishing_into(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _unless_replaced(film: Path, waiting: Path) -> Iterator[None]:
+    """Take the waiting certificate away if the context fails and the film that was there still is."""
+    before = _identity(film)
+    try:
+        yield
+    except BaseException:
+        if _identity(film) == before:
+            waiting.unlink(missing_ok=True)
+        raise
+
+
+def _identity(path: Path) -> tuple[int, int, int] | None:
+    with contextlib.suppress(FileNotFoundError):
+        found = path.stat()
+        return found.st_ino, found.st_mtime_ns, found.st_size
+    return None
 
 
 def _move(source: Path, target: Path) -> None:

@@ -29,12 +29,41 @@ from fanreel.media.verify import require_sound
 from fanreel.plan.film import FilmPlan, plan_digest
 from fanreel.report import FilmReport
 
-__all__ = ["Draft", "destination_of", "join_film", "prove_film", "publish_film", "report_film"]
+__all__ = ["Draft", "Join", "destination_of", "join_film", "prove_film", "publish_film", "report_film"]
 
 log = logging.getLogger(__name__)
 
-SLOW_JOIN_BYTES_PER_SECOND = 50e6
-"""A join is a copy; one below the speed of an old disk is worth a warning."""
+JOIN_GRACE_BYTES = 50_000_000
+"""A join may take as long as one of so many more bytes: opening segments and flushing take time at any size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """How a join went, the proof apart; as text, one line for the log.
+
+    Attributes:
+        segment_count: Segments joined.
+        size_bytes: What was written.
+        seconds: How long it took.
+        is_slow: It took longer than `Settings.slow_join_mb_per_second` allows: a join is no more than a copy.
+    """
+
+    segment_count: int
+    size_bytes: int
+    seconds: float
+    is_slow: bool
+
+    @property
+    def log_level(self) -> int:
+        """A warning if it was slow."""
+        return logging.WARNING if self.is_slow else logging.INFO
+
+    def __str__(self) -> str:
+        """Return the line that people see."""
+        speed = self.size_bytes / max(self.seconds, 1e-9)
+        made = f"joined {self.segment_count} segments, {self.size_bytes / 1e6:.1f} MB in {self.seconds:.2f} s"
+        slow = ", which is slow: is the disk full, busy or far away?" if self.is_slow else ""
+        return f"{made} ({speed / 1e6:.0f} MB/s){slow}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +74,13 @@ class Draft:
         path: Where it waits; its certificate lies beside it.
         size_bytes: Its size.
         encoders: Segments made by each encoder.
-        join_seconds: How long the join took, the proof apart.
+        join: How the join went.
     """
 
     path: str
     size_bytes: int
     encoders: Mapping[str, int]
-    join_seconds: float
+    join: Join
 
 
 def join_film(plan: FilmPlan, *, host: Host, audio: AudioTrack | None = None, folder: Path | None = None) -> Draft:
@@ -77,15 +106,15 @@ def join_film(plan: FilmPlan, *, host: Host, audio: AudioTrack | None = None, fo
         started_at = time.monotonic()
         try:
             size_bytes = concat_segments(made, plan=plan, records=records, store=host.store, audio=audio)
-            seconds = time.monotonic() - started_at
+            join = _judge_join(plan, size_bytes, time.monotonic() - started_at, host)
             require_sound(made, certificate)
         except (StorageError, FilmDamagedError) as error:
             _blame_segments(records, host, error)
             raise
-        _log_join(plan, size_bytes, seconds)
+        log.log(join.log_level, "%s", join)
         write_certificate(certificate, certificate_path(made))
         _keep(made, path)
-    return Draft(str(path), size_bytes, dict(Counter(record.encoder for record in records)), seconds)
+    return Draft(str(path), size_bytes, dict(Counter(record.encoder for record in records)), join)
 
 
 def destination_of(plan: FilmPlan) -> Destination:
@@ -160,6 +189,7 @@ def report_film(
         sessions=order.sessions.label if order.shards else "",
         verified=True,  # join_film raises otherwise
         encoders=draft.encoders,
+        left_out=plan.left_out,
     )
 
 
@@ -191,14 +221,6 @@ def _keep(made: Path, path: Path) -> None:
         raise storage_error(error, doing=f"keep the draft {path}") from error
 
 
-def _log_join(plan: FilmPlan, size_bytes: int, seconds: float) -> None:
-    speed = size_bytes / max(seconds, 1e-9)
-    slow = speed < SLOW_JOIN_BYTES_PER_SECOND and seconds > 1
-    log.log(
-        logging.WARNING if slow else logging.INFO,
-        "joined %d segments, %.1f MB in %.2f s%s",
-        len(plan.segments),
-        size_bytes / 1e6,
-        seconds,
-        f", only {speed / 1e6:.0f} MB/s: is the disk full or far away?" if slow else "",
-    )
+def _judge_join(plan: FilmPlan, size_bytes: int, seconds: float, host: Host) -> Join:
+    bound = (size_bytes + JOIN_GRACE_BYTES) / (host.settings.slow_join_mb_per_second * 1e6)
+    return Join(len(plan.segments), size_bytes, seconds, is_slow=seconds > bound)

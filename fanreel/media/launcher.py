@@ -18,12 +18,17 @@ import pickle
 import select
 import signal
 import socket
+import stat
 import sys
+import tempfile
 import threading
 import time
 import traceback
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
+from pathlib import Path
+
+from fanreel.settings import read_settings
 
 __all__ = ["END", "KEEP", "LARGEST_DESCRIPTOR_COUNT", "MESSAGE_BYTES", "START", "serve"]
 
@@ -37,6 +42,12 @@ LOOK_MILLISECONDS = 20
 
 END_SECONDS = 5.0
 """How long a killed session may take to go; one that is stuck inside a driver cannot be waited for."""
+
+LAUNCHER_OFFER, SESSION_OFFER = 200, 400
+"""By how many thousandths of the memory there is a process looks larger to the kernel than it is.
+
+Enough that an owner of 150 MB outlives the others within 512 MB; a process that really fills a host still goes first.
+"""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -105,6 +116,7 @@ def _fork_session(control: socket.socket, descriptors: list[int]) -> int | None:
     status = 1
     try:
         _die_with(launcher)
+        _offer_to_the_memory_killer(SESSION_OFFER)
         control.close()
         from fanreel.media.session import run_session
 
@@ -127,6 +139,15 @@ def _die_with(parent: int) -> None:
         os._exit(1)
 
 
+def _offer_to_the_memory_killer(offer: int) -> None:
+    """Have the kernel, where memory runs out, rather kill this process than its owner, who can say what happened.
+
+    Source: proc_pid_oom_score_adj(5); raising it needs no privilege.
+    """
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(str(offer))
+
+
 def _end(pid: int) -> int | None:
     """Kill a session that may have ended already, and return its exit status."""
     deadline = time.monotonic() + END_SECONDS
@@ -142,12 +163,47 @@ def _end(pid: int) -> int | None:
 def main() -> None:
     """Import and compile what sessions need, then serve the socket whose number is the first argument."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the owner, who decides
+    _offer_to_the_memory_killer(LAUNCHER_OFFER)
     control = socket.socket(fileno=int(sys.argv[1]))
     with _gone_with_the_owner(control):
         importlib.import_module("fanreel.media.session")
         importlib.import_module("cv2").setNumThreads(1)
-        importlib.import_module("fanreel.media.resample").warm()
+        _compile()
     serve(control)
+
+
+def _compile() -> None:
+    """Compile the kernels, once for all sessions, or load what an earlier run compiled.
+
+    numba refuses to compile where it may keep nothing: neither beside the program nor in the user's cache.
+    The store is then another place.
+    """
+    try:
+        importlib.import_module("fanreel.media.planes").warm()
+    except RuntimeError as error:
+        if "no locator available" not in str(error):
+            raise
+        with _private_folder(read_settings().store / "compiled") as folder:
+            importlib.import_module("numba").config.CACHE_DIR = str(folder)
+            importlib.import_module("fanreel.media.planes").warm()
+
+
+@contextlib.contextmanager
+def _private_folder(folder: Path) -> Iterator[Path]:
+    """Return `folder` if nobody else can write it, because what lies in it is run; otherwise one for this context."""
+    if _is_private(folder):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="fanreel-") as temporary:
+        yield Path(temporary)
+
+
+def _is_private(folder: Path) -> bool:
+    with contextlib.suppress(OSError):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = folder.lstat()
+        return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o022
+    return False
 
 
 @contextlib.contextmanager

@@ -11,8 +11,8 @@ from pathlib import Path
 from fanreel.job import Strategy
 from fanreel.media.capacity import SessionPlan
 from fanreel.media.host import Host
+from fanreel.media.messages import FramesMade, SegmentMade, ShardRequest
 from fanreel.media.record import SegmentRecord
-from fanreel.media.session import FramesMade, SegmentMade, ShardRequest
 from fanreel.media.store import accepts
 from fanreel.plan.film import FilmPlan
 from fanreel.plan.segments import Segment

@@ -7,80 +7,31 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 
-from fanreel.errors import EncodeFaultError, FanreelError, storage_error
+from fanreel.errors import EncodeFaultError, FanreelError, SessionMemoryError, storage_error
 from fanreel.media.encoder import EncodedPacket, open_encoder
 from fanreel.media.frames import FrameSource
+from fanreel.media.messages import (
+    MEMORY_ADVICE,
+    FramesMade,
+    SegmentMade,
+    SessionEnded,
+    SessionFailed,
+    SessionMessage,
+    ShardRequest,
+)
 from fanreel.media.record import SegmentRecord
 from fanreel.media.segment_file import SegmentWriter
-from fanreel.plan.film import FilmPlan
-from fanreel.plan.segments import Segment
 
-__all__ = [
-    "FramesMade",
-    "SegmentMade",
-    "SessionEnded",
-    "SessionFailed",
-    "SessionMessage",
-    "ShardRequest",
-    "run_session",
-]
+__all__ = ["run_session"]
 
 REPORT_SECONDS = 0.25
 """How often a session says how many frames it has made; also its sign of life."""
-
-
-@dataclass(frozen=True, slots=True)
-class ShardRequest:
-    """What a session is asked to do.
-
-    Attributes:
-        plan: The film.
-        segments: Those to be made, in order.
-        threads: Threads that the encoder may use.
-        folder: Where segment files are made.
-    """
-
-    plan: FilmPlan
-    segments: tuple[Segment, ...]
-    threads: int
-    folder: str
-
-
-@dataclass(frozen=True, slots=True)
-class FramesMade:
-    """So many more frames have been fed to the encoder."""
-
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class SegmentMade:
-    """A segment is complete: its record, and its file in the request's folder."""
-
-    record: SegmentRecord
-    path: str
-
-
-@dataclass(frozen=True, slots=True)
-class SessionFailed:
-    """The session gives up, for this reason."""
-
-    error: FanreelError
-
-
-@dataclass(frozen=True, slots=True)
-class SessionEnded:
-    """Every segment has been made."""
-
-
-SessionMessage = FramesMade | SegmentMade | SessionFailed | SessionEnded
 
 
 def run_session(connection: Connection) -> None:
@@ -102,7 +53,7 @@ def run_session(connection: Connection) -> None:
         except OSError as error:
             connection.send(SessionFailed(storage_error(error, doing=f"render in {request.folder}")))
         except MemoryError:
-            connection.send(SessionFailed(EncodeFaultError("the session ran out of memory; ask for fewer `sessions`")))
+            connection.send(SessionFailed(SessionMemoryError(f"memory ran out; {MEMORY_ADVICE}")))
 
 
 def _messages(request: ShardRequest) -> Iterator[SessionMessage]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import errno
 import logging
 import os
 import pickle
@@ -20,9 +21,10 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Self
 
-from fanreel.errors import EncoderError, SessionHungError, SessionLostError
+from fanreel.errors import EncoderError, SessionHungError, SessionLostError, SessionMemoryError
+from fanreel.media.capacity import count_memory_kills, read_capacity
 from fanreel.media.launcher import END, KEEP, LARGEST_DESCRIPTOR_COUNT, MESSAGE_BYTES, START
-from fanreel.media.session import SessionEnded, SessionFailed, SessionMessage, ShardRequest
+from fanreel.media.messages import MEMORY_ADVICE, SessionEnded, SessionFailed, SessionMessage, ShardRequest
 from fanreel.settings import child_environment
 
 __all__ = ["Launcher", "Session"]
@@ -31,11 +33,16 @@ log = logging.getLogger(__name__)
 
 LAST_WORDS_BYTES = 4000
 
+SHORT_MEMORY = f"the kernel killed it for want of memory, of which {{}} are allowed here; {MEMORY_ADVICE}"
+
 ANSWER_SECONDS = 120.0
 """How long the launcher may take to answer; its imports take 1 to 2 s, its first compilation 10 s and more."""
 
 GONE_SECONDS = 5.0
 """How long a session may take to go after the launcher went: the kernel kills it."""
+
+_PASSING = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+"""Why no process can be started now, though one may be later."""
 
 
 class Session:
@@ -51,6 +58,8 @@ class Session:
         self._words_from = launcher.words_end()
         self._end: str | None = None
         self._failed = False
+        self._memory = _MemoryWatch()
+        self._memory_was_short = False
 
     def __enter__(self) -> Self:
         """Return the session itself."""
@@ -73,6 +82,7 @@ class Session:
         Raises:
             SessionHungError: It was silent for longer.
             SessionLostError: Its process died.
+            SessionMemoryError: The kernel killed it for want of memory.
             EncoderError: It ended by a fault in this program.
             FanreelError: It failed, for the reason that it gave.
         """
@@ -93,6 +103,8 @@ class Session:
             if self._failed:
                 # Python ended it, not a signal: the same request would fail in the same way.
                 raise EncoderError(f"session {self.pid} failed: {reason}; please report it") from None
+            if self._memory_was_short:
+                raise SessionMemoryError(f"session {self.pid} died: {reason}") from None
             raise SessionLostError(f"session {self.pid} died: {reason}") from None
 
     def _finish(self) -> str:
@@ -100,8 +112,8 @@ class Session:
         if self._end is None:
             try:
                 self._end = self._explain(self._launcher.end(self.pid))
-            except SessionLostError as error:
-                self._end = str(error)
+            except EncoderError as error:  # of the launcher
+                self._end, self._memory_was_short = str(error), isinstance(error, SessionMemoryError)
                 self._wait_until_gone()
         return self._end
 
@@ -109,7 +121,8 @@ class Session:
         if status is None:
             return "it was killed and does not go; a device may hold it"
         if status == -signal.SIGKILL:
-            return "killed by SIGKILL, perhaps for memory"
+            self._memory_was_short = self._memory.has_killed()
+            return SHORT_MEMORY.format(_allowed()) if self._memory_was_short else "killed by SIGKILL"
         self._failed = status > 0
         names = {known.value: known.name for known in signal.Signals}
         reason = f"killed by {names.get(-status, f'signal {-status}')}" if status < 0 else f"exit status {status}"
@@ -121,6 +134,31 @@ class Session:
         with contextlib.suppress(OSError):
             while os.read(self._connection.fileno(), 1 << 16):
                 pass
+
+
+def _fill_standard_descriptors() -> None:
+    """Open nothing as those of 0, 1 and 2 that a parent closed: the child's own streams take these numbers."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest that is free: this one
+
+
+class _MemoryWatch:
+    """Knows whether the kernel has killed for want of memory since this was made."""
+
+    def __init__(self) -> None:
+        self._kills = count_memory_kills()
+
+    def has_killed(self) -> bool:
+        """Return whether it has; False where the kernel does not say."""
+        now = count_memory_kills()
+        return now is not None and self._kills is not None and now > self._kills
+
+
+def _allowed() -> str:
+    return f"{read_capacity().memory_bytes >> 20} MiB"
 
 
 def _bound_silence(descriptor: int, seconds: float) -> None:
@@ -144,7 +182,7 @@ class Launcher:
 
     def warm(self) -> None:
         """Start the launcher process now, so that its imports run while other things are done."""
-        with contextlib.suppress(SessionLostError):  # said when a session is asked for, if one ever is
+        with contextlib.suppress(EncoderError):  # said when a session is asked for, if one ever is
             self._running()
 
     def start(self, *, locks: Sequence[int]) -> Session:
@@ -152,6 +190,8 @@ class Launcher:
 
         Raises:
             SessionLostError: The launcher died, or no process could be started.
+            SessionMemoryError: The kernel killed the launcher for want of memory.
+            EncoderError: The launcher cannot run on this machine.
         """
         process = self._running()
         ours, theirs = socket.socketpair()
@@ -198,12 +238,15 @@ class _LauncherProcess:
     """One launcher process, from its start until it is gone; its sessions go with it.
 
     Raises:
-        SessionLostError: It cannot be started.
+        SessionLostError: It cannot be started now.
+        EncoderError: It cannot be started.
     """
 
     def __init__(self) -> None:
         self._lock = threading.RLock()  # one question at a time
+        self._memory = _MemoryWatch()
         try:
+            _fill_standard_descriptors()
             self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 -- as long as its words may be asked for
             self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
@@ -219,7 +262,8 @@ class _LauncherProcess:
                     env=child_environment(),
                 )
         except OSError as error:
-            raise SessionLostError(f"the session launcher cannot be started: {error.strerror or error}") from error
+            kind = SessionLostError if error.errno in _PASSING else EncoderError
+            raise kind(f"the session launcher cannot be started: {error}") from error
         self._control.settimeout(ANSWER_SECONDS)
         for file in (self._control, self._stderr):
             weakref.finalize(self, file.close)
@@ -280,6 +324,7 @@ class _LauncherProcess:
 
     def _answer(self) -> int | None:
         try:
+            self._control.settimeout(ANSWER_SECONDS)
             answer = self._control.recv(MESSAGE_BYTES)
         except OSError as error:
             raise self._lost(error) from None
@@ -287,10 +332,19 @@ class _LauncherProcess:
             raise self._lost(None)
         return pickle.loads(answer)  # noqa: S301 -- from our own child
 
-    def _lost(self, error: OSError | None) -> SessionLostError:
+    def _lost(self, error: OSError | None) -> EncoderError:
         """Make sure that it is gone and return what to say of it."""
-        self.kill()
         if isinstance(error, TimeoutError):
+            self.kill()
             return SessionLostError(f"the session launcher did not answer for {ANSWER_SECONDS:g} s and was killed")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(GONE_SECONDS)
+        status = self._process.returncode
+        self.kill()
+        if status == -signal.SIGKILL and self._memory.has_killed():
+            return SessionMemoryError(f"the session launcher died: {SHORT_MEMORY.format(_allowed())}")
         words = self.last_words()
+        if status is not None and status > 0:
+            # Python ended it, not a signal: the next one would end in the same way.
+            return EncoderError(f"the session launcher failed: {words or f'exit status {status}'}")
         return SessionLostError("the session launcher died" + (f": {words}" if words else ""))

@@ -21,13 +21,16 @@ from fanreel.errors import (
     UnreadablePhotoError,
     storage_error,
 )
-from fanreel.job import Slide, SlideshowJob, parse_job
+from fanreel.job import OnBadPhoto, Slide, SlideshowJob, parse_job
+from fanreel.media.photo_header import shown_path
 from fanreel.media.photos import read_photo
-from fanreel.plan.film import Source, Still
+from fanreel.plan.film import FetchedStills, Source, Still
 
 __all__ = ["fetch_stills", "load_job", "output_path"]
 
-PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"})
+PHOTO_SUFFIXES = frozenset(
+    {".avif", ".bmp", ".gif", ".heic", ".heif", ".hif", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"}
+)
 READERS = 4
 """Photos read and hashed side by side; both release the interpreter, and a disk likes a few at once."""
 
@@ -66,20 +69,31 @@ def output_path(job: SlideshowJob) -> Path:
     return path
 
 
-def fetch_stills(job: SlideshowJob, *, max_megapixels: float) -> tuple[Still, ...]:
+def fetch_stills(job: SlideshowJob, *, max_megapixels: float) -> FetchedStills:
     """Return the job's slides in order, each with its photo read, hashed and measured.
+
+    Where the job says so, photos that are missing or cannot be used are left out.
 
     Raises:
         PhotoNotFoundError: Some do not exist; the message lists every bad photo.
         UnreadablePhotoError: All exist, some are no pictures; the message lists them.
+        StorageError: A disk fails; then no photo is left out for it.
     """
     slides = list(_slides(job))
     names = list(dict.fromkeys(path for path, _ in slides))
     with ThreadPoolExecutor(READERS) as pool:
         results = dict(zip(names, pool.map(lambda path: _read(job, path, max_megapixels), names), strict=True))
-    _refuse_bad([result for result in results.values() if isinstance(result, FanreelError)])
+    errors = [result for result in results.values() if isinstance(result, FanreelError)]
     sources = {path: result for path, result in results.items() if isinstance(result, Source)}
-    return tuple(_still(job, sources[path], slide) for path, slide in slides)
+    if job.on_bad_photo is OnBadPhoto.FAIL or not sources or not all(map(_is_the_photo_s, errors)):
+        _refuse_bad(errors, is_skipping=job.on_bad_photo is OnBadPhoto.SKIP and not sources)
+    stills = tuple(_still(job, sources[path], slide) for path, slide in slides if path in sources)
+    return FetchedStills(stills, left_out=tuple(map(str, errors)))
+
+
+def _is_the_photo_s(error: FanreelError) -> bool:
+    """Return whether the film may go on without the photo; without a disk that fails it may not."""
+    return isinstance(error, PhotoNotFoundError | MediaError)
 
 
 def _still(job: SlideshowJob, source: Source, slide: Slide | None) -> Still:
@@ -133,33 +147,36 @@ def _natural_order(path: Path) -> list[tuple[int, int, str]]:
 def _read(job: SlideshowJob, path: Path, max_megapixels: float) -> Source | FanreelError:
     try:
         return _refusal(job, path) or Source(read_photo(path, max_megapixels=max_megapixels), str(path))
+    except PermissionError as error:
+        return UnreadablePhotoError(f"{shown_path(path)}: {error.strerror}; let this user read it, or leave it out")
     except OSError as error:
-        return storage_error(error, doing=f"read the photo {path}")
+        return storage_error(error, doing=f"read the photo {shown_path(path)}")
     except FanreelError as error:
         return error
 
 
 def _refusal(job: SlideshowJob, path: Path) -> FanreelError | None:
     """Return why the path names no photo, as far as that can be told without reading it."""
-    shown = os.fsencode(path).decode(errors="backslashreplace")
-    if shown != str(path):
+    shown = shown_path(path)
+    if os.fsencode(path).decode(errors="backslashreplace") != str(path):
         return UnreadablePhotoError(f"{shown}: the name is not UTF-8, so that no plan can hold it; rename the file")
     if path.is_dir():
         if _photos_in(path):
-            return PhotoNotFoundError(f"{path}: a folder, where one file is asked for")
-        return PhotoNotFoundError(f"{path}: the folder holds no photo ({', '.join(sorted(PHOTO_SUFFIXES))})")
+            return PhotoNotFoundError(f"{shown}: a folder, where one file is asked for")
+        return PhotoNotFoundError(f"{shown}: the folder holds no photo ({', '.join(sorted(PHOTO_SUFFIXES))})")
     if path.is_file():
         return None
     if path.exists():
-        return PhotoNotFoundError(f"{path}: a device or a pipe, not a file")
+        return PhotoNotFoundError(f"{shown}: a device or a pipe, not a file")
     is_pattern = glob.has_magic(str(path).removeprefix(str(_base(job))))
-    return PhotoNotFoundError(f"{path}: {'matches no file' if is_pattern else 'no such file'}")
+    return PhotoNotFoundError(f"{shown}: {'matches no file' if is_pattern else 'no such file'}")
 
 
-def _refuse_bad(errors: Sequence[FanreelError]) -> None:
+def _refuse_bad(errors: Sequence[FanreelError], *, is_skipping: bool) -> None:
     if not errors:
         return
-    text = "\n".join(f"photos: {error}" for error in errors)
+    lines = ["none of them can be used"] if is_skipping and len(errors) > 1 else []
+    text = "\n".join(f"photos: {line}" for line in [*lines, *errors])
     if any(isinstance(error, PhotoNotFoundError) for error in errors):
         raise PhotoNotFoundError(text)
     if all(isinstance(error, MediaError) for error in errors):

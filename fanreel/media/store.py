@@ -197,8 +197,9 @@ class LocalStore:
         try:
             yield folder
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            # In this order: removing takes a descriptor, and others may now remove it at most.
             os.close(lock)
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _write(self, path: Path, data: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -274,7 +275,11 @@ def _locked_folder(parent: Path) -> tuple[Path, int]:
             if folder.name != LOCK_NAME:
                 _remove_if_abandoned(folder)
         folder = Path(tempfile.mkdtemp(dir=parent))
-        lock = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            lock = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError:
+            folder.rmdir()
+            raise
         fcntl.flock(lock, fcntl.LOCK_EX)
         return folder, lock
 

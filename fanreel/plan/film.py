@@ -16,7 +16,16 @@ from fanreel.plan.segments import Segment, plan_segments
 from fanreel.plan.timebase import TimeBase, frame_count, time_base
 from fanreel.plan.timeline import Clip, Photo, Timeline
 
-__all__ = ["FilmPlan", "Source", "Still", "plan_digest", "plan_films", "plan_from_json", "plan_to_json"]
+__all__ = [
+    "FetchedStills",
+    "FilmPlan",
+    "Source",
+    "Still",
+    "plan_digest",
+    "plan_films",
+    "plan_from_json",
+    "plan_to_json",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +54,19 @@ class Still:
 
 
 @dataclass(frozen=True, slots=True)
+class FetchedStills:
+    """What a job's names led to.
+
+    Attributes:
+        stills: The slides in order, at least one.
+        left_out: Why each photo that could not be used is not among them; one line each.
+    """
+
+    stills: tuple[Still, ...]
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class FilmPlan:
     """A film, decided.
 
@@ -58,6 +80,7 @@ class FilmPlan:
         session_cap: Sessions at once that the job allows; 0 is as many as the machine can carry.
         strategy: How its segments are shared out among sessions.
         output: Absolute path of the film.
+        left_out: Why each photo that was asked for and could not be used is not in it; one line each.
     """
 
     name: str
@@ -69,6 +92,7 @@ class FilmPlan:
     session_cap: int
     strategy: Strategy
     output: str
+    left_out: tuple[str, ...] = ()
 
     @property
     def frame_count(self) -> int:
@@ -81,13 +105,16 @@ class FilmPlan:
         return float(self.frame_count / self.encoding.frame_rate)
 
 
-def plan_films(job: SlideshowJob, stills: Sequence[Still], *, output: str) -> tuple[FilmPlan, ...]:
+def plan_films(
+    job: SlideshowJob, stills: Sequence[Still], *, output: str, left_out: Sequence[str] = ()
+) -> tuple[FilmPlan, ...]:
     """Return the films that a job yields; a slideshow yields one.
 
     Args:
         job: The request.
         stills: Its slides in order, at least one.
         output: Absolute path of the film.
+        left_out: Why photos that were asked for are not among the slides, one line each.
     """
     film_px = (job.width_px, job.height_px)
     encoding = plan_encoding(job.encoding, width_px=film_px[0], height_px=film_px[1], frame_rate=job.frame_rate)
@@ -103,6 +130,7 @@ def plan_films(job: SlideshowJob, stills: Sequence[Still], *, output: str) -> tu
             session_cap=job.sessions,
             strategy=job.strategy,
             output=output,
+            left_out=tuple(left_out),
         ),
     )
 

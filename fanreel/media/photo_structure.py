@@ -1,0 +1,241 @@
+"""Whether a photo's file is whole, as its structure tells: a cut file is found before anything is rendered.
+
+Nothing is decoded. Some decoders fill what is missing with grey, and others would fail half-way through a film.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable, Iterator, Mapping
+
+__all__ = ["is_whole", "png_chunks", "webp_chunks"]
+
+_JPEG_END = b"\xff\xd9"
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)  # any but stuffing, fill and restarts
+_JPEG_BARE = (0x01, 0xD8)  # markers without a segment; restarts are one more kind
+
+_TIFF_ITEM_BYTES = {
+    1: 1,
+    2: 1,
+    3: 2,
+    4: 4,
+    5: 8,
+    6: 1,
+    7: 1,
+    8: 2,
+    9: 4,
+    10: 8,
+    11: 4,
+    12: 8,
+    13: 4,
+    16: 8,
+    17: 8,
+    18: 8,
+}
+_TIFF_NUMBERS = {3: "H", 4: "I", 16: "Q"}
+_TIFF_PLACES = ((273, 279), (324, 325))  # offsets and byte counts, of strips and of tiles
+
+
+def is_whole(kind: str, data: bytes) -> bool:
+    """Return whether everything that `kind` of file says it holds lies within `data`.
+
+    Args:
+        kind: The format in Pillow's words, or HEIF.
+        data: The file.
+    """
+    try:
+        return _CHECKS[kind](data)
+    except (struct.error, IndexError):  # a field that would tell is itself behind the end
+        return False
+
+
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield name and content of each whole chunk but the pixels'; theirs is empty.
+
+    Source: PNG, third edition, 5.3.
+    """
+    place = 8
+    while place + 12 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, place)
+        end = place + 12 + length
+        if end > len(data):
+            return
+        yield name, b"" if name == b"IDAT" else data[place + 8 : end - 4]
+        place = end
+
+
+def webp_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield name and content of each whole chunk; of a picture, the 10 bytes that hold its size.
+
+    Source: RFC 9649, 2.3.
+    """
+    place = 12
+    while place + 8 <= len(data):
+        name, length = struct.unpack_from("<4sI", data, place)
+        end = place + 8 + length
+        if end > len(data):
+            return
+        yield name, data[place + 8 : place + 18 if name in (b"VP8 ", b"VP8L", b"ANMF") else end]
+        place = end + length % 2
+
+
+def _whole_jpeg(data: bytes) -> bool:
+    """Return whether the first picture's end marker is there.
+
+    Source: ITU-T T.81, B.1.1.
+    """
+    place, scanned = 2, False
+    while True:
+        # A scan holds no end marker but its own, so that one at the very end is one that counts.
+        if scanned and data.endswith(_JPEG_END):
+            return True
+        found = _JPEG_MARKER.search(data, place)
+        if found is None:
+            return False
+        marker, place = data[found.end() - 1], found.end()
+        if marker == _JPEG_END[1]:
+            return True
+        if marker not in _JPEG_BARE:
+            place += int.from_bytes(data[place : place + 2])
+        scanned |= marker == 0xDA and place < len(data)
+
+
+def _whole_png(data: bytes) -> bool:
+    return any(name == b"IEND" for name, _ in png_chunks(data))
+
+
+def _whole_webp(data: bytes) -> bool:
+    """Source: RFC 9649, 2.4."""
+    return 8 + struct.unpack_from("<I", data, 4)[0] <= len(data)
+
+
+def _whole_bmp(data: bytes) -> bool:
+    """Source: Microsoft, BITMAPFILEHEADER and BITMAPINFOHEADER."""
+    offset, header_bytes = struct.unpack_from("<II", data, 10)
+    if header_bytes == 12:
+        width, height, planes, bits = struct.unpack_from("<4H", data, 18)
+        compression, pixel_bytes = 0, 0
+    else:
+        width, height, planes, bits, compression, pixel_bytes = struct.unpack_from("<iiHHII", data, 18)
+    if compression in (0, 3, 6):  # stored as they are: rows of whole 32-bit words
+        pixel_bytes = (width * bits * planes + 31) // 32 * 4 * abs(height)
+    return offset + pixel_bytes <= len(data)
+
+
+def _whole_gif(data: bytes) -> bool:
+    """Return whether the first picture is there. Source: GIF89a, 15 to 24."""
+    place = 13 + _gif_table_bytes(data[10])
+    while data[place] == 0x21:  # extensions
+        place = _behind_blocks(data, place + 2)
+    if data[place] != 0x2C:
+        return False
+    place += 10 + _gif_table_bytes(data[place + 9])
+    return _behind_blocks(data, place + 1) <= len(data)
+
+
+def _gif_table_bytes(flags: int) -> int:
+    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+
+def _behind_blocks(data: bytes, place: int) -> int:
+    while data[place]:
+        # Nearly all blocks have 255 bytes, and a picture of 10 MB has 40,000 of them.
+        lengths = data[place : place + 256 * 1024 : 256]
+        place += 256 * (len(lengths) - len(lengths.lstrip(b"\xff")))
+        if not data[place]:
+            break
+        place += 1 + data[place]
+    return place + 1
+
+
+def _whole_tiff(data: bytes) -> bool:
+    """Return whether the first picture's fields, strips and tiles are there. Source: TIFF 6.0, 2; BigTIFF."""
+    order = "<" if data[:2] == b"II" else ">"
+    is_big = struct.unpack_from(f"{order}H", data, 2)[0] == 43
+    head, count, entry, inline = (8, "Q", "HHQ", 8) if is_big else (4, "H", "HHI", 4)
+    (place,) = struct.unpack_from(f"{order}{'Q' if is_big else 'I'}", data, head)
+    (entries,) = struct.unpack_from(order + count, data, place)
+    place += struct.calcsize(order + count)
+    values: dict[int, tuple[int, ...]] = {}
+    for _ in range(entries):
+        tag, kind, items = struct.unpack_from(order + entry, data, place)
+        place += struct.calcsize(order + entry)
+        size = _TIFF_ITEM_BYTES.get(kind, 0) * items
+        at = place if size <= inline else struct.unpack_from(f"{order}{'Q' if is_big else 'I'}", data, place)[0]
+        if at + size > len(data):
+            return False
+        if any(tag in pair for pair in _TIFF_PLACES) and kind in _TIFF_NUMBERS:
+            values[tag] = struct.unpack_from(f"{order}{items}{_TIFF_NUMBERS[kind]}", data, at)
+        place += inline
+    return all(
+        offset + size <= len(data)
+        for offsets, sizes in _TIFF_PLACES
+        for offset, size in zip(values.get(offsets, ()), values.get(sizes, ()), strict=False)
+    )
+
+
+def _whole_heif(data: bytes) -> bool:
+    """Return whether all that the items point at is there, or all boxes if there are no items.
+
+    Some phones append what is no box. Source: ISO/IEC 14496-12, 4.2 and 8.11.3.
+    """
+    end = 0
+    for kind, start, end in _boxes(data, 0, len(data)):
+        if kind == b"meta" and end <= len(data):
+            for name, first, _ in _boxes(data, start + 4, end):
+                if name == b"iloc":
+                    return all(place <= len(data) for place in _item_ends(data, first))
+    return end == len(data)
+
+
+def _boxes(data: bytes, place: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield kind, start of the content and end of each box."""
+    while place + 8 <= stop:
+        size, kind = struct.unpack_from(">I4s", data, place)
+        header_bytes = 8
+        if size == 1:
+            (size,) = struct.unpack_from(">Q", data, place + 8)
+            header_bytes = 16
+        end = stop if size == 0 else place + max(size, header_bytes)
+        yield kind, place + header_bytes, end
+        place = end
+
+
+def _item_ends(data: bytes, place: int) -> Iterator[int]:
+    """Yield where each extent of each item ends, of those that are counted from the start of the file."""
+    version, sizes = data[place], struct.unpack_from(">H", data, place + 4)[0]
+    offset_bytes, length_bytes, base_bytes, index_bytes = (sizes >> shift & 15 for shift in (12, 8, 4, 0))
+    id_bytes = 4 if version == 2 else 2
+    place += 6
+
+    def take(count: int) -> int:
+        nonlocal place
+        if place + count > len(data):
+            raise IndexError
+        place += count
+        return int.from_bytes(data[place - count : place])
+
+    for _ in range(take(id_bytes)):
+        take(id_bytes)
+        method = take(2) & 15 if version else 0
+        take(2)
+        base = take(base_bytes)
+        for _ in range(take(2)):
+            take(index_bytes if version else 0)
+            end = base + take(offset_bytes) + take(length_bytes)
+            if method == 0:
+                yield end
+
+
+_CHECKS: Mapping[str, Callable[[bytes], bool]] = {
+    "JPEG": _whole_jpeg,
+    "MPO": _whole_jpeg,
+    "PNG": _whole_png,
+    "WEBP": _whole_webp,
+    "BMP": _whole_bmp,
+    "GIF": _whole_gif,
+    "TIFF": _whole_tiff,
+    "AVIF": _whole_heif,
+    "HEIF": _whole_heif,
+}
