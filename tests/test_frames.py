@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fanreel.errors import PhotoChangedError, StorageError
+from fanreel.errors import PhotoChangedError
 from fanreel.media import frames
 from fanreel.media.frames import FrameSource
 from fanreel.media.photos import read_photo
@@ -171,10 +171,10 @@ def test_a_photo_that_changed_is_told_when_its_first_frame_is_drawn(tmp_path):
         assert clip_drawn(source, 2 * CLIP_FRAMES) == 2
 
 
-def test_a_photo_that_is_gone_is_a_storage_error_that_names_it(tmp_path):
+def test_a_photo_that_is_gone_counts_as_changed_and_is_named(tmp_path):
     film = Film(tmp_path, 1)
     (tmp_path / "0.png").unlink()
-    with film.source() as source, pytest.raises(StorageError, match=r"0\.png.*No such file"):
+    with film.source() as source, pytest.raises(PhotoChangedError, match=r"0\.png: gone since"):
         draw(source, 0)
 
 

@@ -375,14 +375,28 @@ def test_a_photo_of_any_shape_fills_the_frame(tmp_path, size, suffix):
             assert np.abs(plane - level).max() <= 2
 
 
-def test_planes_are_no_larger_than_the_nearest_view_needs(tmp_path):
+def test_planes_are_a_tenth_larger_than_the_nearest_view_needs(tmp_path):
     path = Path(tmp_path / "large.jpg")
     path.write_bytes(_jpeg(natural((2000, 1125))))
     shot = Shot(path, (320, 180), end=(0.2, 0.2, 0.8, 0.8))
     planes = prepare_planes(path, shot.photo, shot.camera, width_px=320)
-    assert planes.scale == pytest.approx(3.75)
-    assert planes.transposed[0].shape == (round(2000 / 3.75), round(1125 / 3.75))
-    assert planes.transposed[1].shape == (-(-round(2000 / 3.75) // 2), -(-round(1125 / 3.75) // 2))
+    scale = 3.75 / 1.1
+    assert planes.scale == pytest.approx(scale)
+    assert planes.transposed[0].shape == (round(2000 / scale), round(1125 / scale))
+    assert planes.transposed[1].shape == (-(-round(2000 / scale) // 2), -(-round(1125 / scale) // 2))
+
+
+def test_a_pan_over_a_photo_as_wide_as_the_film_does_not_read_at_one_phase(tmp_path):
+    path = tmp_path / "same.jpg"
+    path.write_bytes(_jpeg(natural((320, 400))))
+    scales = [
+        prepare_planes(path, shot.photo, shot.camera, width_px=320).scale
+        for shot in (
+            Shot(path, (320, 180), (0, 0, 1, 0.45), (0, 0.55, 1, 1)),
+            Shot(path, (320, 180), (0, 0, 1, 0.45), (0.1, 0.1, 0.9, 0.9)),
+        )
+    ]
+    assert scales == [pytest.approx(1 / 1.1), 1.0]
 
 
 def _jpeg(rgb):

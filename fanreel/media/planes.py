@@ -1,7 +1,6 @@
 """A photo's planes, prepared for a camera: BT.709 limited range, 4:2:0, transposed, at the size needed.
 
-Everything from the decoded pixels on is integer arithmetic: swscale in its bit-exact mode converts the
-colours, the project's own resampler changes the size. So the planes are the same on every CPU.
+Everything from the decoded pixels on is integer arithmetic, so the planes are the same on every CPU.
 """
 
 from __future__ import annotations
@@ -9,16 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
+from fanreel.media import bt709, resample
 from fanreel.media.photos import DecodedPhoto, decode_photo
 from fanreel.media.resample import AxisMap, Resampler
 from fanreel.plan.camera import CameraPath, Rect
 from fanreel.plan.timeline import Photo
 
-__all__ = ["PhotoPlanes", "plane_maps", "prepare_planes"]
+__all__ = ["PhotoPlanes", "plane_maps", "prepare_planes", "warm"]
 
 # Where the first sample of a plane lies on the luma grid, in luma px from the left or top edge, and how
 # many luma px lie between samples. Chroma is sited left and halfway down.
@@ -27,7 +25,16 @@ _LUMA = (0.5, 1)
 _CHROMA_ACROSS = (0.5, 2)
 _CHROMA_DOWN = (1.0, 2)
 
-_BIT_EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+OVERSAMPLING = 1.1
+"""Samples of the prepared planes for each px of the nearest view, where the photo has so many.
+
+At 1 a pan would read all its samples at one phase, which the kernel blurs and shifts a little: the picture
+would tremble by 0.017 to 0.06 px/frame^2 instead of 0.002. More keeps more of what is filtered twice, and costs
+more in every frame: docs/decisions/0011.
+"""
+
+ENLARGED_PAN = 0.9
+"""Px of the photo a px of the film from which on a pan's planes are made larger than the photo to have that many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +51,7 @@ class PhotoPlanes:
 
 
 def prepare_planes(path: Path, photo: Photo, camera: CameraPath, *, width_px: int) -> PhotoPlanes:
-    """Return the planes of a photo, so large that the nearest view of `camera` is sampled one to one.
+    """Return the planes of a photo, somewhat larger than the nearest view of `camera` asks for.
 
     Args:
         path: Where the photo's bytes are.
@@ -55,10 +62,17 @@ def prepare_planes(path: Path, photo: Photo, camera: CameraPath, *, width_px: in
     Raises:
         MediaError: The photo changed or does not decode.
     """
-    nearest = min(camera.start.x1 - camera.start.x0, camera.end.x1 - camera.end.x0) / width_px
-    scale = max(1.0, nearest)
-    decoded = decode_photo(path, photo, largest_reduction=scale)
+    scale = _plane_scale(camera, width_px)
+    decoded = decode_photo(path, photo, largest_reduction=max(1.0, scale))
     return PhotoPlanes(_scaled_planes(decoded, scale / decoded.reduction), scale)
+
+
+def _plane_scale(camera: CameraPath, width_px: int) -> float:
+    start, end = ((view.x1 - view.x0) / width_px for view in (camera.start, camera.end))
+    if camera.start == camera.end:
+        return max(1.0, start)  # one to one: nothing moves
+    scale = min(start, end) / OVERSAMPLING
+    return scale if start == end > ENLARGED_PAN else max(1.0, scale)
 
 
 def plane_maps(view: Rect, *, scale: float, width_px: int, height_px: int) -> tuple[tuple[AxisMap, AxisMap], ...]:
@@ -83,48 +97,30 @@ def _axis_map(start: float, step: float, first: float, pitch: int) -> AxisMap:
 
 
 def _scaled_planes(decoded: DecodedPhoto, step: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    full = _yuv444(decoded.bgr)
-    rows, columns = full[0].shape
+    y, u, v = bt709.convert_to_bt709(decoded.bgr)
+    if step == 1.0:
+        return np.ascontiguousarray(y.T), np.ascontiguousarray(u.T), np.ascontiguousarray(v.T)
+    rows, columns = y.shape
     width, height = max(1, round(columns / step)), max(1, round(rows / step))
-    luma = full[0].T if step == 1.0 else _shrunk(full[0], (width, height), step, _LUMA, _LUMA)
-    half = (-(-width // 2), -(-height // 2))
-    chroma = [_shrunk(plane, half, step, _CHROMA_ACROSS, _CHROMA_DOWN) for plane in full[1:]]
-    return np.ascontiguousarray(luma), chroma[0], chroma[1]
+    luma = _scaled(y, (width, height), _axis_map(0.0, step, *_LUMA), _axis_map(0.0, step, *_LUMA))
+    half, across = (-(-width // 2), -(-height // 2)), _axis_map(0.0, step, *_CHROMA_ACROSS)
+    down = _axis_map(0.0, step, *_CHROMA_DOWN)
+    return luma, _scaled(u, half, across, down), _scaled(v, half, across, down)
 
 
-def _yuv444(bgr: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    # Full-size chroma: swscale would site halved chroma in the middle, not left (measured: 0.5 px off).
-    frame = av.VideoFrame.from_ndarray(bgr, format="bgr24").reformat(
-        format="yuv444p",
-        src_color_range=ColorRange.JPEG,
-        dst_color_range=ColorRange.MPEG,
-        dst_colorspace=Colorspace.ITU709,
-        interpolation=_BIT_EXACT,
-        threads=1,
-    )
-    planes = [np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size) for plane in frame.planes]  # type: ignore[arg-type]
-    y, u, v = (np.ascontiguousarray(plane[:, : frame.width]) for plane in planes)
-    return y, u, v
-
-
-def _shrunk(
-    plane: np.ndarray,
-    size: tuple[int, int],
-    step: float,
-    across: tuple[float, int],
-    down: tuple[float, int],
-) -> np.ndarray:
-    """Return a full-resolution plane shrunk to (width, height), transposed.
+def _scaled(plane: np.ndarray, size: tuple[int, int], across: AxisMap, down: AxisMap) -> np.ndarray:
+    """Return an upright plane scaled to (width, height), transposed.
 
     The resampler takes a transposed source and gives an upright picture; given the upright plane, with
     the axes exchanged, it gives the transposed one.
     """
     width, height = size
     out = np.empty((width, height), np.uint8)
-    Resampler(height=width, width=height).resample(
-        plane,
-        x=AxisMap(origin=down[0] * step - 0.5, step=down[1] * step),
-        y=AxisMap(origin=across[0] * step - 0.5, step=across[1] * step),
-        out=out,
-    )
+    Resampler(height=width, width=height).resample(plane, x=down, y=across, out=out)
     return out
+
+
+def warm() -> None:
+    """Compile what makes planes and frames, or load it from numba's cache, so that a fork finds it ready."""
+    bt709.kernel()
+    resample.warm()
