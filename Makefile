@@ -6,7 +6,7 @@ BIN := .venv/bin
 LOCAL := env -u PREFECT_API_URL -u PREFECT_PROFILE DO_NOT_TRACK=1 PREFECT_SERVER_ANALYTICS_ENABLED=false \
 	PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS=180 PREFECT_RUNNER_SERVER_LOG_LEVEL=error
 
-.PHONY: demo test soak check lock clean system-packages
+.PHONY: demo test soak check bench lock clean system-packages
 
 demo: .venv/ready
 	$(BIN)/python examples/draw_photos.py .demo/photos
@@ -24,6 +24,10 @@ check: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+
+# Some 35 minutes of both cores, on a machine that does nothing else; the table is docs/benchmarks.md's.
+bench: .venv/ready
+	$(LOCAL) $(BIN)/python -m benchmarks $(BENCH)
 
 # What some tests of `make soak` look at the UI with; without it they skip, and say so.
 system-packages:

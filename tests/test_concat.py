@@ -46,7 +46,7 @@ RATES = [Fraction(24), Fraction(30), Fraction(60), NTSC]
 def test_every_pts_and_dts_lies_on_the_grid_with_one_delay(tmp_path: Path, rate: Fraction, preset: Preset) -> None:
     film = make_film(tmp_path, frame_counts=COUNTS, rate=rate, preset=preset)
     count, ticks, delay = sum(COUNTS), film.plan.clock.frame_ticks, film.plan.encoding.reorder_frames
-    assert delay == (0 if preset is Preset.DRAFT else 2)
+    assert delay == 2
     packets = packets_of(film.path)
     assert {packet.time_base for packet in packets} == {Fraction(1, film.plan.clock.timescale)}
     assert [packet.dts for packet in packets] == [(n - delay) * ticks for n in range(count)]

@@ -21,6 +21,9 @@ from fanreel.plan.encoding import EncodingPlan, plan_encoding
 ENCODERS = [EncoderChoice.X264]
 """An encoder that is added here has to pass everything below."""
 
+HIGH_PROFILE = 100
+"""profile_idc. Source: ITU-T H.264 (08/2021), A.2.4."""
+
 pytestmark = pytest.mark.parametrize("choice", ENCODERS)
 
 
@@ -92,8 +95,7 @@ def test_every_frame_comes_out_once_and_no_later_than_planned(
     frames = [packet.frame for packet in session.packets]
     assert sorted(frames) == list(range(50))
     delay = max(place - frame for place, frame in enumerate(frames))
-    assert delay <= asked.reorder_frames
-    assert (delay == 0) == (preset is Preset.DRAFT)
+    assert delay == asked.reorder_frames
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -148,10 +150,8 @@ def test_quality_changes_no_sequence_parameter_set(choice: EncoderChoice) -> Non
     assert len(sets) == 1
 
 
-@pytest.mark.parametrize(
-    ("preset", "profile"), [(Preset.DRAFT, 66), (Preset.FAST, 100), (Preset.BALANCED, 100), (Preset.BEST, 100)]
-)
-def test_profile_and_level_are_those_that_were_pinned(choice: EncoderChoice, preset: Preset, profile: int) -> None:
+@pytest.mark.parametrize("preset", list(Preset))
+def test_profile_and_level_are_those_that_were_pinned(choice: EncoderChoice, preset: Preset) -> None:
     for size, rate, level in (
         ((320, 180), Fraction(30), 30),
         ((1280, 720), Fraction(30), 31),
@@ -161,7 +161,7 @@ def test_profile_and_level_are_those_that_were_pinned(choice: EncoderChoice, pre
     ):
         sps, pps = open_encoder(plan(choice, preset, size=size, rate=rate), threads=1).parameter_sets
         assert (sps[0] & 31, pps[0] & 31) == (7, 8)
-        assert (sps[1], sps[3]) == (profile, level), size
+        assert (sps[1], sps[3]) == (HIGH_PROFILE, level), size
 
 
 @pytest.mark.parametrize("preset", list(Preset))

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fanreel.job import EncoderChoice, Encoding, Preset
-from fanreel.plan.encoding import plan_encoding, x264_options
+from fanreel.media.capacity import BASE_SESSION_BYTES
+from fanreel.plan.encoding import ENCODING_REVISION, encoder_bytes_per_pixel, plan_encoding, x264_options
 
 NTSC = Fraction(30000, 1001)
 
@@ -90,7 +91,7 @@ SIDES = st.integers(32, 4096).map(lambda half: 2 * half)
 @given(SIDES, SIDES, st.sampled_from([1, 24, 25, NTSC, 50, 60, 120, 240]), st.sampled_from(list(Preset)))
 def test_the_level_carries_the_film_wherever_one_does(width, height, rate, preset):
     # x264 keeps up to four pictures: max(references, 1 + reorder delay, 4 with a pyramid of B-frames).
-    size, buffered = f"{width}x{height}", 1 if preset is Preset.DRAFT else 4
+    size, buffered = f"{width}x{height}", 4
     if any(carries(name, size, rate, buffered) for name in TABLE_A_1):
         assert carries(level(size, rate, preset=preset), size, rate, buffered)
     else:
@@ -102,39 +103,75 @@ def test_a_side_may_be_too_long_for_a_level_that_its_area_suits(size, expected):
     assert level(size, 24) == expected
 
 
-@pytest.mark.parametrize(
-    ("preset", "name", "profile", "features"),
-    [
-        (
-            Preset.DRAFT,
-            "ultrafast",
-            "baseline",
-            {"bframes": "0", "b-pyramid": "none", "ref": "1", "cabac": "0", "8x8dct": "0"},
-        ),
-        (
-            Preset.FAST,
-            "veryfast",
-            "high",
-            {"bframes": "3", "b-pyramid": "normal", "ref": "1", "cabac": "1", "8x8dct": "1"},
-        ),
-        (
-            Preset.BALANCED,
-            "medium",
-            "high",
-            {"bframes": "3", "b-pyramid": "normal", "ref": "3", "cabac": "1", "8x8dct": "1"},
-        ),
-        (
-            Preset.BEST,
-            "slow",
-            "high",
-            {"bframes": "3", "b-pyramid": "normal", "ref": "4", "cabac": "1", "8x8dct": "1"},
-        ),
-    ],
-)
-def test_every_feature_that_parameter_sets_show_is_pinned(preset, name, profile, features):
+# The whole of each preset: whoever changes one raises ENCODING_REVISION, or old segments are taken for new ones.
+EVERY_PRESET = {
+    "8x8dct": "1",
+    "b-adapt": "0",
+    "b-pyramid": "normal",
+    "keyint": "infinite",
+    "level": "4.0",
+    "mbtree": "0",
+    "open-gop": "0",
+    "rc-lookahead": "0",
+    "ref": "1",
+    "scenecut": "0",
+    "sps-id": "1",
+    "stitchable": "1",
+    "weightb": "0",
+    "weightp": "0",
+}
+OWN = {
+    Preset.DRAFT: {
+        "bframes": "3",
+        "cabac": "0",
+        "no-deblock": "1",
+        "qcomp": "0.72",
+        "ipratio": "1.35",
+        "pbratio": "1.5",
+    },
+    Preset.FAST: {
+        "bframes": "3",
+        "cabac": "1",
+        "no-deblock": "1",
+        "subme": "1",
+        "qcomp": "0.72",
+        "ipratio": "1.35",
+        "pbratio": "1.5",
+    },
+    Preset.BALANCED: {
+        "bframes": "5",
+        "cabac": "1",
+        "no-deblock": "0",
+        "subme": "2",
+        "trellis": "1",
+        "ipratio": "1.3",
+        "pbratio": "1.5",
+    },
+    Preset.BEST: {
+        "bframes": "3",
+        "cabac": "1",
+        "no-deblock": "0",
+        "subme": "4",
+        "trellis": "1",
+        "ipratio": "1.2",
+        "pbratio": "1.4",
+    },
+}
+
+
+@pytest.mark.parametrize("preset", list(Preset))
+def test_the_options_are_those_of_this_revision(preset):
     options = x264_options(planned(preset=preset))
-    assert (options.preset, options.profile) == (name, profile)
-    assert {key: options.parameters[key] for key in features} == features
+    assert ENCODING_REVISION == 2
+    assert (options.preset, options.profile) == ("ultrafast", "high")
+    assert options.parameters == EVERY_PRESET | OWN[preset]
+
+
+@pytest.mark.parametrize("preset", list(Preset))
+@pytest.mark.parametrize("size", ["1280x720", "1920x1080"])
+def test_a_session_stays_below_its_share_of_memory(preset, size):
+    plan = planned(size, preset=preset)
+    assert encoder_bytes_per_pixel(plan) * plan.width_px * plan.height_px + BASE_SESSION_BYTES < 400e6
 
 
 @pytest.mark.parametrize("preset", list(Preset))
@@ -149,10 +186,10 @@ def test_segments_can_be_joined(preset):
     assert (parameters["sps-id"], parameters["stitchable"]) == ("1", "1")
 
 
-@pytest.mark.parametrize(("preset", "frames"), [*zip(Preset, [0, 2, 2, 2], strict=True)])
-def test_the_delay_is_the_one_that_the_b_frames_need(preset, frames):
+@pytest.mark.parametrize("preset", list(Preset))
+def test_the_delay_is_the_one_that_the_b_frames_need(preset):
     plan = planned(preset=preset)
-    assert plan.reorder_frames == frames
+    assert plan.reorder_frames == 2
     assert (plan.reorder_frames > 0) == (x264_options(plan).parameters["bframes"] != "0")
 
 

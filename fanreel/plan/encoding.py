@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -16,7 +17,7 @@ __all__ = [
     "x264_options",
 ]
 
-ENCODING_REVISION = 1
+ENCODING_REVISION = 2
 """Raised when a preset's options change, so that segments made with the old ones are not reused."""
 
 
@@ -54,31 +55,57 @@ class X264Options:
 
 
 @dataclass(frozen=True, slots=True)
-class _Features:
-    profile: str
+class _Options:
+    """What a preset asks of x264 beyond what every stream of ours has.
+
+    Attributes:
+        b_frames: B-frames in a row.
+        cabac: Arithmetic coding; without it a frame costs less and has more bytes.
+        deblock: Whether the edges of blocks are smoothed.
+        search: Options that no parameter set shows: how motion is sought and bits are shared out.
+    """
+
     b_frames: int
-    references: int
     cabac: bool
-    transform_8x8: bool
-    bytes_per_pixel: int
+    deblock: bool
+    search: Mapping[str, str]
 
 
-_X264_PRESETS = {
-    Preset.DRAFT: "ultrafast",
-    Preset.FAST: "veryfast",
-    Preset.BALANCED: "medium",
-    Preset.BEST: "slow",
+_BASE = "ultrafast"
+_REFERENCES = 1
+_REORDER_FRAMES = 2
+"""B-frames that others refer to (a pyramid) come out two frames late."""
+
+# Each takes the least CPU time at VMAF 93 on films of moving stills for its bytes: docs/decisions/0010. What is not
+# named is as in x264's ultrafast. Nothing looks ahead: that saves bytes, but triples the time, and where it ends,
+# before a join, frames were 1 dB worse than their neighbours. `qcomp` and `ipratio` are such that a session's
+# first frames are neither better nor worse than those after any other keyframe.
+_OPTIONS = {
+    Preset.DRAFT: _Options(
+        b_frames=3, cabac=False, deblock=False, search={"qcomp": "0.72", "ipratio": "1.35", "pbratio": "1.5"}
+    ),
+    Preset.FAST: _Options(
+        b_frames=3,
+        cabac=True,
+        deblock=False,
+        search={"subme": "1", "qcomp": "0.72", "ipratio": "1.35", "pbratio": "1.5"},
+    ),
+    Preset.BALANCED: _Options(
+        b_frames=5,
+        cabac=True,
+        deblock=True,
+        search={"subme": "2", "trellis": "1", "ipratio": "1.3", "pbratio": "1.5"},
+    ),
+    Preset.BEST: _Options(
+        b_frames=3,
+        cabac=True,
+        deblock=True,
+        search={"subme": "4", "trellis": "1", "ipratio": "1.2", "pbratio": "1.4"},
+    ),
 }
 
-# What each x264 preset switches on by itself (x264 --fullhelp), pinned: a build with other defaults
-# must not make a segment with other parameter sets than its neighbours. Memory is measured: the peak of a
-# session of one thread less its base, at 720p, 1080p and 2160p; look-ahead makes the difference.
-_FEATURES = {
-    Preset.DRAFT: _Features("baseline", b_frames=0, references=1, cabac=False, transform_8x8=False, bytes_per_pixel=40),
-    Preset.FAST: _Features("high", b_frames=3, references=1, cabac=True, transform_8x8=True, bytes_per_pixel=80),
-    Preset.BALANCED: _Features("high", b_frames=3, references=3, cabac=True, transform_8x8=True, bytes_per_pixel=180),
-    Preset.BEST: _Features("high", b_frames=3, references=4, cabac=True, transform_8x8=True, bytes_per_pixel=220),
-}
+_BYTES_PER_PIXEL = 70
+"""Peak of a session of one thread less its base: 37 (draft) to 61 (balanced) at 1080p, 45 to 67 at 720p."""
 
 # Level, macroblocks a frame, macroblocks a second, macroblocks of decoded picture buffer.
 # Source: ITU-T H.264 (08/2021), table A-1.
@@ -105,7 +132,7 @@ def plan_encoding(encoding: Encoding, *, width_px: int, height_px: int, frame_ra
         width_px=width_px,
         height_px=height_px,
         frame_rate=frame_rate,
-        reorder_frames=2 if _FEATURES[encoding.preset].b_frames else 0,
+        reorder_frames=_REORDER_FRAMES,
     )
 
 
@@ -115,23 +142,30 @@ def x264_options(plan: EncodingPlan) -> X264Options:
     Keyframes come where the segments' plan forces them and nowhere else; parameter sets have id 1, so
     that an encoder whose sets have id 0 (NVENC's default) can share one film.
     """
-    features = _FEATURES[plan.preset]
+    options = _OPTIONS[plan.preset]
     parameters = {
         "sps-id": "1",
         "keyint": "infinite",
         "scenecut": "0",
         "open-gop": "0",
-        "bframes": str(features.b_frames),
-        "b-pyramid": "normal" if features.b_frames else "none",
-        "ref": str(features.references),
-        "cabac": str(int(features.cabac)),
-        "8x8dct": str(int(features.transform_8x8)),
-        "level": _lowest_level(plan, references=max(features.references, 1 + plan.reorder_frames)),
+        "bframes": str(options.b_frames),
+        "b-adapt": "0",
+        "b-pyramid": "normal",
+        "ref": str(_REFERENCES),
+        "cabac": str(int(options.cabac)),
+        "8x8dct": "1",
+        "weightp": "0",
+        "weightb": "0",
+        "no-deblock": str(int(not options.deblock)),
+        "rc-lookahead": "0",
+        "mbtree": "0",
+        "level": _lowest_level(plan, references=max(_REFERENCES, 1 + plan.reorder_frames)),
         "stitchable": "1",
+        **options.search,
     }
     return X264Options(
-        preset=_X264_PRESETS[plan.preset],
-        profile=features.profile,
+        preset=_BASE,
+        profile="high",
         # x264 takes less than 1 for lossless, which is another profile that few players know.
         rate_factor=str(max(1, plan.quality)),
         parameters=parameters,
@@ -140,7 +174,7 @@ def x264_options(plan: EncodingPlan) -> X264Options:
 
 def encoder_bytes_per_pixel(plan: EncodingPlan) -> int:
     """Return the memory that a session's frames take, in bytes per pixel of the film."""
-    return _FEATURES[plan.preset].bytes_per_pixel
+    return _BYTES_PER_PIXEL
 
 
 def _lowest_level(plan: EncodingPlan, *, references: int) -> str:
