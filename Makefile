@@ -14,10 +14,10 @@ demo: .venv/ready
 		$(BIN)/python -m flows.render_slideshow examples/demo.yaml
 
 test: .venv/ready
-	$(LOCAL) $(BIN)/python -m pytest -m "not soak"
+	$(LOCAL) $(BIN)/python -m pytest -m "not soak" --durations=20
 
 soak: .venv/ready
-	$(LOCAL) $(BIN)/python -m pytest -m soak
+	$(LOCAL) $(BIN)/python -m pytest -m soak --durations=20
 
 check: .venv/ready
 	$(BIN)/ruff check .

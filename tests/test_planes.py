@@ -393,7 +393,7 @@ def test_a_pan_over_a_photo_as_wide_as_the_film_does_not_read_at_one_phase(tmp_p
         prepare_planes(path, shot.photo, shot.camera, width_px=320).scale
         for shot in (
             Shot(path, (320, 180), (0, 0, 1, 0.45), (0, 0.55, 1, 1)),
-            Shot(path, (320, 180), (0, 0, 1, 0.45), (0.1, 0.1, 0.9, 0.9)),
+            Shot(path, (320, 180), (0, 0, 1, 0.45), (0.2, 0.2, 0.6, 0.4)),
         )
     ]
     assert scales == [pytest.approx(1 / 1.1), 1.0]

@@ -12,7 +12,6 @@ import numpy as np
 
 from fanreel.media import bt709, resample
 from fanreel.media.photos import DecodedPhoto, decode_photo
-from fanreel.media.resample import AxisMap, Resampler
 from fanreel.plan.camera import CameraPath, Rect
 from fanreel.plan.timeline import Photo
 
@@ -75,7 +74,9 @@ def _plane_scale(camera: CameraPath, width_px: int) -> float:
     return scale if start == end > ENLARGED_PAN else max(1.0, scale)
 
 
-def plane_maps(view: Rect, *, scale: float, width_px: int, height_px: int) -> tuple[tuple[AxisMap, AxisMap], ...]:
+def plane_maps(
+    view: Rect, *, scale: float, width_px: int, height_px: int
+) -> tuple[tuple[resample.AxisMap, resample.AxisMap], ...]:
     """Return, for Y, U and V, where each sample of a frame that shows `view` lies in the planes.
 
     Args:
@@ -92,31 +93,36 @@ def plane_maps(view: Rect, *, scale: float, width_px: int, height_px: int) -> tu
     return luma, chroma, chroma
 
 
-def _axis_map(start: float, step: float, first: float, pitch: int) -> AxisMap:
-    return AxisMap(origin=(start + first * step - first) / pitch, step=step)
+def _axis_map(start: float, step: float, first: float, pitch: int) -> resample.AxisMap:
+    return resample.AxisMap(origin=(start + first * step - first) / pitch, step=step)
 
 
 def _scaled_planes(decoded: DecodedPhoto, step: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     y, u, v = bt709.convert_to_bt709(decoded.bgr)
-    if step == 1.0:
-        return np.ascontiguousarray(y.T), np.ascontiguousarray(u.T), np.ascontiguousarray(v.T)
     rows, columns = y.shape
     width, height = max(1, round(columns / step)), max(1, round(rows / step))
-    luma = _scaled(y, (width, height), _axis_map(0.0, step, *_LUMA), _axis_map(0.0, step, *_LUMA))
-    half, across = (-(-width // 2), -(-height // 2)), _axis_map(0.0, step, *_CHROMA_ACROSS)
-    down = _axis_map(0.0, step, *_CHROMA_DOWN)
-    return luma, _scaled(u, half, across, down), _scaled(v, half, across, down)
+    luma = y.T if step == 1.0 else _scaled(y, (width, height), step, _LUMA, _LUMA)
+    half = (-(-width // 2), -(-height // 2))
+    chroma = [_scaled(plane, half, step, _CHROMA_ACROSS, _CHROMA_DOWN) for plane in (u, v)]
+    return np.ascontiguousarray(luma), chroma[0], chroma[1]
 
 
-def _scaled(plane: np.ndarray, size: tuple[int, int], across: AxisMap, down: AxisMap) -> np.ndarray:
-    """Return an upright plane scaled to (width, height), transposed.
+def _scaled(
+    plane: np.ndarray, size: tuple[int, int], step: float, across: tuple[float, int], down: tuple[float, int]
+) -> np.ndarray:
+    """Return a full-resolution plane scaled to (width, height), transposed.
 
     The resampler takes a transposed source and gives an upright picture; given the upright plane, with
     the axes exchanged, it gives the transposed one.
     """
     width, height = size
     out = np.empty((width, height), np.uint8)
-    Resampler(height=width, width=height).resample(plane, x=down, y=across, out=out)
+    resample.Resampler(height=width, width=height).resample(
+        plane,
+        x=resample.AxisMap(origin=down[0] * step - 0.5, step=down[1] * step),
+        y=resample.AxisMap(origin=across[0] * step - 0.5, step=across[1] * step),
+        out=out,
+    )
     return out
 
 
