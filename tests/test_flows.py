@@ -387,6 +387,7 @@ def test_the_command_refuses_a_bad_setting(tmp_path: Path, environment: dict[str
     assert done.stderr.strip().startswith("fanreel: FANREEL_HANG_SECONDS: 'soon' is not a number")
 
 
+@pytest.mark.soak
 def test_the_command_says_last_what_was_wrong(tmp_path: Path, environment: dict[str, str]) -> None:
     _draw(tmp_path, first_seed=92, count=1)
     (tmp_path / "photos/broken.jpg").write_bytes(b"no photo")

@@ -55,7 +55,7 @@ def plan(job: SlideshowJob, host: Host) -> FilmPlan:
 @pytest.fixture
 def slow_job(photos: Path) -> SlideshowJob:
     """A film that takes seconds."""
-    return make_job(photos.parent, size="1280x720", fps="50", seconds_per_slide=6, encoding={"preset": "best"})
+    return make_job(photos.parent, size="1280x720", fps="50", seconds_per_slide=4, encoding={"preset": "fast"})
 
 
 def whole(plan: FilmPlan) -> Shard:
