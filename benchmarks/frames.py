@@ -73,14 +73,14 @@ def _best_seconds(bench: Bench) -> dict[str, float]:
 
 
 def _warp(plan: FilmPlan, photo: PhotoPlanes, outs: list[np.ndarray], flags: int) -> Draw:
-    """Return what draws a frame by OpenCV from the same planes, upright as it wants them, by the same maps."""
-    upright = [np.ascontiguousarray(plane.T) for plane in photo.transposed]
+    """Return what draws a frame by OpenCV from the same planes by the same maps."""
+    sources = [plane.samples.copy() for plane in photo.planes]
     width, height = plan.encoding.width_px, plan.encoding.height_px
 
     def draw(frame: int) -> None:
         (layer,) = layers_at(plan.timeline, frame)
         maps = plane_maps(layer.view, scale=photo.scale, width_px=width, height_px=height)
-        for plane, (x, y), out in zip(upright, maps, outs, strict=True):
+        for plane, (x, y), out in zip(sources, maps, outs, strict=True):
             matrix = np.array([[x.step, 0, x.origin], [0, y.step, y.origin]])
             cv2.warpAffine(plane, matrix, out.shape[::-1], dst=out, flags=flags | cv2.WARP_INVERSE_MAP)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from fanreel.media.resample import AxisMap, Resampler, warm
+from fanreel.media.resample import AxisMap, BorderedPlane, Resampler, warm
 
 WIDTH, HEIGHT = 1920, 1080
 ROUNDS, FRAMES = 7, 12
@@ -43,12 +43,12 @@ def _contestants(step: float) -> dict[str, Callable[[float], None]]:
     rng = np.random.default_rng(1)
     sizes = [(HEIGHT, WIDTH), (HEIGHT // 2, WIDTH // 2), (HEIGHT // 2, WIDTH // 2)]
     upright = [rng.integers(0, 256, (round(h * step) + 40, round(w * step) + 40), np.uint8) for h, w in sizes]
-    turned = [np.ascontiguousarray(plane.T) for plane in upright]
+    bordered = [BorderedPlane.copy_of(plane) for plane in upright]
     outs = [np.empty(size, np.uint8) for size in sizes]
     resamplers = [Resampler(height=h, width=w) for h, w in sizes]
 
     def ours(shift: float) -> None:
-        for resampler, plane, out in zip(resamplers, turned, outs, strict=True):
+        for resampler, plane, out in zip(resamplers, bordered, outs, strict=True):
             resampler.resample(plane, x=AxisMap(shift, step), y=AxisMap(shift / 2, step), out=out)
 
     def warp(shift: float, flags: int) -> None:

@@ -199,7 +199,7 @@ def draw_masked(folder):
     from fanreel.media import bt709, resample_kernels
 
     drawn = [list(each.all_hashes().values()) for each in law_films(folder)]
-    kernels = (*resample_kernels.kernels(), bt709.kernel())
+    kernels = (resample_kernels.kernel(), bt709.kernel())
     code = "".join(text for kernel in kernels for text in kernel.inspect_asm().values())
     seen = {  # OpenCV numbers its features in cvdef.h
         "opencv_avx2": cv2.checkHardwareSupport(11),
@@ -210,8 +210,16 @@ def draw_masked(folder):
 
 
 MASKS = {
-    "no-avx512": {"NUMBA_CPU_NAME": "haswell", "OPENCV_CPU_DISABLE": "AVX512-SKX"},
-    "no-avx2": {"NUMBA_CPU_NAME": "nehalem", "OPENCV_CPU_DISABLE": "AVX512-SKX,AVX2,FP16,AVX,SSE4.2,SSE4.1"},
+    "no-avx512": {
+        "NUMBA_CPU_NAME": "haswell",
+        "NUMBA_CPU_FEATURES": "+avx2",
+        "OPENCV_CPU_DISABLE": "AVX512-SKX",
+    },
+    "no-avx2": {
+        "NUMBA_CPU_NAME": "nehalem",
+        "NUMBA_CPU_FEATURES": "",
+        "OPENCV_CPU_DISABLE": "AVX512-SKX,AVX2,FP16,AVX,SSE4.2,SSE4.1",
+    },
 }
 
 
@@ -220,7 +228,7 @@ def masked(folder, tmp_path_factory):
     """What a process of its own draws in each mode; both at once, for most of their time goes to compiling."""
     started = {}
     for mode, words in MASKS.items():
-        cache = {"NUMBA_CACHE_DIR": str(tmp_path_factory.mktemp(mode)), "NUMBA_CPU_FEATURES": ""}
+        cache = {"NUMBA_CACHE_DIR": str(tmp_path_factory.mktemp(mode))}
         started[mode] = subprocess.Popen(
             [sys.executable, __file__, "draw", str(folder)],
             env=os.environ | cache | words,

@@ -20,7 +20,7 @@ from fanreel.media.frames import FrameSource
 from fanreel.media.host import Host, open_host
 from fanreel.media.photos import read_photo
 from fanreel.media.planes import PhotoPlanes, plane_maps, prepare_planes
-from fanreel.media.resample import AxisMap, Resampler
+from fanreel.media.resample import AxisMap, BorderedPlane, Resampler
 from fanreel.pipeline import plan_job, render_job
 from fanreel.plan.camera import CameraPath, Rect, camera_at, plan_views
 from fanreel.plan.timeline import Clip, Timeline
@@ -112,11 +112,11 @@ def test_frames_are_those_of_float64_from_the_prepared_planes(tmp_path: Path, ol
     frames = (0, 12, 20, 24)
     for frame, planes in zip(frames, shot.drawn(frames), strict=True):
         maps = plane_maps(shot.view(frame), scale=prepared.scale, width_px=FILM[0], height_px=FILM[1])
-        for name, found, source, (x, y) in zip("YUV", planes, prepared.transposed, maps, strict=True):
+        for name, found, source, (x, y) in zip("YUV", planes, prepared.planes, maps, strict=True):
             corner = [axis.origin - 0.5 * axis.step + 0.5 for axis in (x, y)]
             size = found.shape[::-1]
             view = Rect(*corner, corner[0] + size[0] * x.step, corner[1] + size[1] * y.step)
-            exact = resampled(source.T, view, size)
+            exact = resampled(source.samples, view, size)
             error = found - np.clip(exact, 0, 255)
             assert psnr_db(error) >= LEAST_PSNR_DB, (frame, name)
             assert np.abs(error).max() <= LARGEST_ERROR, (frame, name)
@@ -155,7 +155,7 @@ def test_the_kernel_alone_is_that_of_float64_at_any_phase(name: str, step: float
     for x, y in rng.uniform(-3, 7, (3, 2)):
         view = Rect(x, y, x + step * size[0], y + step * size[1])
         maps = [AxisMap(edge + 0.5 * step - 0.5, step) for edge in (x, y)]
-        resampler.resample(np.ascontiguousarray(plane.T), x=maps[0], y=maps[1], out=out)
+        resampler.resample(BorderedPlane.copy_of(plane), x=maps[0], y=maps[1], out=out)
         exact = resampled(plane, view, size)
         error = out - np.clip(exact, 0, 255)
         assert psnr_db(error) >= LEAST_PSNR_DB

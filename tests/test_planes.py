@@ -382,8 +382,8 @@ def test_planes_are_a_tenth_larger_than_the_nearest_view_needs(tmp_path):
     planes = prepare_planes(path, shot.photo, shot.camera, width_px=320)
     scale = 3.75 / 1.1
     assert planes.scale == pytest.approx(scale)
-    assert planes.transposed[0].shape == (round(2000 / scale), round(1125 / scale))
-    assert planes.transposed[1].shape == (-(-round(2000 / scale) // 2), -(-round(1125 / scale) // 2))
+    assert planes.planes[0].samples.shape == (round(1125 / scale), round(2000 / scale))
+    assert planes.planes[1].samples.shape == (-(-round(1125 / scale) // 2), -(-round(2000 / scale) // 2))
 
 
 def test_a_pan_over_a_photo_as_wide_as_the_film_does_not_read_at_one_phase(tmp_path):

@@ -83,7 +83,7 @@ class FrameSource:
         for clip, layer in zip(clips, layers, strict=True):
             photo = self._prepared[clip].result()
             maps = plane_maps(layer.view, scale=photo.scale, width_px=self._size[0], height_px=self._size[1])
-            for resampler, source, (x, y), out in zip(self._resamplers, photo.transposed, maps, planes, strict=True):
+            for resampler, source, (x, y), out in zip(self._resamplers, photo.planes, maps, planes, strict=True):
                 resampler.resample(source, x=x, y=y, out=out)
 
     def _prepare(self, clips: Sequence[Clip]) -> None:

@@ -1,4 +1,4 @@
-"""A photo's planes, prepared for a camera: BT.709 limited range, 4:2:0, transposed, at the size needed.
+"""A photo's planes, prepared for a camera: BT.709 limited range, 4:2:0, at the size needed.
 
 Everything from the decoded pixels on is integer arithmetic, so the planes are the same on every CPU.
 """
@@ -8,10 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from fanreel.media import bt709, resample
 from fanreel.media.photos import DecodedPhoto, decode_photo
+from fanreel.media.resample import BorderedPlane
 from fanreel.plan.camera import CameraPath, Rect
 from fanreel.plan.timeline import Photo
 
@@ -41,11 +40,11 @@ class PhotoPlanes:
     """The planes of one photo.
 
     Attributes:
-        transposed: Y, U and V, uint8, each stored (width, height).
+        planes: Y, U and V.
         scale: Px of the photo that one luma sample covers.
     """
 
-    transposed: tuple[np.ndarray, np.ndarray, np.ndarray]
+    planes: tuple[BorderedPlane, BorderedPlane, BorderedPlane]
     scale: float
 
 
@@ -97,33 +96,30 @@ def _axis_map(start: float, step: float, first: float, pitch: int) -> resample.A
     return resample.AxisMap(origin=(start + first * step - first) / pitch, step=step)
 
 
-def _scaled_planes(decoded: DecodedPhoto, step: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _scaled_planes(decoded: DecodedPhoto, step: float) -> tuple[BorderedPlane, BorderedPlane, BorderedPlane]:
     y, u, v = bt709.convert_to_bt709(decoded.bgr)
-    rows, columns = y.shape
+    rows, columns = y.samples.shape
     width, height = max(1, round(columns / step)), max(1, round(rows / step))
-    luma = y.T if step == 1.0 else _scaled(y, (width, height), step, _LUMA, _LUMA)
+    luma = y if step == 1.0 else _scaled(y, (width, height), step, _LUMA, _LUMA)
     half = (-(-width // 2), -(-height // 2))
-    chroma = [_scaled(plane, half, step, _CHROMA_ACROSS, _CHROMA_DOWN) for plane in (u, v)]
-    return np.ascontiguousarray(luma), chroma[0], chroma[1]
+    blue, red = (_scaled(plane, half, step, _CHROMA_ACROSS, _CHROMA_DOWN) for plane in (u, v))
+    return luma, blue, red
 
 
 def _scaled(
-    plane: np.ndarray, size: tuple[int, int], step: float, across: tuple[float, int], down: tuple[float, int]
-) -> np.ndarray:
-    """Return a full-resolution plane scaled to (width, height), transposed.
-
-    The resampler takes a transposed source and gives an upright picture; given the upright plane, with
-    the axes exchanged, it gives the transposed one.
-    """
+    plane: BorderedPlane, size: tuple[int, int], step: float, across: tuple[float, int], down: tuple[float, int]
+) -> BorderedPlane:
+    """Return a full-resolution plane scaled to (width, height)."""
     width, height = size
-    out = np.empty((width, height), np.uint8)
-    resample.Resampler(height=width, width=height).resample(
+    scaled = BorderedPlane.empty(height=height, width=width)
+    resample.Resampler(height=height, width=width).resample(
         plane,
-        x=resample.AxisMap(origin=down[0] * step - 0.5, step=down[1] * step),
-        y=resample.AxisMap(origin=across[0] * step - 0.5, step=across[1] * step),
-        out=out,
+        x=resample.AxisMap(origin=across[0] * step - 0.5, step=across[1] * step),
+        y=resample.AxisMap(origin=down[0] * step - 0.5, step=down[1] * step),
+        out=scaled.samples,
     )
-    return out
+    scaled.repeat_edges()
+    return scaled
 
 
 def warm() -> None:

@@ -18,9 +18,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fanreel.media.resample_kernels import SLAB, TILE_HEIGHT, TILE_WIDTH, TILE_WINDOW, TURN, kernels
+from fanreel.media.resample_blocks import BLOCK
+from fanreel.media.resample_kernels import BORDER, TAP_COUNTS, kernel
 
-__all__ = ["AxisMap", "Resampler", "warm"]
+__all__ = ["AxisMap", "BorderedPlane", "Resampler", "warm"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,40 @@ class AxisMap:
             raise ValueError(f"{self} is no map: origin and step must be finite and step above 0")
 
 
+@dataclass(frozen=True, slots=True)
+class BorderedPlane:
+    """A plane of samples whose edge columns are repeated to either side, where taps may reach.
+
+    Attributes:
+        bordered: uint8, (height, `BORDER` + width + `BORDER`), C-contiguous.
+    """
+
+    bordered: np.ndarray
+
+    @classmethod
+    def empty(cls, *, height: int, width: int) -> BorderedPlane:
+        """Return a plane to be filled; `repeat_edges` then makes it whole."""
+        return cls(np.empty((height, width + 2 * BORDER), np.uint8))
+
+    @classmethod
+    def copy_of(cls, samples: np.ndarray) -> BorderedPlane:
+        """Return a copy of uint8 (height, width)."""
+        plane = cls.empty(height=samples.shape[0], width=samples.shape[1])
+        plane.samples[:] = samples
+        plane.repeat_edges()
+        return plane
+
+    @property
+    def samples(self) -> np.ndarray:
+        """The plane without its borders: uint8, (height, width), a view."""
+        return self.bordered[:, BORDER:-BORDER]
+
+    def repeat_edges(self) -> None:
+        """Fill the borders from the samples."""
+        self.bordered[:, :BORDER] = self.samples[:, :1]
+        self.bordered[:, -BORDER:] = self.samples[:, -1:]
+
+
 class Resampler:
     """Resamples planes to one output size, with scratch memory that is kept from frame to frame.
 
@@ -59,71 +94,56 @@ class Resampler:
 
     def __init__(self, *, height: int, width: int) -> None:
         self._shape = (height, width)
-        self._columns, self._rows = _Taps(width), _Taps(height)
-        self._capacity = 0
+        self._taps = 0
+        self._followed: tuple[AxisMap, AxisMap, tuple[int, int]] | None = None
 
-    def resample(self, source_transposed: np.ndarray, *, x: AxisMap, y: AxisMap, out: np.ndarray) -> None:
+    def resample(self, source: BorderedPlane, *, x: AxisMap, y: AxisMap, out: np.ndarray) -> None:
         """Fill `out` with the source as the maps show it.
 
         Args:
-            source_transposed: uint8, (source_width, source_height), C-contiguous.
-            x: Where output columns lie along the source's first axis.
-            y: Where output rows lie along the source's second axis.
+            source: Of any size but none.
+            x: Where output columns lie along the source's columns.
+            y: Where output rows lie along the source's rows.
             out: uint8, (height, width); neighbours in a row are adjacent, rows may be padded.
 
         Raises:
             ValueError: An array is not as described.
         """
-        source = source_transposed
         if out.shape != self._shape or out.dtype != np.uint8 or out.strides[1] != 1:
             raise ValueError(f"out is {out.dtype} {out.shape} {out.strides}, not uint8 {self._shape} with dense rows")
-        if source.dtype != np.uint8 or source.ndim != 2 or not source.flags.c_contiguous or not source.size:
-            raise ValueError(f"the source is {source.dtype} {source.shape}, not a dense plane of uint8")
-        source_width, source_height = source.shape
-        if source_height == 1:
-            source = source.repeat(2, axis=1)  # samples are read in pairs
-        self._columns.follow(x, source_width)
-        self._rows.follow(y, source_height)
-        tile_height = max(1, min(TILE_HEIGHT, int((TILE_WINDOW - self._rows.count) / y.step)))
-        self._reserve(math.ceil(tile_height * y.step) + self._rows.count)
-        resample, _ = kernels()
-        resample(source, self._columns.table, self._rows.table, tile_height, self._scratch, out)
-
-    def _reserve(self, window: int) -> None:
-        """Have room for tiles that read `window` source rows, rounded up to whole turns and blocks."""
-        if self._capacity < window + 2 * int(TURN):
-            self._capacity = max(window, TILE_WINDOW) + 2 * int(TURN)
-            kept = _aligned((2 * int(SLAB), self._capacity // 2 | 32), np.uint16)
-            turned = _aligned((self._capacity, int(TILE_WIDTH)), np.uint16)
-            sums = np.empty(max(self._capacity, int(TILE_WIDTH)), np.uint32)
-            self._scratch = (kept, turned, sums)
-
-
-class _Taps:
-    """The taps of one axis, made anew only when the map or the source's size changes (V follows U)."""
-
-    def __init__(self, output_count: int) -> None:
-        self._output_count = output_count
-        self._followed: tuple[AxisMap, int] | None = None
-
-    def follow(self, axis: AxisMap, size: int) -> None:
-        """Make the table for `axis` over a source of `size` samples.
-
-        The table is uint32 rows and int32 weights, both (taps, outputs); weights add up to `UNIT`.
-        """
-        if self._followed == (axis, size):
-            return
+        rows = source.bordered
+        if rows.dtype != np.uint8 or rows.ndim != 2 or not rows.flags.c_contiguous or not source.samples.size:
+            raise ValueError(f"the source is {rows.dtype} {rows.shape}, not a dense plane of uint8 with borders")
         # A step that rounding left just above 1 needs no more taps than 1: they would weigh nothing.
-        self.count = 2 * math.ceil(2 * max(axis.step, 1.0) - 1e-6)
-        shape = (self.count, self._output_count)
-        self.table = (np.empty(shape, np.uint32), np.empty(shape, np.int32))
-        _, fill_taps = kernels()
-        fill_taps(axis.origin, axis.step, size, self.table)
-        self._followed = (axis, size)
+        taps = 2 * math.ceil(2 * max(x.step, y.step, 1.0) - 1e-6)
+        self._reserve(next((count for count in TAP_COUNTS if count >= taps), taps))
+        follows = (x, y, source.samples.shape)
+        maps = (x.origin, x.step, y.origin, y.step)
+        kernel()(rows, maps, self._followed != follows, self._tables, self._scratch, out)
+        self._followed = follows
+
+    def _reserve(self, taps: int) -> None:
+        """Have tables and room for this many taps."""
+        if taps == self._taps:
+            return
+        height, width = self._shape
+        columns, rows = [(np.empty(count, np.int32), np.empty((taps, count), np.int16)) for count in (width, height)]
+        blocks = -(-width // BLOCK) if taps <= TAP_COUNTS[-1] else 0
+        shapes = (((blocks, 4), np.uint32), ((blocks, 4 * BLOCK), np.uint8), ((blocks, taps * BLOCK), np.int16))
+        self._tables = (columns, tuple(_aligned(shape, dtype) for shape, dtype in shapes), rows)
+        slots = 1 << taps.bit_length()  # a power of two above the taps: rows are made in pairs
+        self._scratch = (_aligned_ring(slots, width), np.empty(width, np.int32))
+        self._taps, self._followed = taps, None
+
+
+def _aligned_ring(rows: int, width: int) -> np.ndarray:
+    """Return room for rows of whole blocks, an odd number of cache lines apart: they would share few sets else."""
+    lines = -(-width // 32) | 1
+    return _aligned((rows, lines * 32), np.int16)
 
 
 def _aligned(shape: tuple[int, int], dtype: type) -> np.ndarray:
-    """Return an array at a cache line's start; pass 2 is a fifth slower where each load spans two lines."""
+    """Return an array at a cache line's start, so that no load of a vector spans two lines."""
     byte_count = math.prod(shape) * np.dtype(dtype).itemsize
     raw = np.empty(byte_count + 63, np.uint8)
     skip = -raw.ctypes.data % 64
@@ -131,5 +151,5 @@ def _aligned(shape: tuple[int, int], dtype: type) -> np.ndarray:
 
 
 def warm() -> None:
-    """Compile the kernels, or load them from numba's cache, so that a fork finds them ready."""
-    kernels()
+    """Compile the kernel, or load it from numba's cache, so that a fork finds it ready."""
+    kernel()

@@ -18,7 +18,7 @@ from fanreel.plan.timeline import Clip
 
 __all__ = ["RENDER_REVISION", "clip_digest", "frames_digest", "segment_address"]
 
-RENDER_REVISION = 2
+RENDER_REVISION = 3
 """Raised only when the planes of some frame change (the golden frames in the tests)."""
 
 
