@@ -396,6 +396,16 @@ class TestLetters:
             (error,) = errors_of(done)
             assert "PYTHONUTF8=1" in error
             assert_nothing_half(tmp_path)
+        # The flow and any other caller of the engine get an error of the job.
+        code = (
+            "import sys; from pathlib import Path; from fanreel.errors import InvalidJobError\n"
+            "from fanreel.media.sources import fetch_stills, load_job\n"
+            "try: fetch_stills(load_job(Path(sys.argv[1])), max_megapixels=9)\n"
+            "except InvalidJobError as error: print(ascii(str(error)))"
+        )
+        done = ask([sys.executable, "-c", code, str(job)], environment | ascii_only)
+        assert "photos: " in done.stdout, done.stderr
+        assert "PYTHONUTF8=1" in done.stdout
 
 
 @as_root

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fanreel.media import planes as planes_module
 from fanreel.media.frames import FrameSource
-from fanreel.media.photos import decode_photo, read_photo
+from fanreel.media.photos import DecodedPhoto, decode_photo, read_photo
 from fanreel.media.planes import prepare_planes
 from fanreel.plan.camera import Rect, camera_at, plan_views
 from fanreel.plan.timeline import Clip, Timeline
@@ -403,3 +404,14 @@ def _jpeg(rgb):
     stream = io.BytesIO()
     Image.fromarray(rgb).save(stream, "JPEG", quality=90)
     return stream.getvalue()
+
+
+@pytest.mark.parametrize("size", [(700, 1000), (703, 1001), (64, 129), (31, 257), (1, 1), (500, 3), (50, 4000)])
+@pytest.mark.parametrize("step", [0.5, 1.0, 1.37, 2.7, 41.0])
+def test_planes_made_in_bands_are_those_made_whole(monkeypatch, size, step):
+    bgr = np.random.default_rng(size[0]).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    banded = planes_module._scaled_planes(DecodedPhoto(bgr, 1), step)
+    monkeypatch.setattr(planes_module, "BAND_ROWS", 10**6)
+    whole = planes_module._scaled_planes(DecodedPhoto(bgr, 1), step)
+    for one, other in zip(banded, whole, strict=True):
+        assert np.array_equal(one.bordered, other.bordered)

@@ -30,7 +30,7 @@ def convert_to_bt709(bgr: np.ndarray) -> tuple[BorderedPlane, BorderedPlane, Bor
         bgr: (height, width, 3) uint8, full range, C-contiguous.
 
     Returns:
-        Three times uint8 (height, width), limited range.
+        Three times (height, width), limited range.
     """
     height, width, _ = bgr.shape
     y, u, v = (BorderedPlane.empty(height=height, width=width) for _ in range(3))

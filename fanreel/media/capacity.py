@@ -15,7 +15,7 @@ __all__ = ["HostCapacity", "SessionPlan", "choose_sessions", "count_memory_kills
 BASE_SESSION_BYTES = 130 << 20  # interpreter, libraries and a photo's pixels in one session's process
 BYTES_PER_PIXEL = 90  # per output pixel: lookahead and reference frames; see encoder_bytes_per_pixel
 USUAL_PHOTO_PX = 12_000_000  # the photos of those runs; their memory is in the base
-BYTES_PER_PHOTO_PIXEL = 12  # decoded, upright, converted and split into planes: 3 bytes each, at worst at once
+BYTES_PER_PHOTO_PIXEL = 12  # 3 decoded and 3 turned upright; beside them what decoders of 16 bits or alpha hold
 PARENT_BYTES = 160 << 20  # the process that plans, supervises, joins and verifies (60 MB), and the launcher
 
 _UNIFIED = ""  # the name of the v2 hierarchy in /proc/self/cgroup

@@ -5,10 +5,14 @@ Everything from the decoded pixels on is integer arithmetic, so the planes are t
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from fanreel.media import bt709, resample
+from fanreel.media.bt709 import convert_to_bt709
 from fanreel.media.photos import DecodedPhoto, decode_photo
 from fanreel.media.resample import BorderedPlane
 from fanreel.plan.camera import CameraPath, Rect
@@ -33,6 +37,10 @@ more in every frame: docs/decisions/0011.
 
 ENLARGED_PAN = 0.9
 """Px of the photo a px of the film from which on a pan's planes are made larger than the photo to have that many."""
+
+
+BAND_ROWS = 128
+"""Rows of luma that are made at a time: even, as chroma has half of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,29 +105,47 @@ def _axis_map(start: float, step: float, first: float, pitch: int) -> resample.A
 
 
 def _scaled_planes(decoded: DecodedPhoto, step: float) -> tuple[BorderedPlane, BorderedPlane, BorderedPlane]:
-    y, u, v = bt709.convert_to_bt709(decoded.bgr)
-    rows, columns = y.samples.shape
+    """Return Y, U and V, scaled down by `step`.
+
+    A band of rows at a time, so that nothing of the photo's full size is held beside the photo itself.
+    """
+    rows, columns, _ = decoded.bgr.shape
     width, height = max(1, round(columns / step)), max(1, round(rows / step))
-    luma = y if step == 1.0 else _scaled(y, (width, height), step, _LUMA, _LUMA)
-    half = (-(-width // 2), -(-height // 2))
-    blue, red = (_scaled(plane, half, step, _CHROMA_ACROSS, _CHROMA_DOWN) for plane in (u, v))
+    luma = BorderedPlane.empty(height=height, width=width)
+    blue, red = (BorderedPlane.empty(height=-(-height // 2), width=-(-width // 2)) for _ in range(2))
+    # What the kernel of chroma, the wider one, reaches beyond its own sample.
+    reach = math.ceil(4 * max(step, 1.0)) + 2
+    for top in range(0, height, BAND_ROWS):
+        bottom = min(top + BAND_ROWS, height)
+        start, end = max(0, math.floor(top * step) - reach), min(rows, math.ceil((bottom + 1) * step) + reach)
+        band = convert_to_bt709(decoded.bgr[start:end])
+        halves = top // 2, -(-bottom // 2)
+        _scale_into(luma.samples[top:bottom], band[0], step, _LUMA, _LUMA, first_row=(top, start))
+        for scaled, source in ((blue, band[1]), (red, band[2])):
+            out = scaled.samples[halves[0] : halves[1]]
+            _scale_into(out, source, step, _CHROMA_ACROSS, _CHROMA_DOWN, first_row=(halves[0], start))
+    for plane in (luma, blue, red):
+        plane.repeat_edges()
     return luma, blue, red
 
 
-def _scaled(
-    plane: BorderedPlane, size: tuple[int, int], step: float, across: tuple[float, int], down: tuple[float, int]
-) -> BorderedPlane:
-    """Return a full-resolution plane scaled to (width, height)."""
-    width, height = size
-    scaled = BorderedPlane.empty(height=height, width=width)
+def _scale_into(
+    out: np.ndarray,
+    source: BorderedPlane,
+    step: float,
+    across: tuple[float, int],
+    down: tuple[float, int],
+    *,
+    first_row: tuple[int, int],
+) -> None:
+    """Fill rows of a plane from rows of the photo; `first_row` says which is the first of each."""
+    height, width = out.shape
     resample.Resampler(height=height, width=width).resample(
-        plane,
+        source,
         x=resample.AxisMap(origin=across[0] * step - 0.5, step=across[1] * step),
-        y=resample.AxisMap(origin=down[0] * step - 0.5, step=down[1] * step),
-        out=scaled.samples,
+        y=resample.AxisMap(origin=(down[0] + down[1] * first_row[0]) * step - 0.5 - first_row[1], step=down[1] * step),
+        out=out,
     )
-    scaled.repeat_edges()
-    return scaled
 
 
 def warm() -> None:

@@ -188,7 +188,13 @@ def _absolute(job: SlideshowJob, name: str, *, key: str) -> Path:
     path = _expand_user(name)
     if not Path(path).is_absolute() and not job.base:
         raise InvalidJobError(f"{key}: {name!r} is relative; give `base`, the folder it starts from")
-    return Path(os.path.normpath(_base(job) / path))
+    absolute = Path(os.path.normpath(_base(job) / path))
+    try:
+        os.fsencode(absolute)
+    except UnicodeEncodeError:
+        message = f"{key}: {name!a}: this locale has no such letters; set PYTHONUTF8=1 and run it again"
+        raise InvalidJobError(message) from None
+    return absolute
 
 
 def _base(job: SlideshowJob) -> Path:
