@@ -181,7 +181,7 @@ def test_a_moving_camera_changes_every_frame(folder):
 
 
 def law_films(folder):
-    """Every photo, shrunk and enlarged, and a frame of more than one of the resampler's tiles."""
+    """Every photo, shrunk and enlarged, and frames of several widths."""
     moves = (Move.ZOOM_IN, Move.PAN_RIGHT, Move.PAN_DOWN, Move.PAN_LEFT, Move.ZOOM_OUT)
     small = [(name, 0.4, move) for name, move in zip(PHOTOS, moves, strict=True)]
     deep = [("large.jpg", 0.3, Move.AUTO, ((0, 0, 1, 1), (0.4, 0.4, 0.55, 0.55)))]

@@ -91,7 +91,7 @@ def test_it_is_the_float_kernel_rounded(step, picture):
     assert np.abs(error).max() <= 1
 
 
-def test_it_is_exact_across_tiles_and_far_outside():
+def test_it_is_exact_in_large_and_far_outside():
     source = smooth(1500, 1300)
     for x, y in [(AxisMap(0.2, 1.25), AxisMap(9.7, 1.31)), (AxisMap(-900.4, 2.6), AxisMap(-40.3, 0.4))]:
         error = render(source, x, y, 1090, 1000) - rounded(exact(source, x, y, 1090, 1000))
