@@ -127,8 +127,8 @@ class Resampler:
         height, width = self._shape
         columns, rows = [(np.empty(count, np.int32), np.empty((taps, count), np.int16)) for count in (width, height)]
         blocks = -(-width // BLOCK) if taps <= TAP_COUNTS[-1] else 0
-        shapes = (((blocks, 4), np.uint32), ((blocks, 4 * BLOCK), np.uint8), ((blocks, taps * BLOCK), np.int16))
-        self._tables = (columns, tuple(_aligned(shape, dtype) for shape, dtype in shapes), rows)
+        groups = [_aligned((blocks, count), np.uint32) for count in (4, BLOCK, taps // 2 * BLOCK)]
+        self._tables = (columns, tuple(groups), rows)
         slots = 1 << taps.bit_length()  # a power of two above the taps: rows are made in pairs
         self._scratch = (_aligned_ring(slots, width), np.empty(width, np.int32))
         self._taps, self._followed = taps, None

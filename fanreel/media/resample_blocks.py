@@ -103,7 +103,7 @@ def scale_block(_typing, source, rows, groups, block, ring, slots, like):
             return builder.load(_element(context, builder, kind, array, at, pointee), align=1)
 
         starts = [builder.zext(load(firsts, firsts_, (block_, _I64(group)), _I32), _I64) for group in range(4)]
-        totals = [[_splat(_SUMS, 64 - 128 * UNIT)] * 2 for _ in range(2)]
+        totals = [[_splat(_SUMS, 0)] * 2 for _ in range(2)]
         multiply = _multiply_picked if _has_avx2(context) else _multiply_plainly
         rows_, near = cgutils.unpack_tuple(builder, rows_), {}
         for pair in range(pairs):
@@ -112,14 +112,14 @@ def scale_block(_typing, source, rows, groups, block, ring, slots, like):
                     places = [(rows_[number], builder.add(starts[g], _I64(2 * pair))) for g in (half, half + 2)]
                     lanes = [load(source, source_, place, _LANE) for place in places]
                     near[number, half] = builder.shuffle_vector(*lanes, _lanes(range(32)))
-                mask = load(masks, masks_, (block_, _I64(32 * half)), _BYTES)
+                mask = load(masks, masks_, (block_, _I64(8 * half)), _BYTES)
                 mask = builder.add(mask, _splat(_BYTES, 0 if pair < loads else 2 * pair))
-                shares = load(weights, weights_, (block_, _I64(32 * pair + 16 * half)), _WORDS)
+                shares = load(weights, weights_, (block_, _I64(16 * pair + 8 * half)), _WORDS)
                 parts = multiply(builder, near[number, half], mask, shares)
                 totals[number][half] = builder.add(totals[number][half], parts)
         for halves, slot in zip(totals, cgutils.unpack_tuple(builder, slots_), strict=True):
             place = slot, builder.mul(block_, _I64(BLOCK))
-            words = _pack_sums(context, builder, [builder.ashr(total, _splat(_SUMS, 7)) for total in halves])
+            words = _pack_sums(context, builder, [builder.ashr(total, _splat(_SUMS, 8)) for total in halves])
             builder.store(words, _element(context, builder, ring, ring_, place, _WORDS), align=2)
         return context.get_dummy_value()
 
@@ -165,12 +165,12 @@ def blend_block(_typing, ring, slots, column, shares, out, place):
         spread = [_spread(builder, share) for share in cgutils.unpack_tuple(builder, shares_)]
         halves = []
         for half in range(2):
-            total = _splat(_WORDS, (128 << 6) + (1 << 5))
+            total = _splat(_WORDS, 1 << 4)
             for k in range(taps):
                 at = slots_[k], builder.add(column_, _I64(16 * half))
                 words = builder.load(_element(context, builder, ring, ring_, at, _WORDS), align=2)
                 total = builder.add(total, _multiply_rounded(context, builder, words, spread[k]))
-            halves.append(builder.ashr(total, _splat(_WORDS, 6)))
+            halves.append(builder.ashr(total, _splat(_WORDS, 5)))
         place_ = cgutils.unpack_tuple(builder, place_)
         samples = _pack_words(context, builder, halves)
         builder.store(samples, _element(context, builder, out, out_, place_, _BYTES), align=1)

@@ -2,8 +2,8 @@
 
 Rows of the source are scaled across first, into a ring of the rows that the next output row needs; then weighted
 sums of these are the output, so that what is between lies in the nearest caches. Across, a sample of value v becomes
-128 (v - 128) exactly rounded; down, each tap is rounded to 1/64 of a grey level, so that up to 16 taps keep a
-constant plane constant; where there are more, the sums have 32 bits.
+64 v, rounded once; down, each tap is rounded to 1/32 of a grey level, so that up to 16 taps keep a constant plane
+constant; where there are more, the sums have 32 bits.
 """
 
 # numba's intrinsics are called without their first argument:
@@ -33,7 +33,7 @@ _OPTIONS = {"nogil": True, "error_model": "numpy", "boundscheck": False}
 def kernel() -> Dispatcher:
     """Return `_resample`, compiled or loaded from numba's cache."""
     taps = types.Tuple((types.int32[::1], types.int16[:, ::1]))
-    groups = types.Tuple((types.uint32[:, ::1], types.uint8[:, ::1], types.int16[:, ::1]))
+    groups = types.UniTuple(types.uint32[:, ::1], 3)
     source = types.Array(types.uint8, 2, "C", readonly=True)
     maps, tables = types.UniTuple(types.float64, 4), types.Tuple((taps, groups, taps))
     scratch = types.Tuple((types.int16[:, ::1], types.int32[::1]))
@@ -64,23 +64,24 @@ def _fill_taps(origin, step, size, table):
     """Fill one axis' first taps and weights. The tap nearest to the position, the largest, takes what rounding left."""
     starts, weights = table
     taps, count = weights.shape
-    shares, left = np.empty((taps, count)), np.full(count, UNIT, np.int32)
-    sums, offsets, narrowing = np.zeros(count), np.empty(count), 1.0 / max(step, 1.0)
+    shares, left = np.empty((taps, count), np.float32), np.full(count, UNIT, np.int32)
+    sums, offsets = np.zeros(count, np.float32), np.empty(count, np.float32)
+    narrowing = np.float32(1.0 / max(step, 1.0))
     for i in range(count):
         # Further out every tap reads the edge; the bound keeps positions exact to a fraction of a sample.
         position = min(max(origin + step * i, -float(taps)), float(size + taps))
         first = np.floor(position) + (1 - taps // 2)
         starts[i] = np.int32(min(max(first, -float(taps)), float(size)))
-        offsets[i] = first - position
+        offsets[i] = np.float32(first - position)
     for k in range(taps):
         for i in range(count):
-            shares[k, i] = _catmull_rom(abs(offsets[i] + k) * narrowing)
+            shares[k, i] = _catmull_rom(abs(offsets[i] + np.float32(k)) * narrowing)
             sums[i] += shares[k, i]
     for i in range(count):
-        sums[i] = UNIT / sums[i]
+        sums[i] = np.float32(UNIT) / sums[i]
     for k in range(taps):
         for i in range(count):
-            weights[k, i] = np.int16(np.floor(shares[k, i] * sums[i] + 0.5))
+            weights[k, i] = np.int16(np.floor(shares[k, i] * sums[i] + np.float32(0.5)))
             left[i] -= weights[k, i]
     for i in range(count):
         nearest = taps // 2 - 1 if offsets[i] + taps // 2 > 0.5 else taps // 2
@@ -89,30 +90,32 @@ def _fill_taps(origin, step, size, table):
 
 @njit(**_OPTIONS)
 def _catmull_rom(distance):
-    near = (1.5 * distance - 2.5) * distance * distance + 1.0
-    far = ((-0.5 * distance + 2.5) * distance - 4.0) * distance + 2.0
-    return near if distance < 1.0 else (far if distance < 2.0 else 0.0)
+    one, two, half = np.float32(1), np.float32(2), np.float32(0.5)
+    near = (np.float32(1.5) * distance - np.float32(2.5)) * distance * distance + one
+    far = ((np.float32(2.5) - half * distance) * distance - np.float32(4)) * distance + two
+    return near if distance < one else (far if distance < two else np.float32(0))
 
 
 @njit(**_OPTIONS)
 def _fill_groups(table, groups):
     """Arrange taps for blocks of 16 outputs: groups 0 and 2 make one vector of two lanes, groups 1 and 3 another.
 
-    Of a lane of 16 bytes, each output has four: the samples that two neighbouring taps read, as 16-bit numbers.
+    Of a lane of 16 bytes, each output has four: the samples that two neighbouring taps read, as 16-bit numbers (0x80
+    stands for a zero), and in the same way the two taps' weights.
     """
     (starts, weights), (firsts, masks, pairs) = table, groups
     taps, count = weights.shape
     for group in range(4 * len(firsts)):
-        block, at = group // 4, group % 2 * 32 + group % 4 // 2 * 16
+        block, at = group // 4, group % 2 * 8 + group % 4 // 2 * 4
         lead = starts[min(4 * group, count - 1)]
         firsts[block, group % 4] = lead + BORDER
         for place in range(4):
             output = min(4 * group + place, count - 1)
-            offset, byte = starts[output] - lead, at + 4 * place
-            masks[block, byte], masks[block, byte + 1] = offset, 0x80
-            masks[block, byte + 2], masks[block, byte + 3] = offset + 1, 0x80
-            for tap in range(taps):
-                pairs[block, tap // 2 * 32 + byte // 2 + tap % 2] = weights[tap, output]
+            offset = np.uint32(starts[output] - lead)
+            masks[block, at + place] = offset | np.uint32(offset + 1) << np.uint32(16) | np.uint32(0x80008000)
+            for pair in range(taps // 2):
+                near, far = np.uint32(weights[2 * pair, output]), np.uint32(weights[2 * pair + 1, output])
+                pairs[block, 16 * pair + at + place] = near & np.uint32(0xFFFF) | far << np.uint32(16)
 
 
 @njit(**_OPTIONS)
@@ -137,7 +140,7 @@ def _resample_narrow(source, groups, rows, scratch, out, like):
             blend_block(ring, read, column, shares, out, (i, column))
         if whole < width:
             _blend_few(ring, read, shares, (whole, width), sums)
-            _settle(sums, np.int32(6), (whole, width), out, i)
+            _settle(sums, np.int32(5), (whole, width), out, i)
 
 
 @njit(**_OPTIONS)
@@ -156,7 +159,7 @@ def _resample_wide(source, table, rows, scratch, out):
             row = np.uint64(min(max(np.int64(starts[i]) + k, 0), np.int64(size) - 1)) % slots
             for column in range(width):
                 sums[column] += np.int32(ring[row, column]) * np.int32(weights[k, i])
-        _settle(sums, np.int32(21), (np.uint64(0), width), out, i)
+        _settle(sums, np.int32(20), (np.uint64(0), width), out, i)
 
 
 @njit(**_OPTIONS)
@@ -175,7 +178,7 @@ def _scale_row(source, row, table, scaled):
         for k in range(len(weights)):
             place = min(max(starts[column] + k, 0), last) + np.int64(BORDER)
             total += np.int32(source[row, np.uint64(place)]) * np.int32(weights[k, column])
-        scaled[column] = (total - np.int32(128 * UNIT - 64)) >> 7
+        scaled[column] = total >> 8
 
 
 @njit(**_OPTIONS)
@@ -191,8 +194,8 @@ def _blend_few(ring, read, shares, columns, sums):
 
 @njit(**_OPTIONS)
 def _settle(sums, shift, columns, out, row):
-    """Write the samples that sums of weighted 128 (v - 128) stand for, `shift` bits too large."""
-    zero = np.int32((np.int32(257) << shift) >> np.int32(1))
+    """Write the samples that sums stand for which are `shift` bits too large."""
+    half = np.int32(1) << (shift - np.int32(1))
     for column in range(columns[0], columns[1]):
-        settled = np.int32(sums[column] + zero) >> shift
+        settled = np.int32(sums[column] + half) >> shift
         out[row, column] = np.uint8(min(max(settled, np.int32(0)), np.int32(255)))
