@@ -18,12 +18,12 @@ from tasks.watch import FlowStoppingError, watch_film
 __all__ = ["render"]
 
 
-@task(name="render", task_run_name="render {shard.label} of {film.name}", tags=["encoder-session"], **RETRIED)
+@task(name="render", task_run_name="render {shard.label} of {film.name}", **RETRIED)
 def render(shard: Shard, film: PlannedFilm) -> tuple[str, ...] | State[tuple[str, ...]]:
     """Return the addresses of the shard's segments, each in the store; `Cancelled` if the flow run ends before.
 
     The session's limits are taken here, in the body: a limit by task tag would keep its slot while the run
-    waits for its retry. The tag is a label.
+    waits for its retry, and any tag makes Prefect ask the server before each run whether it has a limit.
     """
     host, watch = current_host(), watch_film(film)
     try:
