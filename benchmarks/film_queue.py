@@ -20,7 +20,8 @@ __all__ = ["busy_share", "measure"]
 
 FILMS, PHOTOS_A_FILM, SECONDS_A_SLIDE = 60, 5, 4.0
 LEAST_BUSY, MOST_TASK_RUNS = 0.90, 20
-WORKER_LIMIT = 4
+WORKER_LIMIT = 6
+"""Three runs a slot: one renders, one starts or waits, one ends. With two, a slot had no taker a third of the time."""
 POLL_SECONDS = 2  # of the worker: how soon it sees that a run has ended; Prefect's own default is 10
 LIMIT_SECONDS = 1500
 DEPLOYMENT = "render-slideshow/local"

@@ -16,6 +16,19 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
+def environment_in(folder: Path) -> dict[str, str]:
+    """Return this process's environment without a Prefect server: a flow starts a temporary one in `folder`."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    return kept | {
+        "DO_NOT_TRACK": "1",
+        "PREFECT_HOME": str(folder / "prefect"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
+        "FANREEL_STORE": str(folder / "store"),
+        "FANREEL_LOCK_FOLDER": str(folder / "locks"),
+    }
+
+
 def descendants(pid: int) -> dict[int, str]:
     """Return the command line of every live process below `pid`."""
     parents: dict[int, int] = {}

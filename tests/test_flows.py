@@ -23,7 +23,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, PREFECT_HOME, temporary_settings
 from prefect.states import Failed
 from prefect.testing.utilities import prefect_test_harness
-from processes import descendants, sessions_below, wait_until
+from processes import descendants, environment_in, sessions_below, wait_until
 
 from fanreel import errors
 from fanreel.errors import FanreelError, MediaError, PhotoChangedError, SessionLostError
@@ -333,15 +333,7 @@ def test_films_are_watched_within_a_flow_run_only(tmp_path: Path) -> None:
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """No server anywhere: the flow starts a temporary one."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    return kept | {
-        "DO_NOT_TRACK": "1",
-        "PREFECT_HOME": str(tmp_path / "prefect"),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
-        "FANREEL_STORE": str(tmp_path / "store"),
-        "FANREEL_LOCK_FOLDER": str(tmp_path / "locks"),
-    }
+    return environment_in(tmp_path)
 
 
 JOB = """

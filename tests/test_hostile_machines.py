@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import draw_photo
-from processes import wait_until
+from processes import environment_in, wait_until
 
 from fanreel.errors import EncoderError
 from fanreel.job import Encoding
@@ -116,15 +116,7 @@ def write_job(folder: Path, **words: object) -> Path:
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    return kept | {
-        "DO_NOT_TRACK": "1",
-        "PREFECT_HOME": str(tmp_path / "prefect"),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
-        "FANREEL_STORE": str(tmp_path / "store"),
-        "FANREEL_LOCK_FOLDER": str(tmp_path / "locks"),
-    }
+    return environment_in(tmp_path)
 
 
 def ask(

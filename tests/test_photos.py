@@ -13,6 +13,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
+from photo_files import TURNED, exif
 from PIL import Image
 
 from fanreel.errors import PhotoChangedError, PhotoNotFoundError, StorageError, UnreadablePhotoError
@@ -68,24 +69,6 @@ def assert_corners(rgb, tolerance=0, colours=COLOURS):
 
 
 # Orientation
-
-TURNED = {
-    1: lambda upright: upright,
-    2: lambda upright: upright[:, ::-1],
-    3: lambda upright: upright[::-1, ::-1],
-    4: lambda upright: upright[::-1],
-    5: lambda upright: upright.transpose(1, 0, 2),
-    6: lambda upright: np.rot90(upright),
-    7: lambda upright: upright[::-1, ::-1].transpose(1, 0, 2),
-    8: lambda upright: np.rot90(upright, -1),
-}
-"""How a camera that was held so stores the upright picture."""
-
-
-def exif(orientation):
-    block = Image.Exif()
-    block[274] = orientation
-    return block
 
 
 @pytest.mark.parametrize("orientation", TURNED)
