@@ -25,7 +25,7 @@ check: .venv/ready
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-# Some 35 minutes of both cores, on a machine that does nothing else; the table is docs/benchmarks.md's.
+# Some 50 minutes of both cores, on a machine that does nothing else; the table is docs/benchmarks.md's.
 bench: .venv/ready
 	$(LOCAL) $(BIN)/python -m benchmarks $(BENCH)
 
