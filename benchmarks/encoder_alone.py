@@ -23,10 +23,11 @@ from benchmarks.measurement import Measurement, ratio
 from benchmarks.photos import ROOT
 from benchmarks.process_tree import run_contestant
 from fanreel.job import SlideshowJob
-from fanreel.media.encoder import plane_views
 from fanreel.media.frames import FrameSource
-from fanreel.plan.encoding import EncodingPlan, x264_options
+from fanreel.media.libav import plane_views
+from fanreel.plan.encoding import EncodingPlan
 from fanreel.plan.film import FilmPlan
+from fanreel.plan.x264 import x264_options
 
 __all__ = ["EncoderRun", "measure", "memory_is_short", "run_encoder_alone"]
 

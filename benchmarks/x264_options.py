@@ -32,11 +32,12 @@ from av.codec.context import Flags
 
 from benchmarks.x264_quality import Quality, measure_quality
 from fanreel.job import Encoding, Preset, parse_job
-from fanreel.media.encoder import plane_views
 from fanreel.media.frames import FrameSource
+from fanreel.media.libav import plane_views
 from fanreel.media.sources import fetch_stills
-from fanreel.plan.encoding import EncodingPlan, plan_encoding, x264_options
+from fanreel.plan.encoding import EncodingPlan, plan_encoding
 from fanreel.plan.film import plan_films
+from fanreel.plan.x264 import x264_options
 
 FOLDER = Path(".bench/x264")
 STREAM = {"sps-id": "1", "keyint": "infinite", "scenecut": "0", "open-gop": "0", "stitchable": "1"}

@@ -11,8 +11,13 @@
     │   └── PhotoChangedError          a photo is not the one that was planned
     ├── EncoderError          exit 4   something between frames and packets failed
     │   ├── EncoderUnavailableError    no such encoder on this machine
+    │   │   ├── DriverError            the NVIDIA driver is missing or too old
+    │   │   └── NoEncodeDeviceError    a GPU without NVENC, or none at all
     │   ├── EncoderSettingsError       the encoder refused its settings
+    │   ├── GpuLostError               a GPU is gone; others may be there
+    │   ├── EncoderBusyError           the encoder is busy for a moment         (transient)
     │   ├── SessionBusyError           no free encoder session in time          (transient)
+    │   ├── SessionLimitError          the driver refuses one more session      (transient)
     │   ├── SessionLostError           a session's process died                 (transient)
     │   ├── SessionMemoryError         memory ran out for a session             (transient)
     │   ├── SessionHungError           a session made no frame within its bound (transient)
@@ -34,14 +39,18 @@ import errno
 from typing import ClassVar
 
 __all__ = [
+    "DriverError",
     "EncodeFaultError",
+    "EncoderBusyError",
     "EncoderError",
     "EncoderSettingsError",
     "EncoderUnavailableError",
     "FanreelError",
     "FilmDamagedError",
+    "GpuLostError",
     "InvalidJobError",
     "MediaError",
+    "NoEncodeDeviceError",
     "PhotoChangedError",
     "PhotoNotFoundError",
     "RequestError",
@@ -49,6 +58,7 @@ __all__ = [
     "SegmentMissingError",
     "SessionBusyError",
     "SessionHungError",
+    "SessionLimitError",
     "SessionLostError",
     "SessionMemoryError",
     "StorageError",
@@ -99,21 +109,50 @@ class PhotoChangedError(MediaError):
 
 
 class EncoderError(FanreelError):
-    """Something between the frames and the packets failed."""
+    """Something between the frames and the packets failed.
+
+    Attributes:
+        code: The number that the NVIDIA driver gave, as in nvEncodeAPI.h; 0 if it gave none.
+    """
 
     exit_code = 4
+    code: int = 0
 
 
 class EncoderUnavailableError(EncoderError):
     """The encoder that was asked for does not exist on this machine."""
 
 
+class DriverError(EncoderUnavailableError):
+    """The NVIDIA driver is missing or older than the encoder needs; the message names what is needed."""
+
+
+class NoEncodeDeviceError(EncoderUnavailableError):
+    """There is no GPU, or it has no NVENC engine, or the container was not given it."""
+
+
 class EncoderSettingsError(EncoderError):
     """The encoder refused its settings."""
 
 
+class GpuLostError(EncoderError):
+    """A GPU does not exist any more; what it was making has to be made elsewhere."""
+
+
+class EncoderBusyError(EncoderError):
+    """The encoder is busy for a moment."""
+
+    transient = True
+
+
 class SessionBusyError(EncoderError):
     """No encoder session became free in time."""
+
+    transient = True
+
+
+class SessionLimitError(EncoderError):
+    """The driver refuses one more session: its limit is reached, or the GPU's memory is full."""
 
     transient = True
 

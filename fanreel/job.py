@@ -30,6 +30,7 @@ from fanreel.job_mistakes import explain_mistakes
 __all__ = [
     "EncoderChoice",
     "Encoding",
+    "Fallback",
     "FilmKind",
     "Move",
     "OnBadPhoto",
@@ -73,6 +74,13 @@ class EncoderChoice(StrEnum):
     AUTO = "auto"
     NVENC = "nvenc"
     X264 = "x264"
+
+
+class Fallback(StrEnum):
+    """What `auto` does with a shard that its best encoder cannot make."""
+
+    CPU = "cpu"
+    NEVER = "never"
 
 
 class Preset(StrEnum):
@@ -142,7 +150,14 @@ class Encoding(Model):
     """How the film is encoded."""
 
     encoder: EncoderChoice = Field(
-        default=EncoderChoice.AUTO, description="auto takes the best encoder the machine has."
+        default=EncoderChoice.AUTO,
+        description="auto takes the best encoder the machine has. nvenc and x264 take no other, not even segments "
+        "that another one made before.",
+    )
+    fallback: Fallback = Field(
+        default=Fallback.CPU,
+        description="With auto, what is done where NVENC fails. cpu: x264 makes those segments, as the report says. "
+        "never: the film fails.",
     )
     preset: Preset = Field(default=Preset.FAST, description="Speed against file size: draft, fast, balanced, best.")
     quality: Count = Field(default=21, ge=0, le=51, description="0 is near lossless, 51 the worst; 18 to 24 is usual.")

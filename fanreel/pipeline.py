@@ -15,7 +15,7 @@ from fanreel.job import SlideshowJob
 from fanreel.media.film import destination_of, join_film, publish_film, report_film
 from fanreel.media.host import Host
 from fanreel.media.record import SegmentRecord
-from fanreel.media.render import RenderOrder, order_render, render_shard
+from fanreel.media.render import RenderOrder, ShardWatch, order_render, render_shard
 from fanreel.media.sources import fetch_stills, output_path
 from fanreel.plan.film import FilmPlan, plan_films
 from fanreel.plan.shards import Shard
@@ -105,7 +105,7 @@ def _make_film(plan: FilmPlan, host: Host, watch: _Watch) -> FilmReport:
         try:
             # The draft never leaves the scratch folder but for its final name: a killed run leaves none.
             with host.store.scratch() as folder:
-                draft = join_film(plan, host=host, folder=folder)
+                draft = join_film(plan, host=host, encoders=order.encoders, folder=folder)
                 film = publish_film(plan, draft)
         except (SegmentMissingError, SegmentDamagedError) as error:
             watch.pause(error, retries)
@@ -159,10 +159,9 @@ class _Rendering:
                     shard,
                     threads=self._order.sessions.threads,
                     host=self._host,
+                    encoders=self._order.encoders,
                     retries=retries,
-                    on_frames=self._add_frames,
-                    on_segment=self._add_segment,
-                    on_wait=self._add_wait,
+                    watch=ShardWatch(on_frames=self._add_frames, on_segment=self._add_segment, on_wait=self._add_wait),
                 )
             except FanreelError as error:
                 self._watch.pause(error, retries)

@@ -26,6 +26,7 @@ class FilmReport:
         segments_rendered: Segments made now.
         segments_reused: Segments found in the store.
         encoders: Segments in the film by the encoder that made them.
+        fallbacks: Segments that were not made by the best encoder that the job allows, by the reason.
         left_out: Why each photo that was asked for and could not be used is not in the film.
         sessions: How many sessions worked, with how many threads; empty if none did.
         verified: The film was proven against its certificate before it was published.
@@ -43,6 +44,7 @@ class FilmReport:
     sessions: str
     verified: bool
     encoders: Mapping[str, int] = field(default_factory=dict)
+    fallbacks: Mapping[str, int] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -58,6 +60,7 @@ class FilmReport:
             "verified": "yes: every packet, every time stamp, sampled frames" if self.verified else "NO",
         }
         lines = [f"{name:<9} {value}" for name, value in rows.items()]
+        lines += [f"fallback  {count} segments; {reason}" for reason, count in self.fallbacks.items()]
         lines += [f"left out  {reason}" for reason in self.left_out[:MOST_LEFT_OUT_SHOWN]]
         if len(self.left_out) > MOST_LEFT_OUT_SHOWN:
             lines.append(f"left out  {len(self.left_out) - MOST_LEFT_OUT_SHOWN} more photos")

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from fanreel.errors import RequestError
 
-__all__ = ["Settings", "child_environment", "read_settings"]
+__all__ = ["Settings", "child_environment", "read_settings", "see_gpu"]
+
+LARGEST_COUNT = 1024
 
 DEFAULT_LOCK_FOLDER = Path("/tmp/fanreel-sessions")  # noqa: S108 -- one folder a host, shared by all its users
 
@@ -25,6 +27,10 @@ class Settings:
         max_photo_megapixels: Larger photos are refused (`FANREEL_MAX_PHOTO_MEGAPIXELS`).
         slow_join_mb_per_second: A join slower than this is warned of (`FANREEL_SLOW_JOIN_MB_PER_SECOND`; the default
             is below an old disk's speed).
+        gpu_sessions: NVENC sessions at once on one GPU, of all films of the host; the same for all its processes
+            (`FANREEL_GPU_SESSIONS`).
+        session_cap: Encoder sessions at once of one film, whatever its job allows; 0 is no cap
+            (`NUM_NVENC_STREAMS`).
     """
 
     store: Path
@@ -33,6 +39,8 @@ class Settings:
     wait_seconds: float = 3600.0
     max_photo_megapixels: float = 400.0
     slow_join_mb_per_second: float = 50.0
+    gpu_sessions: int = 2
+    session_cap: int = 0
 
 
 def read_settings() -> Settings:
@@ -48,6 +56,8 @@ def read_settings() -> Settings:
         wait_seconds=_positive("FANREEL_WAIT_SECONDS", 3600.0),
         max_photo_megapixels=_positive("FANREEL_MAX_PHOTO_MEGAPIXELS", 400.0),
         slow_join_mb_per_second=_positive("FANREEL_SLOW_JOIN_MB_PER_SECOND", 50.0),
+        gpu_sessions=_count("FANREEL_GPU_SESSIONS", 2),
+        session_cap=_count("NUM_NVENC_STREAMS", 0),
     )
 
 
@@ -73,6 +83,18 @@ def _positive(name: str, default: float) -> float:
     if not 0 < value < 1e9:
         raise RequestError(f"{name}: {text!r} is not allowed; a number above 0 and below 1,000,000,000")
     return value
+
+
+def _count(name: str, default: int) -> int:
+    text = os.environ.get(name, "")
+    if text and not (text.isascii() and text.isdecimal() and 0 < int(text) <= LARGEST_COUNT):
+        raise RequestError(f"{name}: {text!r} is not allowed; a whole number from 1 to {LARGEST_COUNT}")
+    return int(text) if text else default
+
+
+def see_gpu(uuid: str) -> None:
+    """Let this process, and no other, see one GPU only; before it first loads the NVIDIA driver."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = uuid
 
 
 def child_environment() -> dict[str, str]:

@@ -24,7 +24,7 @@ def concat(film: PlannedFilm) -> Draft:
     plan = host.store.get_plan(film.plan)
     if (task_run.run_count or 1) > 1:
         _render_again(plan, film)
-    draft = join_film(plan, host=host)
+    draft = join_film(plan, host=host, encoders=film.order.encoders)
     get_run_logger().log(draft.join.log_level, "%s: %s; verified", film.name, draft.join)
     return draft
 
@@ -38,7 +38,6 @@ def _render_again(plan: FilmPlan, film: PlannedFilm) -> None:
             shard,
             threads=film.order.sessions.threads,
             host=host,
-            on_frames=watch.add_frames,
-            on_segment=watch.add_segment,
-            on_wait=watch.add_wait,
+            encoders=film.order.encoders,
+            watch=watch.shards(),
         )

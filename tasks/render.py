@@ -34,10 +34,9 @@ def render(shard: Shard, film: PlannedFilm) -> tuple[str, ...] | State[tuple[str
                 shard,
                 threads=film.order.sessions.threads,
                 host=host,
+                encoders=film.order.encoders,
                 retries=max(0, (task_run.run_count or 1) - 1),
-                on_frames=watch.add_frames,
-                on_segment=watch.add_segment,
-                on_wait=watch.add_wait,
+                watch=watch.shards(),
             )
     except FlowStoppingError as stopping:
         return Cancelled(message=str(stopping))

@@ -13,6 +13,7 @@ from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
 from fanreel.media.record import SegmentRecord
+from fanreel.media.render import ShardWatch
 from fanreel.progress import Progress, Snapshot
 from tasks.artifacts import if_it_can_be_shown
 from tasks.planned_film import PlannedFilm
@@ -91,6 +92,15 @@ class FilmWatch:
         with self._lock:
             self._made.add(record.address)
         self._progress.add_segment()
+
+    def shards(self) -> ShardWatch:
+        """Return what a task run tells of a shard, to this watch and to its own log."""
+        return ShardWatch(
+            on_frames=self.add_frames,
+            on_segment=self.add_segment,
+            on_wait=self.add_wait,
+            on_line=get_run_logger().log,
+        )
 
     @property
     def made_count(self) -> int:

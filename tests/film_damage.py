@@ -162,7 +162,7 @@ def encode_segments(
         change: Rewrites the SPS that the record and the file get.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    encoder: Encoder = open_encoder(encoding or plan.encoding, threads=1)
+    encoder: Encoder = open_encoder(encoding or plan.encoding, encoder="x264", threads=1)
     sps, pps = encoder.parameter_sets
     made: list[tuple[SegmentRecord, Path]] = []
     waiting: deque[SegmentWriter] = deque()

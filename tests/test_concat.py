@@ -35,7 +35,7 @@ from fanreel.media.concat import concat_segments
 from fanreel.media.store import LocalStore
 from fanreel.media.tracks import video_track
 from fanreel.media.verify import find_damage
-from fanreel.plan.encoding import x264_options
+from fanreel.plan.x264 import x264_options
 
 COUNTS = (30, 1, 24, 36)
 RATES = [Fraction(24), Fraction(30), Fraction(60), NTSC]
@@ -125,7 +125,7 @@ def test_segments_with_other_parameter_sets_share_a_film(tmp_path: Path, monkeyp
                     options = x264_options(asked)
                     return replace(options, parameters=options.parameters | {"sps-id": "0", "8x8dct": "0", "ref": "2"})
 
-                patched.setattr("fanreel.media.encoder.x264_options", others)
+                patched.setattr("fanreel.media.x264.x264_options", others)
             for record, path in encode_segments(plan, [segment], picture, folder=tmp_path / "work"):
                 store.put(record, path)
     film = join(plan, store, tmp_path / "mixed.mp4")

@@ -31,7 +31,7 @@ PHOTOS = "Files, folders and patterns (photos/*.jpg), in order; give these or sl
 MOVES = "input should be 'auto', 'still', 'zoom-in', 'zoom-out', 'pan-left', 'pan-right', 'pan-up' or 'pan-down'"
 NO_TRUTH = "a number is needed, not true or false (YAML reads yes, no, on and off as these)"
 SLIDE_KEYS = "a mapping is needed, with keys such as photo, seconds, move, start, end"
-ENCODING_KEYS = "a mapping is needed, with keys such as encoder, preset, quality"
+ENCODING_KEYS = "a mapping is needed, with keys such as encoder, fallback, preset, quality"
 WHOLE, CORNER = [0, 0, 1, 1], [0, 0, 0.5, 0.5]
 
 
@@ -303,7 +303,7 @@ def test_a_misspelt_key_inside_another_is_told_which_one_it_resembles():
 
 def test_a_key_that_resembles_none_is_told_all():
     assert mistake(wibble=1) == f"wibble: unknown key; known keys: {', '.join(SlideshowJob.model_fields)}"
-    assert mistake(encoding={"xx": 1}) == "encoding.xx: unknown key; known keys: encoder, preset, quality"
+    assert mistake(encoding={"xx": 1}) == "encoding.xx: unknown key; known keys: encoder, fallback, preset, quality"
     assert slide_mistake(xx=1) == "slides.0.xx: unknown key; known keys: photo, seconds, move, start, end"
 
 
@@ -552,7 +552,7 @@ def test_a_full_disk_is_told_apart():
 
 
 def test_the_errors_that_are_tried_again_are_the_transient_ones():
-    assert set(POLICIES) == {kind for kind in ERRORS if kind.transient}
+    assert {kind for kind, policy in POLICIES.items() if policy.retries} == {kind for kind in ERRORS if kind.transient}
 
 
 @pytest.mark.parametrize("kind", ERRORS)

@@ -13,10 +13,10 @@ from conftest import make_job
 from example_photos import MOUNTAIN, example_bgr
 from reference import psnr_db
 
-from fanreel.media.encoder import plane_views
 from fanreel.media.film import join_film
 from fanreel.media.frames import FrameSource
 from fanreel.media.host import Host
+from fanreel.media.libav import plane_views
 from fanreel.media.render import render_shard
 from fanreel.pipeline import plan_job
 from fanreel.plan.film import FilmPlan

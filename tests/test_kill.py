@@ -100,7 +100,7 @@ class Workplace:
     def half_segments(self) -> list[Path]:
         """Records whose segment is not whole."""
         records = (self.folder / "store" / "segments").rglob("*.json")
-        return [path for path in records if self.store.find(path.stem) is None]
+        return [path for path in records if self.store.find(path.stem.split(".")[0]) is None]
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,9 @@ from example_photos import OLD_TOWN, example_bgr
 from PIL import Image
 from reference import bt709, frame_of, psnr_db, resampled
 
-from fanreel.media.encoder import plane_views
 from fanreel.media.frames import FrameSource
 from fanreel.media.host import Host, open_host
+from fanreel.media.libav import plane_views
 from fanreel.media.photos import read_photo
 from fanreel.media.planes import PhotoPlanes, plane_maps, prepare_planes
 from fanreel.media.resample import AxisMap, BorderedPlane, Resampler

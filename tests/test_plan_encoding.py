@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from fanreel.job import EncoderChoice, Encoding, Preset
 from fanreel.media.capacity import BASE_SESSION_BYTES
-from fanreel.plan.encoding import ENCODING_REVISION, encoder_bytes_per_pixel, plan_encoding, x264_options
+from fanreel.plan.encoding import ENCODING_REVISION, encoder_bytes_per_pixel, plan_encoding
+from fanreel.plan.x264 import x264_options
 
 NTSC = Fraction(30000, 1001)
 

@@ -22,7 +22,7 @@ from fanreel.job import EncoderChoice, SlideshowJob, Strategy
 from fanreel.media.film import join_film, prove_film
 from fanreel.media.host import Host
 from fanreel.media.record import SegmentRecord
-from fanreel.media.render import order_render, render_shard
+from fanreel.media.render import ShardWatch, order_render, render_shard
 from fanreel.media.sessions import Launcher
 from fanreel.pipeline import plan_job, render_job
 from fanreel.plan.film import FilmPlan
@@ -64,7 +64,7 @@ def whole(plan: FilmPlan) -> Shard:
 
 def render_all(plan: FilmPlan, host: Host) -> list[SegmentRecord]:
     made: list[SegmentRecord] = []
-    render_shard(plan, whole(plan), threads=1, host=host, on_segment=made.append)
+    render_shard(plan, whole(plan), threads=1, host=host, watch=ShardWatch(on_segment=made.append))
     return made
 
 
@@ -150,11 +150,12 @@ class TestOrder:
             path = film_path(host, other).with_suffix(".copy")
             path.write_bytes(film_path(host, other).read_bytes())
             host.store.put(replace(other, encoder="nvenc"), path)
+            film_path(host, other).unlink()
         asked = replace(plan, encoding=replace(plan.encoding, encoder=EncoderChoice.X264))
         assert order_render(plan, host=host).reused == len(plan.segments) - 1
         assert order_render(asked, host=host).reused == 0
 
-    def test_an_encoder_that_is_not_there_is_said_by_the_session(self, plan: FilmPlan, host: Host):
+    def test_an_encoder_that_is_not_there_is_said(self, plan: FilmPlan, host: Host):
         asked = replace(plan, encoding=replace(plan.encoding, encoder=EncoderChoice.NVENC))
         with pytest.raises(EncoderUnavailableError, match="nvenc"):
             render_all(asked, host)
@@ -165,7 +166,12 @@ class TestShard:
         made: list[SegmentRecord] = []
         frames: list[int] = []
         addresses = render_shard(
-            plan, whole(plan), threads=1, host=host, retries=2, on_frames=frames.append, on_segment=made.append
+            plan,
+            whole(plan),
+            threads=1,
+            host=host,
+            retries=2,
+            watch=ShardWatch(on_frames=frames.append, on_segment=made.append),
         )
         assert addresses == tuple(segment.address for segment in plan.segments)
         assert sum(frames) == plan.frame_count
@@ -192,7 +198,7 @@ class TestShard:
         mine: list[SegmentRecord] = []
         waiting = threading.Thread(
             target=lambda: render_shard(
-                plan, whole(plan), threads=host.capacity.cores, host=host, on_segment=mine.append
+                plan, whole(plan), threads=host.capacity.cores, host=host, watch=ShardWatch(on_segment=mine.append)
             )
         )
         # The other run: it has a slot of a gate of its own, as it would have had one here before.
@@ -213,7 +219,7 @@ class TestShard:
             os.kill(record.event.session, signal.SIGKILL)
 
         with pytest.raises(SessionLostError, match="SIGKILL"):
-            render_shard(plan, whole(plan), threads=1, host=host, on_segment=kill_after_the_first)
+            render_shard(plan, whole(plan), threads=1, host=host, watch=ShardWatch(on_segment=kill_after_the_first))
         assert order_render(plan, host=host).reused == len(made) >= 1
         assert not list((host.settings.store / "scratch").glob("[!.]*"))
         assert host.gate.slots_in_use() == 0  # type: ignore[attr-defined]

@@ -20,7 +20,7 @@ from film_damage import (
 )
 
 from fanreel.errors import EncodeFaultError, SegmentDamagedError, StorageError
-from fanreel.media.encoder import EncodedPacket
+from fanreel.media.libav import EncodedPacket
 from fanreel.media.record import (
     SegmentEvent,
     SegmentRecord,

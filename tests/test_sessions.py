@@ -36,7 +36,7 @@ host = current_host()
 plan = plan_from_json(Path(sys.argv[1]).read_bytes())
 
 def render(session):
-    for message in session.render(ShardRequest(plan, plan.segments, 1, sys.argv[2]), hang_seconds=60):
+    for message in session.render(ShardRequest(plan, plan.segments, 1, sys.argv[2], "x264"), hang_seconds=60):
         pass
 """
 
@@ -124,7 +124,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = GONE_SECONDS) -> 
 
 
 def shard(plan: FilmPlan, folder: Path) -> ShardRequest:
-    return ShardRequest(plan, plan.segments, 1, str(folder))
+    return ShardRequest(plan, plan.segments, 1, str(folder), "x264")
 
 
 def render_until(session: Session, request: ShardRequest, *, hang_seconds: float = 60) -> Iterator[None]:

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from fanreel.job import Encoding, Preset
-from fanreel.media.encoder import open_encoder, plane_views
+from fanreel.media.encoder import open_encoder
+from fanreel.media.libav import plane_views
 from fanreel.media.sample_entries import avc1_sample_entry
 from fanreel.media.signature import (
     FINGERPRINT_BYTES,
@@ -76,7 +77,7 @@ def encode(frames: Sequence[Planes], preset: Preset, quality: int) -> list[Plane
     plan = plan_encoding(
         Encoding(preset=preset, quality=quality), width_px=width, height_px=height, frame_rate=Fraction(30)
     )
-    encoder = open_encoder(plan, threads=1)
+    encoder = open_encoder(plan, encoder="x264", threads=1)
     entry = avc1_sample_entry(width=width, height=height, parameter_sets=[encoder.parameter_sets])
     start = entry.index(b"avcC")
     decoder = av.CodecContext.create("h264", "r")

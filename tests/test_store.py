@@ -19,11 +19,10 @@ from conftest import draw_photo, make_job
 from processes import in_fork
 
 from fanreel.errors import SegmentDamagedError, SegmentMissingError, StorageError, StorageFullError
-from fanreel.job import EncoderChoice
 from fanreel.media.host import open_host
 from fanreel.media.messages import SegmentMade, ShardRequest
 from fanreel.media.record import SegmentRecord
-from fanreel.media.store import DRAFT_SECONDS, LocalStore, SegmentStore, accepts
+from fanreel.media.store import DRAFT_SECONDS, LocalStore, SegmentStore
 from fanreel.pipeline import plan_job
 from fanreel.plan.film import FilmPlan, plan_to_json
 from fanreel.settings import Settings
@@ -53,7 +52,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     host = open_host(Settings(store=folder / "store", lock_folder=folder / "locks"))
     plan = plan_job(make_job(folder, photos=["photo.jpg"]), host=host)[0]
     with host.launcher.start(locks=[]) as session:
-        messages = list(session.render(ShardRequest(plan, plan.segments, 1, str(folder)), hang_seconds=60))
+        messages = list(session.render(ShardRequest(plan, plan.segments, 1, str(folder), "x264"), hang_seconds=60))
     (segment,) = (message for message in messages if isinstance(message, SegmentMade))
     host.launcher.close()
     return Made(plan, segment.record, Path(segment.path))
@@ -139,12 +138,30 @@ class TestContract:
         assert store.find(made.record.address) == made.record
         assert not path.exists()
 
-    def test_a_segment_of_another_encoder_takes_its_place(self, store: SegmentStore, made: Made, tmp_path: Path):
-        store.put(replace(made.record, encoder="nvenc"), made.copy(tmp_path / "store"))
+    def test_each_encoder_has_a_place_of_its_own(self, store: SegmentStore, made: Made, tmp_path: Path):
+        others = replace(made.record, encoder="nvenc")
         store.put(made.record, made.copy(tmp_path / "store"))
-        found = store.find(made.record.address)
-        assert found is not None
-        assert found.encoder == "x264"
+        assert store.find(made.record.address, encoders=("nvenc",)) is None
+        with pytest.raises(SegmentMissingError):
+            store.get(made.record.address, encoders=("nvenc",))
+        store.put(others, made.copy(tmp_path / "store"))
+        for read in (store.find, store.get):
+            assert read(made.record.address, encoders=("x264",)) == made.record
+            assert read(made.record.address, encoders=("nvenc",)) == others
+            assert read(made.record.address, encoders=("x264", "nvenc")) == made.record
+            assert read(made.record.address) == others, "NVENC's is the best one"
+
+    def test_what_is_damaged_of_one_encoder_is_taken_from_another(
+        self, store: SegmentStore, made: Made, tmp_path: Path
+    ):
+        others = replace(made.record, encoder="nvenc")
+        for record in (made.record, others):
+            store.put(record, made.copy(tmp_path / "store"))
+        flip(store.fetch(others).with_suffix(".json"), 40)
+        assert store.find(made.record.address) == made.record
+        assert store.get(made.record.address) == made.record
+        with pytest.raises(SegmentDamagedError):
+            store.get(made.record.address, encoders=("nvenc",))
 
     def test_many_put_the_same_segment_at_once(self, store: SegmentStore, made: Made, tmp_path: Path):
         def put(number: int) -> None:
@@ -179,18 +196,6 @@ class TestContract:
         with pytest.raises(KeyError), store.scratch() as folder:
             raise KeyError
         assert not folder.exists()
-
-
-class TestAccepts:
-    def test_auto_takes_any_and_a_choice_takes_its_own(self, made: Made):
-        assert accepts(EncoderChoice.AUTO, made.record)
-        assert accepts(EncoderChoice.X264, made.record)
-        assert not accepts(EncoderChoice.NVENC, made.record)
-        assert accepts(EncoderChoice.NVENC, replace(made.record, encoder="nvenc"))
-
-    @pytest.mark.parametrize("encoder", EncoderChoice)
-    def test_nothing_takes_what_is_not_there(self, encoder: EncoderChoice):
-        assert not accepts(encoder, None)
 
 
 class TestDamage:

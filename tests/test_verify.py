@@ -28,7 +28,7 @@ from film_damage import (
 
 from fanreel.errors import FanreelError, FilmDamagedError, MediaError, StorageError
 from fanreel.job import Preset
-from fanreel.media import encoder
+from fanreel.media import encoder, libav
 from fanreel.media.audio import AudioTrack, read_audio
 from fanreel.media.certificate import Certificate, certificate_path, certify, read_certificate, write_certificate
 from fanreel.media.concat import concat_segments
@@ -343,8 +343,8 @@ def test_other_colours_in_the_sps_are_found(
     film = rendered.film
     sps = bytes.fromhex(film.records[0].parameter_sets[0])
     with monkeypatch.context() as patched:
-        patched.setattr(encoder, "BT709", 9)
-        wrong, _ = encoder.open_encoder(film.plan.encoding, threads=1).parameter_sets
+        patched.setattr(libav, "BT709", 9)
+        wrong, _ = encoder.open_encoder(film.plan.encoding, encoder="x264", threads=1).parameter_sets
     assert len(wrong) == len(sps)
     damaged = patch(film.path, tmp_path / "damaged.mp4", film.path.read_bytes().index(sps), wrong)
     assert f"avcC lacks {sps.hex()[:16]}" in told(damaged, film.certificate, Damage.PARAMETER_SETS)
@@ -509,7 +509,7 @@ def test_pictures_in_another_order_are_found_by_the_full_check(tmp_path: Path) -
 def test_an_encoder_with_wrong_colour_tags_is_found_in_its_own_parameter_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encoder, "BT709", 9)
+    monkeypatch.setattr(libav, "BT709", 9)
     film = make_film(tmp_path, frame_counts=(12,))
     said = told(film.path, film.certificate, Damage.COLOUR)
     assert "the keyframe in packet 0 (segment 0): the tags in its parameter set are (9, 9, 9, 1)" in said

@@ -52,10 +52,14 @@ def choose_sessions(
     height_px: int,
     segment_count: int,
     cap: int = 0,
+    cap_name: str = "the job's sessions",
     bytes_per_pixel: int = BYTES_PER_PIXEL,
     largest_photo_px: int = 0,
+    gpu_sessions: int = 0,
 ) -> SessionPlan:
     """Return as many sessions as cores, segments, memory and `cap` allow; spare cores become threads.
+
+    Sessions that a GPU encodes are bounded by its own number, not by the cores, and have one thread each: it draws.
 
     One session of one thread is the least, even where memory does not allow it; the reason then says so.
 
@@ -64,19 +68,22 @@ def choose_sessions(
         width_px: Width of the film.
         height_px: Height of the film.
         segment_count: Segments still to be encoded; 0 counts as 1.
-        cap: The most sessions the job allows; 0 for no cap.
+        cap: The most sessions that are allowed; 0 for no cap.
+        cap_name: Who says so.
         bytes_per_pixel: Memory that the encoder's frames take, per pixel of the film.
         largest_photo_px: Pixels of the largest photo, which a session decodes whole.
+        gpu_sessions: Sessions that the GPUs can have; 0 if the CPU encodes.
     """
     session_bytes = BASE_SESSION_BYTES + bytes_per_pixel * width_px * height_px
     session_bytes += BYTES_PER_PHOTO_PIXEL * max(0, largest_photo_px - USUAL_PHOTO_PX)
     fitting = (capacity.memory_bytes - PARENT_BYTES) // session_bytes
-    bounds = [(capacity.cores, "cores"), (segment_count, "segments"), (fitting, "memory")]
+    slots = (gpu_sessions, "the GPUs' sessions") if gpu_sessions else (capacity.cores, "cores")
+    bounds = [slots, (segment_count, "segments"), (fitting, "memory")]
     if cap > 0:
-        bounds.append((cap, "the job's sessions"))
+        bounds.append((cap, cap_name))
     bound, name = min(bounds, key=lambda pair: pair[0])
     sessions = max(1, bound)
-    threads = max(1, capacity.cores // sessions)
+    threads = 1 if gpu_sessions else max(1, capacity.cores // sessions)
     needed = f"{_gib(session_bytes)} a session and {_gib(PARENT_BYTES)} beside"
     decided = f"limited by {name}" if fitting >= 1 else "memory is short even for one"
     plan = SessionPlan(sessions, threads, reason="")

@@ -66,7 +66,7 @@ def _diagnose_x264() -> Diagnosis:
     encoding = Encoding(encoder=EncoderChoice.X264, preset=Preset.DRAFT)
     plan = plan_encoding(encoding, width_px=PROBE_PX[0], height_px=PROBE_PX[1], frame_rate=Fraction(30))
     try:
-        encoder = open_encoder(plan, threads=1)
+        encoder = open_encoder(plan, encoder=EncoderChoice.X264, threads=1)
         packets = [*encoder.encode(lambda planes: None, keyframe=True), *encoder.finish()]
     except FanreelError as error:
         return Diagnosis("x264", False, str(error))

@@ -26,6 +26,7 @@ from fanreel.media.host import Host
 from fanreel.media.record import SegmentRecord
 from fanreel.media.render import RenderOrder
 from fanreel.media.verify import require_sound
+from fanreel.plan.encoding import allowed_encoders
 from fanreel.plan.film import FilmPlan, plan_digest
 from fanreel.report import FilmReport
 
@@ -74,21 +75,32 @@ class Draft:
         path: Where it waits; its certificate lies beside it.
         size_bytes: Its size.
         encoders: Segments made by each encoder.
+        fallbacks: Segments that were not made by the best encoder that the job allows, by the reason.
         join: How the join went.
     """
 
     path: str
     size_bytes: int
     encoders: Mapping[str, int]
+    fallbacks: Mapping[str, int]
     join: Join
 
 
-def join_film(plan: FilmPlan, *, host: Host, audio: AudioTrack | None = None, folder: Path | None = None) -> Draft:
+def join_film(
+    plan: FilmPlan,
+    *,
+    host: Host,
+    encoders: Sequence[str] = (),
+    audio: AudioTrack | None = None,
+    folder: Path | None = None,
+) -> Draft:
     """Join the film's segments and prove the result, from disk.
 
     Args:
         plan: The film; all its segments are in the store.
         host: Gives the store.
+        encoders: Whose segments the film may have, the best one first, as its order says; what its job allows if
+            not given.
         audio: Interleaved, if there is any.
         folder: Where the draft is left, on the store's file system; in the store's care if not given.
 
@@ -98,7 +110,8 @@ def join_film(plan: FilmPlan, *, host: Host, audio: AudioTrack | None = None, fo
         StorageError: The film cannot be written.
         VerificationError: The film is not what its certificate says; it is not kept.
     """
-    records = [host.store.get(segment.address) for segment in plan.segments]
+    encoders = encoders or allowed_encoders(plan.encoding)
+    records = [host.store.get(segment.address, encoders=encoders) for segment in plan.segments]
     path = folder / "film.mp4" if folder is not None else host.store.draft_path(plan)
     with host.store.scratch() as scratch:
         made = scratch / path.name
@@ -114,7 +127,9 @@ def join_film(plan: FilmPlan, *, host: Host, audio: AudioTrack | None = None, fo
         log.log(join.log_level, "%s", join)
         write_certificate(certificate, certificate_path(made))
         _keep(made, path)
-    return Draft(str(path), size_bytes, dict(Counter(record.encoder for record in records)), join)
+    made_by = Counter(record.encoder for record in records)
+    fallbacks = Counter(record.event.fallback for record in records if record.event.fallback)
+    return Draft(str(path), size_bytes, dict(made_by), dict(fallbacks), join)
 
 
 def destination_of(plan: FilmPlan) -> Destination:
@@ -189,6 +204,7 @@ def report_film(
         sessions=order.sessions.label if order.shards else "",
         verified=True,  # join_film raises otherwise
         encoders=draft.encoders,
+        fallbacks=draft.fallbacks,
         left_out=plan.left_out,
     )
 
@@ -208,7 +224,7 @@ def _is_published(plan: FilmPlan) -> bool:
 def _blame_segments(records: Sequence[SegmentRecord], host: Host, error: FanreelError) -> None:
     """Raise `SegmentDamagedError` if a segment is no longer whole: then it, not the film, has to be made again."""
     for record in records:
-        if host.store.find(record.address) is None:
+        if host.store.find(record.address, encoders=(record.encoder,)) is None:
             raise SegmentDamagedError(f"segment {record.address[:12]} went while it was joined: {error}") from error
 
 

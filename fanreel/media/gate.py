@@ -9,7 +9,7 @@ import random
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from fanreel.errors import SessionBusyError, storage_error
 
-__all__ = ["KernelLockGate", "SessionGate", "SessionSlot"]
+__all__ = ["KernelLockGate", "SessionGate", "SessionSlot", "hold_first"]
 
 _FIRST_POLL_SECONDS = 0.02
 _LAST_POLL_SECONDS = 0.25
@@ -83,12 +83,17 @@ class KernelLockGate:
     and threads of one process compete as processes do. Waiting is polling. One waiter at a time has the turn (a
     lock of its own); those who come later let it try first for half a second, so that a process that takes a slot
     again and again cannot shut others out, while a waiter for many slots does not keep one slot idle for long.
+
+    `allowed` may say less than `capacity` for a while. Only the first slots are then taken, and only if no more than
+    so many are in use in all: two who take at once both count each other, and at least one of them gives way.
     """
 
     device: str  # "cpu" or a GPU's UUID
     _: KW_ONLY
     capacity: int  # slots, at least 1; everyone on the host has to use the same number
     folder: Path  # on a local file system; made when missing; its files must not be deleted while sessions run
+    turn: str = ""  # whose waiters wait their turn together; the device's own if empty
+    allowed: Callable[[int], int] | None = None  # from the slots in use to how many may be, now
 
     def __post_init__(self) -> None:
         if self.capacity < 1:
@@ -101,11 +106,8 @@ class KernelLockGate:
         """See `SessionGate.hold`."""
         if weight < 1:
             raise ValueError(f"weight is {weight}; it has to be at least 1")
-        slot = self._acquire(min(weight, self.capacity), timeout_seconds, on_wait)
-        try:
+        with hold_first([self], weight=weight, timeout_seconds=timeout_seconds, on_wait=on_wait) as (_, slot):
             yield slot
-        finally:
-            slot.release()
 
     def slots_in_use(self) -> int:
         """Return how many slots anyone holds at this moment; raises `StorageError` as `hold` does."""
@@ -114,37 +116,29 @@ class KernelLockGate:
             free_count = sum(len(self._lock(k, looked_at, kind=fcntl.LOCK_SH)) for k in range(self.capacity))
         return self.capacity - free_count
 
-    def _acquire(self, weight: int, timeout_seconds: float, on_wait: Callable[[], None]) -> _LockedSlot:
-        with ExitStack() as turn:
-            has_turn, waited_seconds = False, 0.0
-            for waited_seconds in _attempts(timeout_seconds):
-                has_turn = has_turn or bool(self._lock("turn", turn))
-                may_try = has_turn or waited_seconds >= min(_TURN_SECONDS, timeout_seconds)
-                if may_try and (descriptors := self._try_slots(weight)):
-                    return _LockedSlot(descriptors)
-                on_wait()
-        raise SessionBusyError(
-            f"no free encoder session on {self.device!r}: {weight} of its {self.capacity} slots did not become free "
-            f"in {waited_seconds:.1f} s; try again when other renders have ended, or allow a longer wait"
-        )
-
     def _try_slots(self, weight: int) -> list[int]:
-        """Return the descriptors of `weight` locked files, or [] and nothing locked."""
+        """Return the descriptors of `weight` locked files, or of as many as there may be; [] and nothing locked."""
+        allowed = self.capacity if self.allowed is None else self.allowed(self.slots_in_use())
+        allowed = max(1, min(allowed, self.capacity))
+        weight = min(weight, allowed)
         descriptors: list[int] = []
         with ExitStack() as taken:
-            for k in range(self.capacity):
+            for k in range(allowed):
                 # Stopping once it cannot succeed keeps two heavy takers from blocking each other.
-                if len(descriptors) + self.capacity - k < weight:
+                if len(descriptors) + allowed - k < weight:
                     break
                 descriptors += self._lock(k, taken)
                 if len(descriptors) == weight:
+                    if allowed < self.capacity and self.slots_in_use() > allowed:
+                        break
                     taken.pop_all()
                     return descriptors
         return []
 
     def _lock(self, part: int | str, stack: ExitStack, *, kind: int = fcntl.LOCK_EX) -> list[int]:
         """Return the descriptor of a file now locked, which `stack` will close, or [] when it is taken."""
-        path = self.folder / f"{quote(self.device, safe='', errors='surrogatepass')}.{part}.lock"
+        name = self.turn if part == "turn" and self.turn else self.device
+        path = self.folder / f"{quote(name, safe='', errors='surrogatepass')}.{part}.lock"
         with ExitStack() as opened:
             try:
                 descriptor = _open_lock(path)
@@ -158,6 +152,54 @@ class KernelLockGate:
                 if not isinstance(error, (BlockingIOError, FileNotFoundError)):
                     raise storage_error(error, doing=f"use {path} as a lock that all users share") from error
         return []
+
+
+@contextmanager
+def hold_first(
+    gates: Sequence[KernelLockGate],
+    *,
+    weight: int = 1,
+    timeout_seconds: float,
+    on_wait: Callable[[], None] = _wait_on,
+) -> Iterator[tuple[KernelLockGate, SessionSlot]]:
+    """Hold slots of the first gate that has them free, and yield which one it is; see `SessionGate.hold`.
+
+    Args:
+        gates: At least one, all with the same turn; the one with the most free slots is tried first.
+        weight: Slots to take, all of one gate.
+        timeout_seconds: How long to wait; 0 tries once.
+        on_wait: Called several times a second while waiting; what it raises ends the wait.
+    """
+    gate, slot = _acquire(gates, weight, timeout_seconds, on_wait)
+    try:
+        yield gate, slot
+    finally:
+        slot.release()
+
+
+def _acquire(
+    gates: Sequence[KernelLockGate], weight: int, timeout_seconds: float, on_wait: Callable[[], None]
+) -> tuple[KernelLockGate, _LockedSlot]:
+    with ExitStack() as turn:
+        has_turn, waited_seconds = False, 0.0
+        for waited_seconds in _attempts(timeout_seconds):
+            has_turn = has_turn or bool(gates[0]._lock("turn", turn))
+            if has_turn or waited_seconds >= min(_TURN_SECONDS, timeout_seconds):
+                for gate in _by_free_slots(gates):
+                    if descriptors := gate._try_slots(min(weight, gate.capacity)):
+                        return gate, _LockedSlot(descriptors)
+            on_wait()
+    places, slots = " and ".join(repr(gate.device) for gate in gates), sum(gate.capacity for gate in gates)
+    raise SessionBusyError(
+        f"no free encoder session on {places}: {weight} of its {slots} slots did not become free "
+        f"in {waited_seconds:.1f} s; try again when other renders have ended, or allow a longer wait"
+    )
+
+
+def _by_free_slots(gates: Sequence[KernelLockGate]) -> list[KernelLockGate]:
+    if len(gates) == 1:
+        return list(gates)
+    return sorted(gates, key=lambda gate: gate.slots_in_use() - gate.capacity)
 
 
 def _attempts(timeout_seconds: float) -> Iterator[float]:

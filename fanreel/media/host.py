@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from fanreel.media.capacity import HostCapacity, SessionPlan, choose_sessions, read_capacity
-from fanreel.media.gate import KernelLockGate, SessionGate
+from fanreel.media.devices import CPU, Devices
+from fanreel.media.gate import KernelLockGate
 from fanreel.media.sessions import Launcher
 from fanreel.media.store import LocalStore, SegmentStore
 from fanreel.plan.encoding import encoder_bytes_per_pixel
@@ -24,24 +25,36 @@ class Host:
         settings: What its operator decided.
         capacity: What this process may use of it.
         store: Where segments are kept.
-        gate: Who may open an encoder session; one slot a core.
+        devices: What encodes on it.
+        gate: Who may open an encoder session on its CPU; one slot a core.
         launcher: Starts session processes.
     """
 
     settings: Settings
     capacity: HostCapacity
     store: SegmentStore
-    gate: SessionGate
+    devices: Devices
+    gate: KernelLockGate
     launcher: Launcher
 
-    def sessions_for(self, plan: FilmPlan, *, segment_count: int) -> SessionPlan:
-        """Return how many sessions may make `segment_count` segments of a film side by side."""
+    def sessions_for(self, plan: FilmPlan, *, segment_count: int, gpu_sessions: int = 0) -> SessionPlan:
+        """Return how many sessions may make `segment_count` segments of a film side by side.
+
+        Args:
+            plan: The film.
+            segment_count: How many of its segments have to be made.
+            gpu_sessions: NVENC sessions that there may be; 0 if the CPU encodes.
+        """
+        caps = [(plan.session_cap, "the job's sessions"), (self.settings.session_cap, "NUM_NVENC_STREAMS")]
+        cap, cap_name = min((pair for pair in caps if pair[0]), default=caps[0])
         return choose_sessions(
             self.capacity,
             width_px=plan.encoding.width_px,
             height_px=plan.encoding.height_px,
             segment_count=max(1, segment_count),
-            cap=plan.session_cap,
+            cap=cap,
+            cap_name=cap_name,
+            gpu_sessions=gpu_sessions,
             bytes_per_pixel=encoder_bytes_per_pixel(plan.encoding),
             largest_photo_px=max(clip.photo.width_px * clip.photo.height_px for clip in plan.timeline.clips),
         )
@@ -49,13 +62,15 @@ class Host:
 
 def open_host(settings: Settings) -> Host:
     """Return this machine as `settings` and its limits have it. Starts nothing."""
-    capacity = read_capacity()
+    capacity, launcher = read_capacity(), Launcher()
+    gate = KernelLockGate(CPU, capacity=capacity.cores, folder=settings.lock_folder)
     return Host(
         settings=settings,
         capacity=capacity,
         store=LocalStore(settings.store),
-        gate=KernelLockGate("cpu", capacity=capacity.cores, folder=settings.lock_folder),
-        launcher=Launcher(),
+        devices=Devices(settings, cpu_gate=gate, launcher=launcher),
+        gate=gate,
+        launcher=launcher,
     )
 
 

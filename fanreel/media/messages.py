@@ -5,18 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fanreel.errors import FanreelError
+from fanreel.media.gpus import Gpu
 from fanreel.media.record import SegmentRecord
+from fanreel.plan.encoding import EncodingPlan
 from fanreel.plan.film import FilmPlan
 from fanreel.plan.segments import Segment
 
 __all__ = [
     "MEMORY_ADVICE",
     "FramesMade",
+    "GpusFound",
+    "ProbeRequest",
     "SegmentMade",
     "SessionEnded",
     "SessionFailed",
     "SessionMessage",
+    "SessionRequest",
     "ShardRequest",
+    "SurveyRequest",
 ]
 
 MEMORY_ADVICE = "ask for a smaller size, a faster preset or fewer sessions, or allow more memory"
@@ -31,12 +37,39 @@ class ShardRequest:
         segments: Those to be made, in order.
         threads: Threads that the encoder may use.
         folder: Where segment files are made.
+        encoder: Which encoder makes them.
+        gpu: UUID of the GPU that it runs on; empty for the CPU.
     """
 
     plan: FilmPlan
     segments: tuple[Segment, ...]
     threads: int
     folder: str
+    encoder: str
+    gpu: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeRequest:
+    """Try whether an encoder really makes packets, on one GPU.
+
+    Attributes:
+        encoding: What to encode: a few black frames of it.
+        encoder: Which encoder.
+        gpu: UUID of the GPU; empty for the CPU.
+    """
+
+    encoding: EncodingPlan
+    encoder: str
+    gpu: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SurveyRequest:
+    """Look which GPUs a process may use; answered by `GpusFound`."""
+
+
+SessionRequest = ShardRequest | ProbeRequest | SurveyRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +88,13 @@ class SegmentMade:
 
 
 @dataclass(frozen=True, slots=True)
+class GpusFound:
+    """The GPUs that CUDA shows a process of this machine."""
+
+    gpus: tuple[Gpu, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SessionFailed:
     """The session gives up, for this reason."""
 
@@ -63,7 +103,7 @@ class SessionFailed:
 
 @dataclass(frozen=True, slots=True)
 class SessionEnded:
-    """Every segment has been made."""
+    """What was asked for has been done."""
 
 
-SessionMessage = FramesMade | SegmentMade | SessionFailed | SessionEnded
+SessionMessage = FramesMade | SegmentMade | GpusFound | SessionFailed | SessionEnded

@@ -56,6 +56,8 @@ class SegmentEvent:
         started_at: Unix time at which its first frame was made.
         ended_at: Unix time at which it was complete.
         retries: How often its shard had been tried before.
+        device: What encoded it, for people: a GPU's name and UUID, or "cpu".
+        fallback: Why it was not the best encoder that the job allows, with the driver's number; empty if it was.
     """
 
     host: str = ""
@@ -64,6 +66,8 @@ class SegmentEvent:
     started_at: float = 0.0
     ended_at: float = 0.0
     retries: int = 0
+    device: str = ""
+    fallback: str = ""
 
 
 @dataclass(frozen=True, slots=True)

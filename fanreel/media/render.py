@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 import platform
+import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from fanreel.job import Strategy
+from fanreel.errors import EncoderError, GpuLostError, SessionLimitError
+from fanreel.job import EncoderChoice, Fallback, Strategy
 from fanreel.media.capacity import SessionPlan
+from fanreel.media.devices import Device
 from fanreel.media.host import Host
 from fanreel.media.messages import FramesMade, SegmentMade, ShardRequest
-from fanreel.media.record import SegmentRecord
-from fanreel.media.store import accepts
+from fanreel.media.record import SegmentEvent, SegmentRecord
+from fanreel.plan.encoding import allowed_encoders
 from fanreel.plan.film import FilmPlan
 from fanreel.plan.segments import Segment
 from fanreel.plan.shards import Shard, plan_shards
+from fanreel.policy import is_worth_another_device
 
-__all__ = ["RenderOrder", "order_render", "render_shard"]
+__all__ = ["RenderOrder", "ShardWatch", "order_render", "render_shard"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +36,13 @@ class RenderOrder:
         shards: Runs of the segments that are missing.
         reused: How many segments the store holds already.
         sessions: How many sessions work side by side, with how many threads, and why so many.
+        encoders: Whose segments the film may have, the best one first.
     """
 
     shards: tuple[Shard, ...]
     reused: int
     sessions: SessionPlan
+    encoders: tuple[str, ...]
 
     @property
     def segment_count(self) -> int:
@@ -46,20 +55,44 @@ class RenderOrder:
         return sum(shard.frame_count for shard in self.shards)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardWatch:
+    """Who is told how a shard gets on.
+
+    Attributes:
+        on_frames: Told how many more frames have been made, a few times a second.
+        on_segment: Told of each segment when it is in the store.
+        on_wait: Called while no session is free; what it raises ends the wait.
+        on_line: Told, with a level of `logging`, when a session starts, is done, or another device takes over.
+    """
+
+    on_frames: Callable[[int], None] = lambda count: None
+    on_segment: Callable[[SegmentRecord], None] = lambda record: None
+    on_wait: Callable[[], None] = lambda: None
+    on_line: Callable[[int, str], None] = log.log
+
+
+_NOBODY = ShardWatch()
+
+
 def order_render(plan: FilmPlan, *, host: Host) -> RenderOrder:
     """Return what is missing of a film, in shards.
 
     Raises:
+        EncoderError: The job insists on an encoder that this machine does not have.
         StorageError: The store cannot be read.
     """
-    missing = _missing(plan, plan.segments, host)
+    encoders = _choose_encoders(plan, host)
+    missing = _missing(plan.segments, encoders, host)
     reused = len(plan.segments) - len(missing)
     if plan.strategy is Strategy.FILM:
         # One thread, though cores are idle now: the films beside it in the queue take those.
         sessions = SessionPlan(1, 1, reason="strategy film: one session of one thread makes the whole film")
-        return RenderOrder((Shard(0, missing),) if missing else (), reused=reused, sessions=sessions)
-    sessions = host.sessions_for(plan, segment_count=len(missing))
-    return RenderOrder(plan_shards(missing, session_count=sessions.sessions), reused=reused, sessions=sessions)
+        return RenderOrder((Shard(0, missing),) if missing else (), reused, sessions, encoders)
+    devices = _require_devices(host, encoders) if missing else ()
+    gpu_sessions = sum(device.gate.capacity for device in devices if device.gpu)
+    sessions = host.sessions_for(plan, segment_count=len(missing), gpu_sessions=gpu_sessions)
+    return RenderOrder(plan_shards(missing, session_count=sessions.sessions), reused, sessions, encoders)
 
 
 def render_shard(
@@ -68,22 +101,23 @@ def render_shard(
     *,
     threads: int,
     host: Host,
+    encoders: Sequence[str] = (),
     retries: int = 0,
-    on_frames: Callable[[int], None] = lambda count: None,
-    on_segment: Callable[[SegmentRecord], None] = lambda record: None,
-    on_wait: Callable[[], None] = lambda: None,
+    watch: ShardWatch = _NOBODY,
 ) -> tuple[str, ...]:
     """Make the segments of a shard that the store does not hold, with one encoder session.
+
+    A device that cannot make them, and will not when it is asked again, is followed by the next one: another GPU,
+    then the CPU, where the film may have segments of its encoder.
 
     Args:
         plan: The film.
         shard: Which of its segments.
-        threads: Threads that the encoder may use; as many slots of the gate are held.
+        threads: Threads that the encoder may use on the CPU; as many slots of the gate are held.
         host: Where.
-        retries: How often this shard has been tried before, for the segments' events.
-        on_frames: Told how many more frames have been made, a few times a second.
-        on_segment: Told of each segment when it is in the store.
-        on_wait: Called while no session is free; what it raises ends the wait.
+        encoders: Whose segments the film may have, the best one first; what its job allows if not given.
+        retries: How often this shard has been tried before: decides what is raised, to be tried again later.
+        watch: Who is told.
 
     Returns:
         The addresses of all its segments, each in the store.
@@ -93,37 +127,129 @@ def render_shard(
         MediaError: A photo changed or does not decode.
         StorageError: The store cannot be written.
     """
+    encoders = tuple(encoders) or _choose_encoders(plan, host)
     addresses = tuple(segment.address for segment in shard.segments)
-    asked_at = time.monotonic()
-    if not _missing(plan, shard.segments, host):
-        return addresses
-    with host.gate.hold(weight=threads, timeout_seconds=host.settings.wait_seconds, on_wait=on_wait) as slot:
-        waited_seconds = time.monotonic() - asked_at
-        # Looked at again: whoever was waited for may have made the same segments.
-        missing = _missing(plan, shard.segments, host)
-        if not missing:
-            return addresses
-        with host.store.scratch() as folder, host.launcher.start(locks=slot.filenos()) as session:
-            request = ShardRequest(plan, missing, threads, str(folder))
-            for message in session.render(request, hang_seconds=host.settings.hang_seconds):
-                if isinstance(message, FramesMade):
-                    on_frames(message.count)
-                elif isinstance(message, SegmentMade):
-                    record = _with_event(message.record, waited_seconds, retries)
-                    host.store.put(record, Path(message.path))
-                    on_segment(record)
+    failed: list[tuple[Device, EncoderError]] = []
+    while _missing(shard.segments, encoders, host):
+        devices = _devices_left(host, encoders, [device for device, _ in failed])
+        if not devices:
+            raise failed[-1][1] if failed else host.devices.why_no_gpu()
+        fallback = _explain_fallback(host.devices.faults() + failed, devices[0])
+        turn = _Turn(plan, shard, threads, host, encoders, retries, watch, fallback)
+        device, error = turn.take(devices)
+        if error is None:
+            break
+        if not is_worth_another_device(error, retries=retries):
+            raise error
+        failed.append((device, error))
     return addresses
 
 
-def _missing(plan: FilmPlan, segments: Sequence[Segment], host: Host) -> tuple[Segment, ...]:
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """One session's turn at a shard."""
+
+    plan: FilmPlan
+    shard: Shard
+    threads: int
+    host: Host
+    encoders: Sequence[str]
+    retries: int
+    watch: ShardWatch
+    fallback: str
+    asked_at: float = field(default_factory=time.monotonic)
+
+    def take(self, devices: Sequence[Device]) -> tuple[Device, EncoderError | None]:
+        """Make what is missing with the first of `devices` that is free; return it, and its encoder's error if any."""
+        weight = 1 if devices[0].gpu else self.threads
+        with self.host.devices.hold(devices, weight=weight, on_wait=self.watch.on_wait) as (device, slot):
+            waited_seconds = time.monotonic() - self.asked_at
+            # Looked at again: whoever was waited for may have made the same segments.
+            missing = _missing(self.shard.segments, self.encoders, self.host)
+            try:
+                if missing:
+                    self._render(device, slot.filenos(), missing, waited_seconds)
+            except SessionLimitError as error:
+                device.note_refusal()
+                return device, error
+            except GpuLostError as error:
+                self.host.devices.lose(device, error)
+                return device, error
+            except EncoderError as error:
+                return device, error
+        return device, None
+
+    def _render(self, device: Device, locks: Sequence[int], missing: tuple[Segment, ...], waited: float) -> None:
+        host, watch = self.host, self.watch
+        if self.fallback:
+            taken_over = f"{self.shard.label} of {self.plan.name}: {device.encoder} takes over"
+            watch.on_line(logging.WARNING, f"FALLBACK {taken_over} ({self.fallback})")
+        with host.store.scratch() as folder, host.launcher.start(locks=locks) as session:
+            place = f"{self.shard.label} of {self.plan.name}: session {session.pid}, {device.encoder} on {device.name}"
+            watch.on_line(logging.INFO, f"START {place}, after {1000 * waited:.0f} ms of waiting")
+            started_at = time.monotonic()
+            request = ShardRequest(self.plan, missing, self.threads, str(folder), device.encoder, device.gpu)
+            frames = 0
+            for message in session.render(request, hang_seconds=host.settings.hang_seconds):
+                if isinstance(message, FramesMade):
+                    frames += message.count
+                    watch.on_frames(message.count)
+                elif isinstance(message, SegmentMade):
+                    record = self._with_event(message.record, device, waited)
+                    host.store.put(record, Path(message.path))
+                    watch.on_segment(record)
+            milliseconds = 1000 * (time.monotonic() - started_at)
+            watch.on_line(logging.INFO, f"DONE {place}, {frames} frames in {milliseconds:.0f} ms")
+
+    def _with_event(self, record: SegmentRecord, device: Device, waited_seconds: float) -> SegmentRecord:
+        made: SegmentEvent = replace(
+            record.event,
+            host=platform.node(),
+            waited_seconds=round(waited_seconds, 3),
+            retries=self.retries,
+            device=device.name,
+            fallback=self.fallback,
+        )
+        return replace(record, event=made)
+
+
+def _choose_encoders(plan: FilmPlan, host: Host) -> tuple[str, ...]:
+    """Return whose segments the film may have: what the job allows, of this machine's only the best if it says so."""
+    encoders = allowed_encoders(plan.encoding)
+    if plan.encoding.encoder is not EncoderChoice.AUTO or plan.encoding.fallback is not Fallback.NEVER:
+        return encoders
+    best = _require_devices(host, encoders)[0].encoder
+    if best != encoders[0] and host.devices.faults():
+        raise host.devices.why_no_gpu()
+    return (best,)
+
+
+def _require_devices(host: Host, encoders: Sequence[str]) -> tuple[Device, ...]:
+    devices = host.devices.usable(encoders)
+    if not devices:
+        raise host.devices.why_no_gpu()
+    return devices
+
+
+def _devices_left(host: Host, encoders: Sequence[str], failed: Sequence[Device]) -> list[Device]:
+    """Return the devices that may still do, of one kind: GPUs as long as there is one, then the CPU."""
+    left = [device for device in host.devices.usable(encoders) if device not in failed]
+    return [device for device in left if device.encoder == left[0].encoder]
+
+
+def _explain_fallback(failed: Sequence[tuple[Device, EncoderError]], device: Device) -> str:
+    """Return why a shard is not made by the encoder that failed; nothing while another GPU has the same."""
+    if not failed or failed[-1][0].encoder == device.encoder:
+        return ""
+    encoder, error = failed[-1][0].encoder, failed[-1][1]
+    words = re.sub(r"(?<!^)(?=[A-Z])", " ", type(error).__name__.removesuffix("Error")).lower()
+    return f"{encoder}: {words}{f' ({error.code})' if error.code else ''}"
+
+
+def _missing(segments: Sequence[Segment], encoders: Sequence[str], host: Host) -> tuple[Segment, ...]:
     """Return those segments that the store does not hold as the film wants them, each content once."""
     unique: dict[str, Segment] = {}
     for segment in segments:
         unique.setdefault(segment.address, segment)
-    encoder = plan.encoding.encoder
-    return tuple(segment for segment in unique.values() if not accepts(encoder, host.store.find(segment.address)))
-
-
-def _with_event(record: SegmentRecord, waited_seconds: float, retries: int) -> SegmentRecord:
-    event = replace(record.event, host=platform.node(), waited_seconds=round(waited_seconds, 3), retries=retries)
-    return replace(record, event=event)
+    find = host.store.find
+    return tuple(segment for segment in unique.values() if find(segment.address, encoders=encoders) is None)

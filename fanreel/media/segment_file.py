@@ -11,7 +11,7 @@ import numpy as np
 from blake3 import blake3
 
 from fanreel.errors import EncodeFaultError, storage_error
-from fanreel.media.encoder import EncodedPacket
+from fanreel.media.libav import EncodedPacket
 from fanreel.media.mp4 import Chunk, write_mp4
 from fanreel.media.record import Sample, SegmentEvent, SegmentRecord, choose_samples, pack, packet_digest
 from fanreel.media.signature import Fingerprinter, make_thumbnail

@@ -14,21 +14,32 @@ from pathlib import Path
 import numpy as np
 
 from fanreel.errors import EncodeFaultError, FanreelError, SessionMemoryError, storage_error
-from fanreel.media.encoder import EncodedPacket, open_encoder
+from fanreel.media.encoder import Encoder, open_encoder
 from fanreel.media.frames import FrameSource
+from fanreel.media.gpus import list_gpus
+from fanreel.media.libav import EncodedPacket
 from fanreel.media.messages import (
     MEMORY_ADVICE,
     FramesMade,
+    GpusFound,
+    ProbeRequest,
     SegmentMade,
     SessionEnded,
     SessionFailed,
     SessionMessage,
+    SessionRequest,
     ShardRequest,
+    SurveyRequest,
 )
 from fanreel.media.record import SegmentRecord
 from fanreel.media.segment_file import SegmentWriter
+from fanreel.plan.encoding import EncodingPlan
+from fanreel.settings import see_gpu
 
 __all__ = ["run_session"]
+
+PROBE_FRAMES = 8
+"""Enough that packets come out before the end, whatever is held back."""
 
 REPORT_SECONDS = 0.25
 """How often a session says how many frames it has made; also its sign of life."""
@@ -37,13 +48,13 @@ REPORT_SECONDS = 0.25
 def run_session(connection: Connection) -> None:
     """Serve one request that comes over `connection`, and report over it.
 
-    Only `ShardRequest` comes in and only `SessionMessage` goes out; both ends are this program.
+    Only a `SessionRequest` comes in and only `SessionMessage` goes out; both ends are this program.
     """
     # The owner hangs up on a session that it no longer needs, and ends it.
     with contextlib.suppress(EOFError, ConnectionError):
-        request: ShardRequest = connection.recv()
+        request: SessionRequest = connection.recv()
         try:
-            for message in _messages(request):
+            for message in _answers(request):
                 connection.send(message)
             connection.send(SessionEnded())
         except ConnectionError:
@@ -51,9 +62,43 @@ def run_session(connection: Connection) -> None:
         except FanreelError as error:
             connection.send(SessionFailed(error))
         except OSError as error:
-            connection.send(SessionFailed(storage_error(error, doing=f"render in {request.folder}")))
+            place = request.folder if isinstance(request, ShardRequest) else "a session"
+            connection.send(SessionFailed(storage_error(error, doing=f"render in {place}")))
         except MemoryError:
             connection.send(SessionFailed(SessionMemoryError(f"memory ran out; {MEMORY_ADVICE}")))
+
+
+def _answers(request: SessionRequest) -> Iterator[SessionMessage]:
+    match request:
+        case SurveyRequest():
+            yield GpusFound(list_gpus())
+        case ProbeRequest():
+            yield from _probe(request)
+        case ShardRequest():
+            yield from _messages(request)
+
+
+def _probe(request: ProbeRequest) -> Iterator[FramesMade]:
+    """Encode a few frames for real: an encoder may be listed, and even open, where it makes nothing."""
+    encoder = _open(request.encoding, request.encoder, request.gpu, threads=1)
+    packets = 0
+    for frame in range(PROBE_FRAMES):
+        packets += len(list(encoder.encode(_black, keyframe=frame == 0)))
+        yield FramesMade(1)
+    packets += len(list(encoder.finish()))
+    if packets != PROBE_FRAMES:
+        raise EncodeFaultError(f"{request.encoder} made {packets} packets of {PROBE_FRAMES} test frames")
+
+
+def _open(encoding: EncodingPlan, encoder: str, gpu: str, *, threads: int) -> Encoder:
+    if gpu:
+        see_gpu(gpu)
+    return open_encoder(encoding, encoder=encoder, threads=threads)
+
+
+def _black(planes: Sequence[np.ndarray]) -> None:
+    for plane, value in zip(planes, (16, 128, 128), strict=True):
+        plane.fill(value)
 
 
 def _messages(request: ShardRequest) -> Iterator[SessionMessage]:
@@ -72,7 +117,7 @@ def _messages(request: ShardRequest) -> Iterator[SessionMessage]:
 def _encode(request: ShardRequest) -> Iterator[SegmentMade | int]:
     """Yield 1 for each frame fed, 0 for each packet, and a message for each segment completed."""
     plan = request.plan
-    encoder = open_encoder(plan.encoding, threads=request.threads)
+    encoder = _open(plan.encoding, request.encoder, request.gpu, threads=request.threads)
     source = FrameSource(
         plan.timeline,
         photo_paths=plan.photo_paths,

@@ -24,7 +24,7 @@ from typing import Self
 from fanreel.errors import EncoderError, SessionHungError, SessionLostError, SessionMemoryError
 from fanreel.media.capacity import count_memory_kills, read_capacity
 from fanreel.media.launcher import END, KEEP, LARGEST_DESCRIPTOR_COUNT, MESSAGE_BYTES, START
-from fanreel.media.messages import MEMORY_ADVICE, SessionEnded, SessionFailed, SessionMessage, ShardRequest
+from fanreel.media.messages import MEMORY_ADVICE, SessionEnded, SessionFailed, SessionMessage, SessionRequest
 from fanreel.settings import child_environment
 
 __all__ = ["Launcher", "Session"]
@@ -72,11 +72,11 @@ class Session:
         self._finish()
         self._connection.close()
 
-    def render(self, request: ShardRequest, *, hang_seconds: float) -> Iterator[SessionMessage]:
-        """Have the session make a shard; yield what it reports, until it has ended.
+    def render(self, request: SessionRequest, *, hang_seconds: float) -> Iterator[SessionMessage]:
+        """Have the session make a shard, or look at a device; yield what it reports, until it has ended.
 
         Args:
-            request: What to make.
+            request: What to do.
             hang_seconds: The longest silence that is waited through.
 
         Raises:

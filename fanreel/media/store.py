@@ -9,7 +9,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
@@ -17,11 +17,11 @@ from typing import Protocol
 from blake3 import blake3
 
 from fanreel.errors import SegmentDamagedError, SegmentMissingError, StorageError, storage_error
-from fanreel.job import EncoderChoice
 from fanreel.media.record import SegmentRecord, record_from_json, record_to_json
+from fanreel.plan.encoding import EVERY_ENCODER
 from fanreel.plan.film import FilmPlan, plan_digest, plan_from_json, plan_to_json
 
-__all__ = ["LocalStore", "SegmentStore", "accepts"]
+__all__ = ["LocalStore", "SegmentStore"]
 
 BUFFER_BYTES = 1 << 20
 
@@ -36,14 +36,19 @@ _SEAL = (b'{"digest":"', b'","record":', b"}")
 
 
 class SegmentStore(Protocol):
-    """Where segments are kept. What is found is whole: half of a segment is never visible."""
+    """Where segments are kept, each as each encoder made it. What is found is whole: half of one is never visible."""
 
-    def find(self, address: str) -> SegmentRecord | None:
-        """Return the record of a segment whose bytes are really there, or None."""
+    def find(self, address: str, *, encoders: Sequence[str] = EVERY_ENCODER) -> SegmentRecord | None:
+        """Return the record of a segment whose bytes are really there, or None.
+
+        Args:
+            address: The segment's.
+            encoders: Those whose work will do, the best one first.
+        """
         ...
 
-    def get(self, address: str) -> SegmentRecord:
-        """Return the record of a segment, without a look at its bytes.
+    def get(self, address: str, *, encoders: Sequence[str] = EVERY_ENCODER) -> SegmentRecord:
+        """Return the record of a segment, without a look at its bytes; see `find`.
 
         Raises:
             SegmentMissingError: There is none.
@@ -88,11 +93,6 @@ class SegmentStore(Protocol):
         ...
 
 
-def accepts(encoder: EncoderChoice, record: SegmentRecord | None) -> bool:
-    """Return whether a stored segment will do for a job that asks for `encoder`."""
-    return record is not None and encoder in (EncoderChoice.AUTO, record.encoder)
-
-
 class LocalStore:
     """A store in a folder of this machine, or one that several machines mount.
 
@@ -107,32 +107,30 @@ class LocalStore:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def find(self, address: str) -> SegmentRecord | None:
+    def find(self, address: str, *, encoders: Sequence[str] = EVERY_ENCODER) -> SegmentRecord | None:
         """Return the record of a segment whose bytes are really there, or None. Reads all of them."""
-        try:
-            record = self.get(address)
-            _check_payload(record, self._film_path(address))
-        except (FileNotFoundError, SegmentMissingError, SegmentDamagedError):
-            return None
-        except OSError as error:
-            raise storage_error(error, doing=f"read the store {self.root}") from error
-        return record
+        for encoder in encoders:
+            with contextlib.suppress(SegmentMissingError, SegmentDamagedError):
+                return self._find(address, encoder)
+        return None
 
-    def get(self, address: str) -> SegmentRecord:
+    def get(self, address: str, *, encoders: Sequence[str] = EVERY_ENCODER) -> SegmentRecord:
         """Return the record of a segment, without a look at its film."""
-        try:
-            record = record_from_json(_unsealed(self._record_path(address).read_bytes()))
-        except FileNotFoundError:
-            raise SegmentMissingError(f"segment {address[:12]} is not in {self.root}; run the same command") from None
-        except OSError as error:
-            raise storage_error(error, doing=f"read the store {self.root}") from error
-        if record.address != address:
-            raise SegmentDamagedError(f"segment {address[:12]} has the record of {record.address[:12]}")
-        return record
+        wrong: StorageError | SegmentDamagedError = SegmentMissingError(
+            f"segment {address[:12]} is not in {self.root}; run the same command"
+        )
+        for encoder in encoders:
+            try:
+                return self._get(address, encoder)
+            except SegmentMissingError:
+                continue
+            except SegmentDamagedError as error:
+                wrong = error
+        raise wrong
 
     def fetch(self, record: SegmentRecord) -> Path:
         """Return the segment's own file."""
-        path = self._film_path(record.address)
+        path = self._film_path(record.address, record.encoder)
         try:
             path.stat()
         except FileNotFoundError:
@@ -143,18 +141,17 @@ class LocalStore:
 
     def put(self, record: SegmentRecord, path: Path) -> None:
         """Check the file against its record, from disk, and move it into place."""
-        film_path = self._film_path(record.address)
+        film_path = self._film_path(record.address, record.encoder)
         try:
             _check_payload(record, path)
             film_path.parent.mkdir(parents=True, exist_ok=True)
             with _locked(film_path.parent / LOCK_NAME):
-                found = self.find(record.address)
-                if found is not None and found.encoder == record.encoder:
+                if self.find(record.address, encoders=(record.encoder,)) is not None:
                     path.unlink()
                     return
                 path.replace(film_path)
                 with _removed_on_error(film_path):
-                    self._write(self._record_path(record.address), _sealed(record_to_json(record)))
+                    self._write(film_path.with_suffix(".json"), _sealed(record_to_json(record)))
         except OSError as error:
             raise storage_error(error, doing=f"write the store {self.root}") from error
 
@@ -211,11 +208,30 @@ class LocalStore:
                 os.fsync(file.fileno())
             part.replace(path)
 
-    def _film_path(self, address: str) -> Path:
-        return self.root / "segments" / address[:2] / f"{address}.mp4"
+    def _find(self, address: str, encoder: str) -> SegmentRecord:
+        record = self._get(address, encoder)
+        try:
+            _check_payload(record, self._film_path(address, encoder))
+        except FileNotFoundError:
+            raise SegmentMissingError(f"segment {address[:12]} is no longer in {self.root}") from None
+        except OSError as error:
+            raise storage_error(error, doing=f"read the store {self.root}") from error
+        return record
 
-    def _record_path(self, address: str) -> Path:
-        return self._film_path(address).with_suffix(".json")
+    def _get(self, address: str, encoder: str) -> SegmentRecord:
+        try:
+            record = record_from_json(_unsealed(self._film_path(address, encoder).with_suffix(".json").read_bytes()))
+        except FileNotFoundError:
+            raise SegmentMissingError(f"segment {address[:12]} by {encoder} is not in {self.root}") from None
+        except OSError as error:
+            raise storage_error(error, doing=f"read the store {self.root}") from error
+        if (record.address, record.encoder) != (address, encoder):
+            raise SegmentDamagedError(f"segment {address[:12]} has the record of {record.address[:12]}")
+        return record
+
+    def _film_path(self, address: str, encoder: str) -> Path:
+        # Each encoder's in a place of its own: jobs that insist on one must not overwrite each other's for ever.
+        return self.root / "segments" / address[:2] / f"{address}.{encoder}.mp4"
 
     def _plan_path(self, address: str) -> Path:
         return self.root / "plans" / f"{address}.json"

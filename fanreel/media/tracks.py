@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fanreel.errors import VerificationError
-from fanreel.media.encoder import BT709
+from fanreel.media.libav import BT709
 from fanreel.media.moov import Track
 from fanreel.media.record import SegmentRecord
 from fanreel.media.sample_entries import avc1_sample_entry

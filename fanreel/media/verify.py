@@ -19,7 +19,7 @@ from blake3 import blake3
 from fanreel.errors import FilmDamagedError, MediaError, storage_error
 from fanreel.media.certificate import AudioCertificate, Certificate
 from fanreel.media.damage import Damage, Finding, gather_findings
-from fanreel.media.encoder import BT709, LIMITED_RANGE
+from fanreel.media.libav import BT709, LIMITED_RANGE
 from fanreel.media.mp4_layout import Mp4Layout, read_layout
 from fanreel.media.tracks import film_parameter_sets
 from fanreel.media.verify_samples import check_frames, check_packets

@@ -17,7 +17,7 @@ from blake3 import blake3
 
 from fanreel.media.certificate import AudioCertificate, Certificate
 from fanreel.media.damage import Damage, Finding
-from fanreel.media.encoder import BT709, LIMITED_RANGE, plane_views
+from fanreel.media.libav import BT709, LIMITED_RANGE, plane_views
 from fanreel.media.record import packet_digest, unpack
 from fanreel.media.signature import (
     THUMBNAIL_BYTES,

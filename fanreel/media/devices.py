@@ -1,0 +1,172 @@
+"""The devices that encode on this host: its GPUs with NVENC, and its CPU."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from urllib.parse import quote
+
+from fanreel.errors import (
+    EncoderError,
+    EncoderUnavailableError,
+    NoEncodeDeviceError,
+    SessionBusyError,
+    SessionLimitError,
+)
+from fanreel.job import EncoderChoice, Encoding, Preset
+from fanreel.media.gate import KernelLockGate, SessionSlot, hold_first
+from fanreel.media.gpus import Gpu, count_sessions
+from fanreel.media.messages import GpusFound, ProbeRequest, SurveyRequest
+from fanreel.media.session_limit import LearnedLimit
+from fanreel.media.sessions import Launcher
+from fanreel.plan.encoding import plan_encoding
+from fanreel.settings import Settings
+
+__all__ = ["CPU", "Device", "Devices"]
+
+log = logging.getLogger(__name__)
+
+CPU = "cpu"
+
+PROBE_PX = (320, 180)
+"""Above the smallest frame that NVENC takes (about 145 x 49). Source: NVENC's own refusals."""
+
+PROBE_SECONDS = 30.0
+"""A driver that needs longer for its first frame does not work; loading it takes a second or two."""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One that encodes.
+
+    Attributes:
+        encoder: The encoder that runs on it.
+        gpu: UUID of the GPU; empty for the CPU.
+        name: For people.
+        gate: Who may open a session on it.
+        limit: What was learned of a GPU's session limit; None for the CPU.
+    """
+
+    encoder: str
+    gpu: str
+    name: str
+    gate: KernelLockGate
+    limit: LearnedLimit | None = None
+
+    def note_refusal(self) -> None:
+        """Remember that the driver refused the session for which a slot is held now."""
+        if self.limit is not None:
+            self.limit.learn(self.gate.slots_in_use() - 1)
+
+
+class Devices:
+    """What can encode here. GPUs are looked for, and tried, when they are first asked for; thread-safe.
+
+    Args:
+        settings: What the host's operator decided.
+        cpu_gate: Who may open a session on the CPU.
+        launcher: Starts the sessions that look.
+    """
+
+    def __init__(self, settings: Settings, *, cpu_gate: KernelLockGate, launcher: Launcher) -> None:
+        self._settings, self._launcher = settings, launcher
+        self._cpu = Device(EncoderChoice.X264.value, "", CPU, cpu_gate)
+        self._lock = threading.Lock()
+        self._gpus: tuple[Device, ...] | None = None
+        self._faults: dict[Device, EncoderError] = {}
+        self._refusal: EncoderError | None = None
+
+    def usable(self, encoders: Collection[str]) -> tuple[Device, ...]:
+        """Return the devices that work with one of `encoders`, GPUs first."""
+        gpus = self._find_gpus() if EncoderChoice.NVENC.value in encoders else ()
+        found = [device for device in gpus if device not in self._faults]
+        return (*found, *([self._cpu] if self._cpu.encoder in encoders else []))
+
+    def why_no_gpu(self) -> EncoderError:
+        """Return why no GPU is used; after `usable` was asked for NVENC."""
+        fault = next(iter(self._faults.values()), None)
+        return fault or self._refusal or EncoderUnavailableError("nvenc: no GPU of this machine works")
+
+    def lose(self, device: Device, error: EncoderError) -> None:
+        """Use a GPU no more in this process: it fell off the bus."""
+        self._faults[device] = error
+
+    def faults(self) -> list[tuple[Device, EncoderError]]:
+        """Return the GPUs that ought to work and do not, with the reason; one without NVENC is not among them."""
+        return list(self._faults.items())
+
+    @contextlib.contextmanager
+    def hold(
+        self, devices: Sequence[Device], *, weight: int, on_wait: Callable[[], None]
+    ) -> Iterator[tuple[Device, SessionSlot]]:
+        """Hold a slot of the first of `devices` that has one free, all of them GPUs or all the CPU.
+
+        Args:
+            devices: At least one.
+            weight: Slots to take.
+            on_wait: Called while none is free; what it raises ends the wait.
+
+        Raises:
+            SessionBusyError: None became free within the host's `wait_seconds`.
+        """
+        by_gate = {device.gate.device: device for device in devices}
+        gates = [device.gate for device in devices]
+        timeout_seconds = self._settings.wait_seconds
+        with hold_first(gates, weight=weight, timeout_seconds=timeout_seconds, on_wait=on_wait) as (gate, slot):
+            yield by_gate[gate.device], slot
+
+    def _find_gpus(self) -> tuple[Device, ...]:
+        with self._lock:
+            if self._gpus is None:
+                self._gpus = tuple(device for gpu in self._survey() if self._works(device := self._device(gpu)))
+            return self._gpus
+
+    def _survey(self) -> tuple[Gpu, ...]:
+        try:
+            with self._launcher.start(locks=()) as session:
+                for message in session.render(SurveyRequest(), hang_seconds=PROBE_SECONDS):
+                    if isinstance(message, GpusFound):
+                        return message.gpus
+        except EncoderError as error:
+            self._refusal = error
+        return ()
+
+    def _works(self, device: Device) -> bool:
+        """Return whether a GPU's NVENC makes packets. One whose sessions are all taken does."""
+        encoding = plan_encoding(
+            Encoding(encoder=EncoderChoice.NVENC, preset=Preset.DRAFT),
+            width_px=PROBE_PX[0],
+            height_px=PROBE_PX[1],
+            frame_rate=Fraction(30),
+        )
+        try:
+            with device.gate.hold(timeout_seconds=0) as slot, self._launcher.start(locks=slot.filenos()) as session:
+                for _ in session.render(ProbeRequest(encoding, device.encoder, device.gpu), hang_seconds=PROBE_SECONDS):
+                    pass
+        except (SessionBusyError, SessionLimitError):
+            return True
+        except NoEncodeDeviceError as error:
+            log.info("%s is not used: %s", device.name, error)
+            self._refusal = error
+            return False
+        except EncoderError as error:
+            log.warning("%s is not used: %s", device.name, error)
+            self._faults[device] = error
+            return False
+        return True
+
+    def _device(self, gpu: Gpu) -> Device:
+        folder, capacity = self._settings.lock_folder, self._settings.gpu_sessions
+        limit = LearnedLimit(folder / f"{quote(gpu.uuid, safe='')}.limit")
+
+        def allowed(in_use: int) -> int:
+            sessions = count_sessions(gpu.uuid)
+            others = 0 if sessions is None else max(0, sessions - in_use)
+            return min(capacity - others, limit.read() or capacity)
+
+        gate = KernelLockGate(gpu.uuid, capacity=capacity, folder=folder, turn="nvenc", allowed=allowed)
+        return Device(EncoderChoice.NVENC.value, gpu.uuid, f"{gpu.name} ({gpu.uuid})", gate, limit)
