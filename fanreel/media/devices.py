@@ -18,7 +18,7 @@ from fanreel.errors import (
     SessionLimitError,
 )
 from fanreel.job import EncoderChoice, Encoding, Preset
-from fanreel.media.gate import KernelLockGate, SessionSlot, hold_first
+from fanreel.media.gate import FirstFreeGate, KernelLockGate, SessionGate, SessionSlot
 from fanreel.media.gpus import Gpu, count_sessions
 from fanreel.media.messages import GpusFound, ProbeRequest, SurveyRequest
 from fanreel.media.session_limit import LearnedLimit
@@ -26,9 +26,12 @@ from fanreel.media.sessions import Launcher
 from fanreel.plan.encoding import plan_encoding
 from fanreel.settings import Settings
 
-__all__ = ["CPU", "Device", "Devices"]
+__all__ = ["CPU", "Device", "Devices", "GateWrap"]
 
 log = logging.getLogger(__name__)
+
+GateWrap = Callable[[SessionGate], SessionGate]
+"""Puts a gate around another one: whoever passes holds both."""
 
 CPU = "cpu"
 
@@ -101,7 +104,7 @@ class Devices:
 
     @contextlib.contextmanager
     def hold(
-        self, devices: Sequence[Device], *, weight: int, on_wait: Callable[[], None]
+        self, devices: Sequence[Device], *, weight: int, on_wait: Callable[[], None], around_gpus: GateWrap
     ) -> Iterator[tuple[Device, SessionSlot]]:
         """Hold a slot of the first of `devices` that has one free, all of them GPUs or all the CPU.
 
@@ -109,15 +112,17 @@ class Devices:
             devices: At least one.
             weight: Slots to take.
             on_wait: Called while none is free; what it raises ends the wait.
+            around_gpus: Puts another gate around that of the GPUs.
 
         Raises:
             SessionBusyError: None became free within the host's `wait_seconds`.
         """
-        by_gate = {device.gate.device: device for device in devices}
-        gates = [device.gate for device in devices]
-        timeout_seconds = self._settings.wait_seconds
-        with hold_first(gates, weight=weight, timeout_seconds=timeout_seconds, on_wait=on_wait) as (gate, slot):
-            yield by_gate[gate.device], slot
+        by_name = {device.gate.device: device for device in devices}
+        gate: SessionGate = FirstFreeGate(tuple(device.gate for device in devices))
+        if devices[0].gpu:
+            gate = around_gpus(gate)
+        with gate.hold(weight=weight, timeout_seconds=self._settings.wait_seconds, on_wait=on_wait) as slot:
+            yield by_name[slot.device], slot
 
     def _find_gpus(self) -> tuple[Device, ...]:
         with self._lock:

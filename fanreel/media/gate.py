@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from fanreel.errors import SessionBusyError, storage_error
 
-__all__ = ["KernelLockGate", "SessionGate", "SessionSlot", "hold_first"]
+__all__ = ["FirstFreeGate", "KernelLockGate", "SessionGate", "SessionSlot"]
 
 _FIRST_POLL_SECONDS = 0.02
 _LAST_POLL_SECONDS = 0.25
@@ -31,7 +31,13 @@ def _wait_on() -> None:
 
 
 class SessionSlot(Protocol):
-    """What a gate hands out: the right to run one encoder session."""
+    """What a gate hands out: the right to run one encoder session.
+
+    Attributes:
+        device: On which device: "cpu" or a GPU's UUID.
+    """
+
+    device: str
 
     def filenos(self) -> tuple[int, ...]:
         """Return the locks' descriptors, for the session's process to inherit; () once released.
@@ -64,7 +70,8 @@ class SessionGate(Protocol):
 
 
 class _LockedSlot:
-    def __init__(self, descriptors: list[int]) -> None:
+    def __init__(self, device: str, descriptors: list[int]) -> None:
+        self.device = device
         self._descriptors = descriptors
 
     def filenos(self) -> tuple[int, ...]:
@@ -104,9 +111,7 @@ class KernelLockGate:
         self, *, weight: int = 1, timeout_seconds: float, on_wait: Callable[[], None] = _wait_on
     ) -> Iterator[SessionSlot]:
         """See `SessionGate.hold`."""
-        if weight < 1:
-            raise ValueError(f"weight is {weight}; it has to be at least 1")
-        with hold_first([self], weight=weight, timeout_seconds=timeout_seconds, on_wait=on_wait) as (_, slot):
+        with FirstFreeGate((self,)).hold(weight=weight, timeout_seconds=timeout_seconds, on_wait=on_wait) as slot:
             yield slot
 
     def slots_in_use(self) -> int:
@@ -154,32 +159,33 @@ class KernelLockGate:
         return []
 
 
-@contextmanager
-def hold_first(
-    gates: Sequence[KernelLockGate],
-    *,
-    weight: int = 1,
-    timeout_seconds: float,
-    on_wait: Callable[[], None] = _wait_on,
-) -> Iterator[tuple[KernelLockGate, SessionSlot]]:
-    """Hold slots of the first gate that has them free, and yield which one it is; see `SessionGate.hold`.
+@dataclass(frozen=True, slots=True)
+class FirstFreeGate:
+    """A gate over several devices: it lets a session through to the first one that has slots free.
 
-    Args:
+    Attributes:
         gates: At least one, all with the same turn; the one with the most free slots is tried first.
-        weight: Slots to take, all of one gate.
-        timeout_seconds: How long to wait; 0 tries once.
-        on_wait: Called several times a second while waiting; what it raises ends the wait.
     """
-    gate, slot = _acquire(gates, weight, timeout_seconds, on_wait)
-    try:
-        yield gate, slot
-    finally:
-        slot.release()
+
+    gates: tuple[KernelLockGate, ...]
+
+    @contextmanager
+    def hold(
+        self, *, weight: int = 1, timeout_seconds: float, on_wait: Callable[[], None] = _wait_on
+    ) -> Iterator[SessionSlot]:
+        """See `SessionGate.hold`; the slots are all of one device."""
+        if weight < 1:
+            raise ValueError(f"weight is {weight}; it has to be at least 1")
+        slot = _acquire(self.gates, weight, timeout_seconds, on_wait)
+        try:
+            yield slot
+        finally:
+            slot.release()
 
 
 def _acquire(
     gates: Sequence[KernelLockGate], weight: int, timeout_seconds: float, on_wait: Callable[[], None]
-) -> tuple[KernelLockGate, _LockedSlot]:
+) -> _LockedSlot:
     with ExitStack() as turn:
         has_turn, waited_seconds = False, 0.0
         for waited_seconds in _attempts(timeout_seconds):
@@ -187,7 +193,7 @@ def _acquire(
             if has_turn or waited_seconds >= min(_TURN_SECONDS, timeout_seconds):
                 for gate in _by_free_slots(gates):
                     if descriptors := gate._try_slots(min(weight, gate.capacity)):
-                        return gate, _LockedSlot(descriptors)
+                        return _LockedSlot(gate.device, descriptors)
             on_wait()
     places, slots = " and ".join(repr(gate.device) for gate in gates), sum(gate.capacity for gate in gates)
     raise SessionBusyError(

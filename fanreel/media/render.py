@@ -13,7 +13,7 @@ from pathlib import Path
 from fanreel.errors import EncoderError, GpuLostError, SessionLimitError
 from fanreel.job import EncoderChoice, Fallback, Strategy
 from fanreel.media.capacity import SessionPlan
-from fanreel.media.devices import Device
+from fanreel.media.devices import Device, GateWrap
 from fanreel.media.host import Host
 from fanreel.media.messages import FramesMade, SegmentMade, ShardRequest
 from fanreel.media.record import SegmentEvent, SegmentRecord
@@ -57,19 +57,21 @@ class RenderOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardWatch:
-    """Who is told how a shard gets on.
+    """Who looks on while a shard is made, and has a say in when.
 
     Attributes:
         on_frames: Told how many more frames have been made, a few times a second.
         on_segment: Told of each segment when it is in the store.
         on_wait: Called while no session is free; what it raises ends the wait.
         on_line: Told, with a level of `logging`, when a session starts, is done, or another device takes over.
+        around_gpus: Puts another gate around that of the GPUs: one that more than this host knows of.
     """
 
     on_frames: Callable[[int], None] = lambda count: None
     on_segment: Callable[[SegmentRecord], None] = lambda record: None
     on_wait: Callable[[], None] = lambda: None
     on_line: Callable[[int, str], None] = log.log
+    around_gpus: GateWrap = lambda gate: gate
 
 
 _NOBODY = ShardWatch()
@@ -162,7 +164,9 @@ class _Turn:
     def take(self, devices: Sequence[Device]) -> tuple[Device, EncoderError | None]:
         """Make what is missing with the first of `devices` that is free; return it, and its encoder's error if any."""
         weight = 1 if devices[0].gpu else self.threads
-        with self.host.devices.hold(devices, weight=weight, on_wait=self.watch.on_wait) as (device, slot):
+        watch = self.watch
+        hold = self.host.devices.hold(devices, weight=weight, on_wait=watch.on_wait, around_gpus=watch.around_gpus)
+        with hold as (device, slot):
             waited_seconds = time.monotonic() - self.asked_at
             # Looked at again: whoever was waited for may have made the same segments.
             missing = _missing(self.shard.segments, self.encoders, self.host)
