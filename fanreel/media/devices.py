@@ -133,7 +133,7 @@ class Devices:
     def _survey(self) -> tuple[Gpu, ...]:
         try:
             with self._launcher.start(locks=()) as session:
-                for message in session.render(SurveyRequest(), hang_seconds=PROBE_SECONDS):
+                for message in session.render(SurveyRequest(), hang_seconds=self._probe_seconds()):
                     if isinstance(message, GpusFound):
                         return message.gpus
         except EncoderError as error:
@@ -150,7 +150,8 @@ class Devices:
         )
         try:
             with device.gate.hold(timeout_seconds=0) as slot, self._launcher.start(locks=slot.filenos()) as session:
-                for _ in session.render(ProbeRequest(encoding, device.encoder, device.gpu), hang_seconds=PROBE_SECONDS):
+                request = ProbeRequest(encoding, device.encoder, device.gpu)
+                for _ in session.render(request, hang_seconds=self._probe_seconds()):
                     pass
         except (SessionBusyError, SessionLimitError):
             return True
@@ -163,6 +164,9 @@ class Devices:
             self._faults[device] = error
             return False
         return True
+
+    def _probe_seconds(self) -> float:
+        return min(PROBE_SECONDS, self._settings.hang_seconds)
 
     def _device(self, gpu: Gpu) -> Device:
         folder, capacity = self._settings.lock_folder, self._settings.gpu_sessions

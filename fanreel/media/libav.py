@@ -157,8 +157,9 @@ def describe(plan: EncodingPlan) -> str:
 
 
 def _with_reason(lines: Sequence[tuple[int, str, str]], error: Exception) -> list[str]:
-    """Return what was said, or, where nothing was, what the exception says."""
-    said = [text.strip() for _, _, text in lines if text.strip()]
+    """Return what was said, or, where nothing was, what the exception says, which is the last line at most."""
+    # Some lines come in pieces.
+    said = [line.strip() for line in "".join(text for _, _, text in lines).splitlines() if line.strip()]
     return said or [getattr(error, "strerror", None) or str(error)]
 
 
