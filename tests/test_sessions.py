@@ -360,7 +360,7 @@ class TestLauncher:
             host.launcher.close()
             with pytest.raises(SessionLostError):
                 next(rendering)
-        assert not is_running(session.pid)
+        assert wait_until(lambda: not is_running(session.pid))
         assert children_of(os.getpid()) < before
 
     def test_closing_twice_or_unused_is_nothing(self):

@@ -172,9 +172,10 @@ class Devices:
         folder, capacity = self._settings.lock_folder, self._settings.gpu_sessions
         limit = LearnedLimit(folder / f"{quote(gpu.uuid, safe='')}.limit")
 
-        def allowed(in_use: int) -> int:
+        def allowed(ours: int) -> int:
             sessions = count_sessions(gpu.uuid)
-            others = 0 if sessions is None else max(0, sessions - in_use)
+            # One of ours that is open and not yet known to be counts as another's for a moment: we wait a little.
+            others = 0 if sessions is None else max(0, sessions - ours)
             return min(capacity - others, limit.read() or capacity)
 
         gate = KernelLockGate(gpu.uuid, capacity=capacity, folder=folder, turn="nvenc", allowed=allowed)

@@ -23,6 +23,7 @@ __all__ = ["FirstFreeGate", "KernelLockGate", "SessionGate", "SessionSlot"]
 _FIRST_POLL_SECONDS = 0.02
 _LAST_POLL_SECONDS = 0.25
 _TURN_SECONDS = 2 * _LAST_POLL_SECONDS  # within this, whoever has the turn has polled at least once
+_OPEN_MARK = b"open\n"  # in a slot's file, true as long as the slot is held
 _OPEN_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -46,6 +47,10 @@ class SessionSlot(Protocol):
         copy is closed, so it stays taken until that process is really dead, whoever else dies before.
         Never unlock them: ``LOCK_UN`` on one copy frees the slot for all.
         """
+        ...
+
+    def mark_open(self) -> None:
+        """Tell whoever looks at the slots that the session is open: a device that counts sessions counts it now."""
         ...
 
 
@@ -77,6 +82,10 @@ class _LockedSlot:
     def filenos(self) -> tuple[int, ...]:
         return tuple(self._descriptors)
 
+    def mark_open(self) -> None:
+        for descriptor in self._descriptors:
+            os.pwrite(descriptor, _OPEN_MARK, 0)
+
     def release(self) -> None:
         while self._descriptors:
             os.close(self._descriptors.pop())  # not unlocked: a session that inherited a copy keeps the slot
@@ -100,7 +109,7 @@ class KernelLockGate:
     capacity: int  # slots, at least 1; everyone on the host has to use the same number
     folder: Path  # on a local file system; made when missing; its files must not be deleted while sessions run
     turn: str = ""  # whose waiters wait their turn together; the device's own if empty
-    allowed: Callable[[int], int] | None = None  # from the slots in use to how many may be, now
+    allowed: Callable[[int], int] | None = None  # from our sessions that are open to how many there may be, now
 
     def __post_init__(self) -> None:
         if self.capacity < 1:
@@ -116,14 +125,23 @@ class KernelLockGate:
 
     def slots_in_use(self) -> int:
         """Return how many slots anyone holds at this moment; raises `StorageError` as `hold` does."""
+        return len(self._held_slots())
+
+    def open_sessions(self) -> int:
+        """Return how many of the slots in use are marked: their sessions are open for certain."""
+        paths = [self._path(k) for k in self._held_slots()]
+        with suppress(FileNotFoundError):
+            return sum(path.stat().st_size > 0 for path in paths)
+        return 0
+
+    def _held_slots(self) -> list[int]:
         with ExitStack() as looked_at:
             # Shared, so that two who look do not count each other.
-            free_count = sum(len(self._lock(k, looked_at, kind=fcntl.LOCK_SH)) for k in range(self.capacity))
-        return self.capacity - free_count
+            return [k for k in range(self.capacity) if not self._lock(k, looked_at, kind=fcntl.LOCK_SH)]
 
     def _try_slots(self, weight: int) -> list[int]:
         """Return the descriptors of `weight` locked files, or of as many as there may be; [] and nothing locked."""
-        allowed = self.capacity if self.allowed is None else self.allowed(self.slots_in_use())
+        allowed = self.capacity if self.allowed is None else self.allowed(self.open_sessions())
         allowed = max(1, min(allowed, self.capacity))
         weight = min(weight, allowed)
         descriptors: list[int] = []
@@ -136,14 +154,19 @@ class KernelLockGate:
                 if len(descriptors) == weight:
                     if allowed < self.capacity and self.slots_in_use() > allowed:
                         break
+                    for descriptor in descriptors:
+                        os.ftruncate(descriptor, 0)
                     taken.pop_all()
                     return descriptors
         return []
 
+    def _path(self, part: int | str) -> Path:
+        name = self.turn if part == "turn" and self.turn else self.device
+        return self.folder / f"{quote(name, safe='', errors='surrogatepass')}.{part}.lock"
+
     def _lock(self, part: int | str, stack: ExitStack, *, kind: int = fcntl.LOCK_EX) -> list[int]:
         """Return the descriptor of a file now locked, which `stack` will close, or [] when it is taken."""
-        name = self.turn if part == "turn" and self.turn else self.device
-        path = self.folder / f"{quote(name, safe='', errors='surrogatepass')}.{part}.lock"
+        path = self._path(part)
         with ExitStack() as opened:
             try:
                 descriptor = _open_lock(path)

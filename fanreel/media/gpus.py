@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import re
 import threading
 import uuid
 from dataclasses import dataclass
@@ -59,7 +60,8 @@ def _describe_gpu(cuda: ctypes.CDLL, index: int) -> Gpu:
     read = getattr(cuda, "cuDeviceGetUuid_v2", None) or cuda.cuDeviceGetUuid
     read(ctypes.byref(raw), device)
     text = name.value.decode(errors="replace")
-    return Gpu(f"{'MIG' if ' MIG ' in text else 'GPU'}-{uuid.UUID(bytes=bytes(raw))}", text)
+    kind = "MIG" if re.search(r"\bMIG\b", text) else "GPU"
+    return Gpu(f"{kind}-{uuid.UUID(bytes=bytes(raw))}", text)
 
 
 def _cuda_error(cuda: ctypes.CDLL, code: int) -> str:

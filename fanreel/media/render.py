@@ -14,6 +14,7 @@ from fanreel.errors import EncoderError, GpuLostError, SessionLimitError
 from fanreel.job import EncoderChoice, Fallback, Strategy
 from fanreel.media.capacity import SessionPlan
 from fanreel.media.devices import Device, GateWrap
+from fanreel.media.gate import SessionSlot
 from fanreel.media.host import Host
 from fanreel.media.messages import FramesMade, SegmentMade, ShardRequest
 from fanreel.media.record import SegmentEvent, SegmentRecord
@@ -172,7 +173,7 @@ class _Turn:
             missing = _missing(self.shard.segments, self.encoders, self.host)
             try:
                 if missing:
-                    self._render(device, slot.filenos(), missing, waited_seconds)
+                    self._render(device, slot, missing, waited_seconds)
             except SessionLimitError as error:
                 device.note_refusal()
                 return device, error
@@ -183,18 +184,19 @@ class _Turn:
                 return device, error
         return device, None
 
-    def _render(self, device: Device, locks: Sequence[int], missing: tuple[Segment, ...], waited: float) -> None:
+    def _render(self, device: Device, slot: SessionSlot, missing: tuple[Segment, ...], waited: float) -> None:
         host, watch = self.host, self.watch
         if self.fallback:
             taken_over = f"{self.shard.label} of {self.plan.name}: {device.encoder} takes over"
             watch.on_line(logging.WARNING, f"FALLBACK {taken_over} ({self.fallback})")
-        with host.store.scratch() as folder, host.launcher.start(locks=locks) as session:
+        with host.store.scratch() as folder, host.launcher.start(locks=slot.filenos()) as session:
             place = f"{self.shard.label} of {self.plan.name}: session {session.pid}, {device.encoder} on {device.name}"
             watch.on_line(logging.INFO, f"START {place}, after {1000 * waited:.0f} ms of waiting")
             started_at = time.monotonic()
             request = ShardRequest(self.plan, missing, self.threads, str(folder), device.encoder, device.gpu)
             frames = 0
             for message in session.render(request, hang_seconds=host.settings.hang_seconds):
+                slot.mark_open()
                 if isinstance(message, FramesMade):
                     frames += message.count
                     watch.on_frames(message.count)

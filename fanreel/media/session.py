@@ -102,7 +102,7 @@ def _black(planes: Sequence[np.ndarray]) -> None:
 
 
 def _messages(request: ShardRequest) -> Iterator[SessionMessage]:
-    reported_at, frames = time.monotonic(), 0
+    reported_at, frames = -REPORT_SECONDS, 0  # at once: the owner learns that the encoder is open
     for made in _encode(request):
         if isinstance(made, SegmentMade):
             yield made
@@ -115,9 +115,10 @@ def _messages(request: ShardRequest) -> Iterator[SessionMessage]:
 
 
 def _encode(request: ShardRequest) -> Iterator[SegmentMade | int]:
-    """Yield 1 for each frame fed, 0 for each packet, and a message for each segment completed."""
+    """Yield 0 for the open encoder and for each packet, 1 for each frame fed, a message for each segment completed."""
     plan = request.plan
     encoder = _open(plan.encoding, request.encoder, request.gpu, threads=request.threads)
+    yield 0
     source = FrameSource(
         plan.timeline,
         photo_paths=plan.photo_paths,
