@@ -5,22 +5,24 @@ from __future__ import annotations
 import time
 
 from prefect import State, get_run_logger, task
-from prefect.runtime import task_run
 from prefect.states import Cancelled
 
+from fanreel.errors import FanreelError
 from fanreel.media.host import current_host
 from fanreel.media.render import render_shard
 from fanreel.plan.shards import Shard
 from tasks.planned_film import PlannedFilm
-from tasks.retries import RETRIED
+from tasks.retries import ONCE, past_retries, state_after
 from tasks.watch import FlowStoppingError, watch_film
 
 __all__ = ["render"]
 
 
-@task(name="render", task_run_name="render {shard.label} of {film.name}", **RETRIED)
+@task(name="render", task_run_name="render {shard.label} of {film.name}", **ONCE)
 def render(shard: Shard, film: PlannedFilm) -> tuple[str, ...] | State[tuple[str, ...]]:
     """Return the addresses of the shard's segments, each in the store; `Cancelled` if the flow run ends before.
+
+    What is worth another try, by the table of policies, is tried again after a wait: see `state_after`.
 
     The session's limits are taken here, in the body: a limit by task tag would keep its slot while the run
     waits for its retry, and any tag makes Prefect ask the server before each run whether it has a limit.
@@ -35,10 +37,12 @@ def render(shard: Shard, film: PlannedFilm) -> tuple[str, ...] | State[tuple[str
                 threads=film.order.sessions.threads,
                 host=host,
                 encoders=film.order.encoders,
-                retries=max(0, (task_run.run_count or 1) - 1),
+                retries=past_retries(),
                 watch=watch.shards(),
             )
     except FlowStoppingError as stopping:
         return Cancelled(message=str(stopping))
+    except FanreelError as error:
+        return state_after(error)
     get_run_logger().info("%s: %d frames in %.1f s", shard.label, shard.frame_count, time.monotonic() - started_at)
     return addresses

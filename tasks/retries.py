@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from prefect import get_run_logger
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.runtime import task_run as present_run
+from prefect.states import AwaitingRetry, Failed
 
-from fanreel.policy import JITTER, MOST_RETRIES, RETRY_DELAYS_SECONDS, is_worth_retrying
+from fanreel.errors import FanreelError
+from fanreel.policy import JITTER, MOST_RETRIES, RETRY_DELAYS_SECONDS, is_worth_retrying, retry_delay_seconds
 
-__all__ = ["ONCE", "RETRIED", "worth_retrying"]
+__all__ = ["ONCE", "RETRIED", "past_retries", "state_after", "worth_retrying"]
 
 
 def worth_retrying(task: Any, task_run: TaskRun, state: State[Any]) -> bool:  # noqa: ANN401 -- Prefect's signature
@@ -19,6 +24,29 @@ def worth_retrying(task: Any, task_run: TaskRun, state: State[Any]) -> bool:  # 
     """
     error = state.data
     return isinstance(error, Exception) and is_worth_retrying(error, retries=max(0, task_run.run_count - 1))
+
+
+def past_retries() -> int:
+    """Return how often the present task run has been tried again already."""
+    return max(0, (present_run.run_count or 1) - 1)
+
+
+def state_after(error: FanreelError) -> State[Any]:
+    """Return what a task run whose body met `error` is now: `AwaitingRetry`, or `Failed`, each saying why.
+
+    Prefect's own retries leave the message of `AwaitingRetry` empty: the fault, with the driver's number, would stand
+    in the log only. A body that returned one such state has to return all of them: an error that it raised later
+    would be hidden by the state before.
+    """
+    retries = past_retries()
+    if not is_worth_retrying(error, retries=retries):
+        return Failed(data=error, message=f"{type(error).__name__}: {error}")
+    delay_seconds = retry_delay_seconds(retries)
+    get_run_logger().warning("%s; trying again in %.0f s", error, delay_seconds)
+    return AwaitingRetry(
+        scheduled_time=datetime.now(UTC) + timedelta(seconds=delay_seconds),
+        message=f"{type(error).__name__}: {error}",
+    )
 
 
 ONCE: dict[str, Any] = {"persist_result": False, "cache_policy": NO_CACHE}

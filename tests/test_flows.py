@@ -196,14 +196,16 @@ def test_task_runs_are_bounded() -> None:
 @pytest.mark.usefixtures("prefect_server")
 def test_a_killed_session_is_tried_again(tmp_path: Path) -> None:
     _draw(tmp_path, first_seed=50, count=1)
+    # Over a second for each segment, so that the session still works when it is killed.
     job = make_job(
-        tmp_path, size="640x360", fps="15", seconds_per_slide=12, sessions=1, encoding={"preset": "balanced"}
+        tmp_path, size="1280x720", fps="30", seconds_per_slide=12, sessions=1, encoding={"preset": "balanced"}
     )
+    scratch = current_host().settings.store / "scratch"
     killed: list[int] = []
 
     def kill() -> None:
-        session = wait_until(lambda: sessions_below(os.getpid()), seconds=60, what="a session")[0]
-        time.sleep(0.3)
+        wait_until(lambda: list(scratch.rglob("*.packets")), seconds=60, what="a segment is begun")
+        (session,) = sessions_below(os.getpid())
         os.kill(session, signal.SIGKILL)
         killed.append(session)
 
