@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +13,12 @@ import numpy as np
 import pytest
 from browser import Page, find_chromium, open_page, serve_files
 from conftest import make_job
+from emulated_nvenc import EmulatedDriver
 from PIL import Image
+from processes import environment_in
 from reference import bt709
 
+from fanreel.job import EncoderChoice, SlideshowJob
 from fanreel.media.host import open_host
 from fanreel.pipeline import plan_job, render_job
 from fanreel.plan.film import FilmPlan
@@ -106,20 +111,26 @@ def chromium() -> str:
     return find_chromium()
 
 
-@pytest.fixture(scope="module")
-def shown(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
+@pytest.fixture(scope="module", params=["x264", "nvenc and x264"])
+def shown(request: pytest.FixtureRequest, chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
     """A film whose every frame is a photo of its own, with the frame's number on it."""
     folder = tmp_path_factory.mktemp("playback")
     (folder / "photos").mkdir()
     for number in range(FRAME_COUNT):
         draw_number(folder / "photos" / f"{number:04d}.png", number)
-    job = make_job(
-        folder, fps=str(RATE), seconds_per_slide=1 / RATE, move="still", encoding={"preset": "fast", "quality": 1}
-    )
+    encoding = {"preset": "fast", "quality": 1}
+    job = make_job(folder, fps=str(RATE), seconds_per_slide=1 / RATE, move="still", encoding=encoding)
     host = open_host(Settings(store=folder / "store", lock_folder=folder / "locks", hang_seconds=60, wait_seconds=120))
     try:
         plan = plan_job(job, host=host)[0]
         render_job(job, host=host)
+        if request.param != "x264":
+            render_by_nvenc(folder, job)
+            for segment in plan.segments[1::2]:
+                host.store.fetch(host.store.get(segment.address, encoders=("nvenc",))).unlink()
+            (report,) = render_job(job, host=host)
+            assert min(report.encoders.values()) >= 2
+            assert set(report.encoders) == {"nvenc", "x264"}
     finally:
         host.launcher.close()
     words = PAGE.replace("BITS", str(BITS)).replace("COLOURS", json.dumps(COLOURS))
@@ -128,6 +139,17 @@ def shown(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
         page.open(address)
         assert page.evaluate("ready.then(() => true)")
         yield Shown(page, plan)
+
+
+def render_by_nvenc(folder: Path, job: SlideshowJob) -> None:
+    """Make every segment by the emulated encoder too, which a process must be started with."""
+    driver = EmulatedDriver(folder / "hardware")
+    asked = job.model_copy(update={"encoding": job.encoding.model_copy(update={"encoder": EncoderChoice.NVENC})})
+    (folder / "job.yaml").write_text(asked.model_dump_json())
+    command = [sys.executable, "-m", "fanreel.cli", "render", str(folder / "job.yaml")]
+    env = environment_in(folder) | driver.environment
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_length_and_size_are_the_film_s(shown: Shown):

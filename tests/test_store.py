@@ -151,6 +151,21 @@ class TestContract:
             assert read(made.record.address, encoders=("x264", "nvenc")) == made.record
             assert read(made.record.address) == others, "NVENC's is the best one"
 
+    def test_only_what_is_not_whole_is_discarded(self, store: SegmentStore, made: Made, tmp_path: Path):
+        others = replace(made.record, encoder="nvenc")
+        for record in (made.record, others):
+            store.put(record, made.copy(tmp_path / "store"))
+        assert not store.discard(others)
+        flip(store.fetch(others), others.payload_offset + 10)
+        assert store.get(made.record.address) == others, "a look at the record alone does not see it"
+        assert store.discard(others)
+        assert store.get(made.record.address) == made.record
+        with pytest.raises(SegmentMissingError):
+            store.fetch(others)
+        assert store.discard(others), "done again, it changes nothing"
+        store.put(others, made.copy(tmp_path / "store"))
+        assert store.find(made.record.address) == others
+
     def test_what_is_damaged_of_one_encoder_is_taken_from_another(
         self, store: SegmentStore, made: Made, tmp_path: Path
     ):

@@ -224,7 +224,7 @@ def _is_published(plan: FilmPlan) -> bool:
 def _blame_segments(records: Sequence[SegmentRecord], host: Host, error: FanreelError) -> None:
     """Raise `SegmentDamagedError` if a segment is no longer whole: then it, not the film, has to be made again."""
     for record in records:
-        if host.store.find(record.address, encoders=(record.encoder,)) is None:
+        if host.store.discard(record):
             raise SegmentDamagedError(f"segment {record.address[:12]} went while it was joined: {error}") from error
 
 

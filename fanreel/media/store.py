@@ -72,6 +72,10 @@ class SegmentStore(Protocol):
         """
         ...
 
+    def discard(self, record: SegmentRecord) -> bool:
+        """Remove a segment if it is no longer whole, so that another encoder's is taken; return whether it was not."""
+        ...
+
     def put_plan(self, plan: FilmPlan) -> str:
         """Keep a plan and return its address."""
         ...
@@ -154,6 +158,22 @@ class LocalStore:
                     self._write(film_path.with_suffix(".json"), _sealed(record_to_json(record)))
         except OSError as error:
             raise storage_error(error, doing=f"write the store {self.root}") from error
+
+    def discard(self, record: SegmentRecord) -> bool:
+        """Remove a segment if it is no longer whole."""
+        film_path = self._film_path(record.address, record.encoder)
+        try:
+            if self.find(record.address, encoders=(record.encoder,)) is not None:
+                return False
+            film_path.parent.mkdir(parents=True, exist_ok=True)
+            with _locked(film_path.parent / LOCK_NAME):
+                # Looked at again: someone may just have made it anew.
+                if self.find(record.address, encoders=(record.encoder,)) is None:
+                    film_path.with_suffix(".json").unlink(missing_ok=True)
+                    film_path.unlink(missing_ok=True)
+        except OSError as error:
+            raise storage_error(error, doing=f"write the store {self.root}") from error
+        return True
 
     def put_plan(self, plan: FilmPlan) -> str:
         """Keep a plan and return its address."""
