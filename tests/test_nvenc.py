@@ -160,6 +160,7 @@ class TestFilm:
         assert re.search(r"^DONE .*, \d+ frames in \d+ ms$", done.err, re.M)
         assert place.gpus.refusals(10) == place.gpus.refusals(21) == 0
 
+    @pytest.mark.soak
     @pytest.mark.parametrize("cap", ["environment", "job", "command"])
     def test_a_cap_of_one_session_is_never_two(self, place: Workplace, cap: str) -> None:
         command = place.command(**({"sessions": 1} if cap == "job" else {}))
@@ -171,6 +172,7 @@ class TestFilm:
         assert rendered.most_at_once() == place.gpus.most_sessions() == 1
         assert len(rendered.spans()) >= 2
 
+    @pytest.mark.soak
     def test_several_gpus_are_all_used(self, place: Workplace) -> None:
         place.gpus.set(gpus=2)
         done = place.render(sessions=1).check()
@@ -180,12 +182,14 @@ class TestFilm:
         assert (place.gpus.most_sessions(0), place.gpus.most_sessions(1)) == (1, 1)
         assert done.most_at_once() == 2
 
+    @pytest.mark.soak
     def test_only_visible_gpus_are_used(self, place: Workplace) -> None:
         place.gpus.set(gpus=2)
         place.render(environment={"CUDA_VISIBLE_DEVICES": "1"}).check()
         assert place.gpus.opens(0) == 0
         assert encoders(place.sound_film()) == {"nvenc": SLIDES}
 
+    @pytest.mark.soak
     def test_a_mixed_film_joins_and_every_frame_decodes_elsewhere(self, place: Workplace) -> None:
         done = mixed_film(place)
 
@@ -221,6 +225,7 @@ def mixed_film(place: Workplace) -> Rendered:
     return Rendered(0, place.render().check().out, first.err)
 
 
+@pytest.mark.soak
 class TestChoice:
     """Which encoder makes a film, and which segments it takes."""
 
@@ -269,6 +274,7 @@ def errors(done: Rendered) -> list[str]:
     return [line for line in done.err.splitlines() if line.startswith("fanreel: ") and "trying again" not in line]
 
 
+@pytest.mark.soak
 class TestDrivers:
     """What is found before a film is begun."""
 
@@ -314,6 +320,7 @@ class TestDrivers:
         assert encoders(place.sound_film()) == {"x264": SLIDES}
 
 
+@pytest.mark.soak
 class TestSessionLimits:
     """More sessions wanted than the driver allows."""
 
@@ -383,6 +390,7 @@ class other_program:  # noqa: N801 -- reads as what it is
             process.communicate()
 
 
+@pytest.mark.soak
 class TestFaults:
     """What fails while a film is made."""
 
@@ -479,3 +487,20 @@ class TestFaults:
         place.gpus.set(microseconds_per_frame=500)
         place.render().check()
         assert encoders(place.sound_film()) == {"nvenc": SLIDES}
+
+
+@pytest.mark.soak
+def test_engines_that_are_the_bottleneck_are_kept_busy(place: Workplace) -> None:
+    """The emulator's engines keep a timetable and take no CPU; what its pictures cost is x264's time beside it."""
+    place.gpus.set(engines=2, microseconds_per_frame=12_000)
+    command = place.start(sessions=4)
+    wait_until(lambda: place.gpus.pictures() > 0, seconds=60, what="the first picture")
+    time.sleep(1)
+    since = place.gpus.snapshot()
+    # Until the last shards are begun: then engines have nothing to do because there is nothing left.
+    wanted = SLIDES * FRAMES_A_SLIDE * 3 // 4
+    wait_until(lambda: place.gpus.pictures() > wanted, seconds=60, what="three quarters of the film")
+    share = place.gpus.busy_share(since)
+    assert command.wait(100) == 0
+    assert encoders(place.sound_film()) == {"nvenc": SLIDES}
+    assert share >= 0.95
