@@ -17,6 +17,8 @@ import imageio_ffmpeg
 import pytest
 from emulated_nvenc import DEVICE_NAME, EmulatedDriver, driver_or_skip
 
+pytestmark = pytest.mark.soak  # `make test` has one film through the driver in test_nvenc.py
+
 SIZE = (320, 240)
 
 # Answers each line of JSON with one; its pictures are a slope that moves. Exceptions are told, not kept: they would
