@@ -12,11 +12,13 @@ from uuid import UUID
 from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
+from fanreel.media.host import current_host
 from fanreel.media.record import SegmentRecord
 from fanreel.media.render import ShardWatch
 from fanreel.progress import Progress, Snapshot
 from tasks.artifacts import if_it_can_be_shown
 from tasks.planned_film import PlannedFilm
+from tasks.prefect_limit import HostLimit, limit_name
 
 __all__ = ["FilmWatch", "FlowStoppingError", "watch_film", "watch_flow"]
 
@@ -46,6 +48,7 @@ class FilmWatch:
         self._name = film.name
         self._stopping = stopping
         self._sessions = threading.BoundedSemaphore(order.sessions.sessions)
+        self._limit = HostLimit(limit_name(), folder=current_host().settings.lock_folder, warn=_warn)
         self._lock = threading.Lock()
         self._reported_at = time.monotonic()
         self._artifact: UUID | None = None
@@ -100,6 +103,7 @@ class FilmWatch:
             on_segment=self.add_segment,
             on_wait=self.add_wait,
             on_line=get_run_logger().log,
+            around_gpus=self._limit.around,
         )
 
     @property
@@ -145,6 +149,10 @@ class FilmWatch:
                 self._artifact = created if isinstance(created, UUID) else None
             else:
                 update_progress_artifact(self._artifact, percent, description=text)
+
+
+def _warn(line: str) -> None:
+    get_run_logger().warning(line)
 
 
 class _FlowWatch:

@@ -18,8 +18,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
+from statistics import median
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -30,6 +31,8 @@ from fanreel.errors import EncoderError, SessionBusyError, StorageError
 from fanreel.media.gate import KernelLockGate, SessionGate
 
 NOBODY = 65534
+PATIENCE_SECONDS = 60.0  # for what certainly comes
+SLOWED_DOWN = 9  # questions after which the polling is as slow as it gets
 GateMaker = Callable[[int], SessionGate]  # capacity -> a new gate on one and the same device
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
 
@@ -38,7 +41,8 @@ def kernel_lock_gates(folder: Path) -> GateMaker:
     return lambda capacity: KernelLockGate("cpu", capacity=capacity, folder=folder / "locks")
 
 
-# Every implementation of SessionGate passes the contract below; another one is added here.
+# Every implementation of SessionGate passes the contract below. Another one is added here; those that need a server
+# import the contract and bring a `make_gate` of their own (tests/test_prefect_limit.py).
 GATES = {"kernel locks": kernel_lock_gates}
 
 
@@ -53,6 +57,31 @@ def is_free(gate: SessionGate, weight: int = 1) -> bool:
             return True
     except SessionBusyError:
         return False
+
+
+def open_files() -> list[str]:
+    """Return the paths of the files that this process has open; sockets have none."""
+    found = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # the one that lists them
+            found.append(os.readlink(descriptor))  # noqa: PTH115 - sockets are no paths
+    return sorted(name for name in found if name.startswith("/") and not name.startswith("/proc"))
+
+
+class Asked:
+    """Notes when a wait has asked; give it as `on_wait`."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+        self._count = threading.Semaphore(0)
+
+    def __call__(self) -> None:
+        self.times.append(time.monotonic())
+        self._count.release()
+
+    def wait_for(self, count: int = 1) -> None:
+        """Return when it has asked so many times more."""
+        assert all(self._count.acquire(timeout=PATIENCE_SECONDS) for _ in range(count))
 
 
 def most_at_once(spans: list[tuple[float, float]]) -> int:
@@ -119,7 +148,7 @@ class TestContract:
             start = time.monotonic()
             with pytest.raises(InterruptedError), make_gate(1).hold(timeout_seconds=60, on_wait=give_up):
                 pass
-        assert time.monotonic() - start < 2
+        assert time.monotonic() - start < 30
         assert is_free(make_gate(1)), "whoever gave up holds nothing"
 
     @pytest.mark.parametrize("timeout_seconds", [0, 0.1, 0.9])
@@ -129,29 +158,33 @@ class TestContract:
             with pytest.raises(SessionBusyError) as raised, make_gate(2).hold(timeout_seconds=timeout_seconds):
                 pass
             waited_seconds = time.monotonic() - start
-        assert timeout_seconds <= waited_seconds < timeout_seconds + 1
+        assert timeout_seconds <= waited_seconds < timeout_seconds + 5
         assert isinstance(raised.value, EncoderError)
         assert raised.value.transient
-        said = re.search(r"'cpu': 1 of its 2 slots .* in ([0-9.]+) s; try again", str(raised.value))
+        said = re.search(r"'[a-z0-9:.-]+': 1 of its 2 slots .* in ([0-9.]+) s; try again", str(raised.value))
         assert timeout_seconds <= float(said[1]) <= waited_seconds + 0.05
 
     def test_a_waiter_gets_the_slot_when_it_is_free(self, make_gate: GateMaker):
         with contextlib.ExitStack() as held, ThreadPoolExecutor(1) as pool:
             held.enter_context(make_gate(1).hold(timeout_seconds=1))
-            waiting = pool.submit(wait_for_slot, make_gate(1))
-            time.sleep(1)  # long enough for the polling to have slowed down
+            asked = Asked()
+            waiting = pool.submit(wait_for_slot, make_gate(1), on_wait=asked)
+            asked.wait_for(SLOWED_DOWN + 5)
             freed = time.monotonic()
             held.close()
-            assert freed <= waiting.result(timeout=5) < freed + 0.5
+            assert freed <= waiting.result(timeout=PATIENCE_SECONDS)
+        # It was seen free within one such pause; the median is the gate's own, whatever else the machine does.
+        assert median(after - before for before, after in pairwise(asked.times[SLOWED_DOWN:])) < 0.5
 
     def test_a_waiter_for_all_slots_gets_them(self, make_gate: GateMaker):
         with contextlib.ExitStack() as held, ThreadPoolExecutor(1) as pool:
             for _ in range(3):
                 held.enter_context(make_gate(3).hold(timeout_seconds=1))
-            waiting = pool.submit(wait_for_slot, make_gate(3), weight=3)
-            time.sleep(0.2)
+            asked = Asked()
+            waiting = pool.submit(wait_for_slot, make_gate(3), weight=3, on_wait=asked)
+            asked.wait_for()
             held.close()
-            waiting.result(timeout=5)
+            waiting.result(timeout=PATIENCE_SECONDS)
 
     def test_threads_never_exceed_the_capacity(self, make_gate: GateMaker):
         def rounds(seed: int) -> list[tuple[float, float]]:
@@ -169,30 +202,35 @@ class TestContract:
         assert most_at_once(spans) <= 3
 
     def test_one_that_takes_again_and_again_does_not_shut_others_out(self, make_gate: GateMaker):
-        done = threading.Event()
+        done, taken = threading.Event(), threading.Event()
 
         def take_again_and_again() -> None:
             while not done.is_set():
                 with make_gate(1).hold(timeout_seconds=60):
+                    taken.set()
                     time.sleep(0.3)
 
         with ThreadPoolExecutor(1) as pool:
             greedy = pool.submit(take_again_and_again)
             try:
                 for _ in range(3):
-                    wait_for_slot(make_gate(1), timeout_seconds=3)
+                    taken.clear()
+                    assert taken.wait(PATIENCE_SECONDS)
+                    wait_for_slot(make_gate(1), timeout_seconds=6)
             finally:
                 done.set()
-            greedy.result(timeout=5)
+            greedy.result(timeout=PATIENCE_SECONDS)
 
     def test_a_waiter_for_many_does_not_keep_one_slot_idle(self, make_gate: GateMaker):
         with contextlib.ExitStack() as held, ThreadPoolExecutor(1) as pool:
             held.enter_context(make_gate(2).hold(timeout_seconds=1))
-            waiting = pool.submit(wait_for_slot, make_gate(2), weight=2)
-            time.sleep(0.2)
-            wait_for_slot(make_gate(2), timeout_seconds=2)
+            asked = Asked()
+            waiting = pool.submit(wait_for_slot, make_gate(2), weight=2, on_wait=asked)
+            asked.wait_for()
+            wait_for_slot(make_gate(2), timeout_seconds=6)
+            assert not waiting.done()
             held.close()
-            waiting.result(timeout=5)
+            waiting.result(timeout=PATIENCE_SECONDS)
 
     def test_descriptors_are_given_to_no_child_by_accident(self, make_gate: GateMaker):
         with make_gate(4).hold(weight=2, timeout_seconds=1) as slot:
@@ -201,26 +239,27 @@ class TestContract:
             child = subprocess.Popen(["/bin/sleep", "60"], close_fds=False)
         try:
             # Not at once: the kernel lets the parent of a spawn go on just before it closes the child's copies.
-            wait_for_slot(make_gate(4), weight=4, timeout_seconds=5)
+            wait_for_slot(make_gate(4), weight=4, timeout_seconds=30)
         finally:
             child.kill()
             child.wait()
 
     def test_descriptors_are_closed_and_forgotten_after(self, make_gate: GateMaker):
         with make_gate(3).hold(weight=3, timeout_seconds=1) as slot:
-            descriptors = slot.filenos()
+            files = {descriptor: os.fstat(descriptor) for descriptor in slot.filenos()}
+        assert files
         assert slot.filenos() == ()
-        for descriptor in descriptors:
-            with pytest.raises(OSError, match="Bad file descriptor"):
-                os.fstat(descriptor)
+        for descriptor, file in files.items():
+            with contextlib.suppress(OSError):  # or by now another thread has something else under this number
+                assert not os.path.samestat(os.fstat(descriptor), file)
 
     def test_nothing_stays_open(self, make_gate: GateMaker):
         is_free(make_gate(3))
-        before = os.listdir("/proc/self/fd")  # noqa: PTH208 - names are compared
+        before = open_files()
         with make_gate(3).hold(weight=2, timeout_seconds=1):
             assert not is_free(make_gate(3), weight=3)
             assert is_free(make_gate(3))
-        assert os.listdir("/proc/self/fd") == before  # noqa: PTH208
+        assert open_files() == before
 
     def test_a_child_that_inherited_the_slot_keeps_it(self, make_gate: GateMaker):
         with make_gate(2).hold(weight=2, timeout_seconds=1) as slot:
@@ -246,9 +285,15 @@ class TestContract:
         assert is_free(make_gate(1))
 
 
-def wait_for_slot(gate: SessionGate, *, weight: int = 1, timeout_seconds: float = 20) -> float:
+def wait_for_slot(
+    gate: SessionGate,
+    *,
+    weight: int = 1,
+    timeout_seconds: float = PATIENCE_SECONDS,
+    on_wait: Callable[[], None] = lambda: None,
+) -> float:
     """Return when the slot was taken."""
-    with gate.hold(weight=weight, timeout_seconds=timeout_seconds):
+    with gate.hold(weight=weight, timeout_seconds=timeout_seconds, on_wait=on_wait):
         return time.monotonic()
 
 
@@ -260,6 +305,8 @@ folder, log, seed, rounds, weights = sys.argv[1:]
 dice = random.Random(int(seed))
 gate = KernelLockGate("cpu", capacity=3, folder=Path(folder))
 log = os.open(log, os.O_WRONLY | os.O_APPEND)
+print("ready", flush=True)
+sys.stdin.readline()
 for _ in range(int(rounds)):
     weight = dice.choice([int(weight) for weight in weights])
     with gate.hold(weight=weight, timeout_seconds=60):
@@ -272,7 +319,9 @@ HOLDER = """
 import subprocess, sys, time
 from pathlib import Path
 from fanreel.media.gate import KernelLockGate
-with KernelLockGate("cpu", capacity=1, folder=Path(sys.argv[1])).hold(timeout_seconds=5) as slot:
+def say() -> None:
+    print("waits", flush=True)
+with KernelLockGate("cpu", capacity=1, folder=Path(sys.argv[1])).hold(timeout_seconds=60, on_wait=say) as slot:
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     child = subprocess.Popen(["/bin/sleep", "60"], pass_fds=slot.filenos(), **quiet) if sys.argv[2:] else None
     print(child.pid if child else "held", flush=True)
@@ -305,26 +354,41 @@ class TestProcesses:
     def test_never_more_than_the_capacity_and_all_finish(self, folder: Path, tmp_path: Path, weights: str):
         log = tmp_path / "spans"
         log.touch()
-        competitors = [start_python(COMPETITOR, folder, log, seed, 12, weights) for seed in range(8)]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        competitors = [start_python(COMPETITOR, folder, log, seed, 12, weights, **pipes) for seed in range(8)]
+        assert [competitor.stdout.readline() for competitor in competitors] == ["ready\n"] * 8
+        for competitor in competitors:
+            competitor.stdin.write("go\n")
+            competitor.stdin.flush()
         assert [competitor.wait(timeout=120) for competitor in competitors] == [0] * 8
+        for competitor in competitors:
+            competitor.communicate()
         lines = [line.split() for line in log.read_text().splitlines()]
         assert len(lines) == 8 * 12
         spans = [(float(start), float(end)) for _, weight, start, end in lines for _ in range(int(weight))]
         assert 2 <= most_at_once(spans) <= 3
         assert KernelLockGate("cpu", capacity=3, folder=folder).slots_in_use() == 0
 
-    def test_kill_9_frees_the_slot_at_once(self, folder: Path):
+    def test_a_waiter_gets_the_slot_of_a_killed_process(self, folder: Path):
         holder = start_python(HOLDER, folder, stdout=subprocess.PIPE)
         assert holder.stdout.readline() == "held\n"
         gate = KernelLockGate("cpu", capacity=1, folder=folder)
         assert gate.slots_in_use() == 1
         with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(wait_for_slot, gate)
-            time.sleep(1)
+            asked = Asked()
+            waiting = pool.submit(wait_for_slot, gate, on_wait=asked)
+            asked.wait_for()
             killed = time.monotonic()
             holder.kill()
-            assert killed <= waiting.result(timeout=5) < killed + 0.5
+            assert killed <= waiting.result(timeout=PATIENCE_SECONDS)
         holder.communicate()
+
+    def test_kill_9_frees_the_slot_at_once(self, folder: Path):
+        holder = start_python(HOLDER, folder, stdout=subprocess.PIPE)
+        assert holder.stdout.readline() == "held\n"
+        holder.kill()
+        holder.communicate()
+        assert is_free(KernelLockGate("cpu", capacity=1, folder=folder))
 
     def test_a_session_outlives_its_parent_and_keeps_the_slot(self, folder: Path):
         parent = start_python(HOLDER, folder, "with a child", stdout=subprocess.PIPE)
@@ -338,14 +402,14 @@ class TestProcesses:
                 pass
         finally:
             os.kill(child_pid, signal.SIGKILL)
-        wait_for_slot(gate, timeout_seconds=2)
+        wait_for_slot(gate)
         assert gate.slots_in_use() == 0
 
     def test_a_killed_waiter_leaves_nothing_locked(self, folder: Path):
         gate = KernelLockGate("cpu", capacity=1, folder=folder)
         with gate.hold(timeout_seconds=1):
             waiter = start_python(HOLDER, folder, stdout=subprocess.PIPE)
-            time.sleep(0.5)
+            assert waiter.stdout.readline() == "waits\n"
             waiter.kill()
             waiter.communicate()
         assert is_free(gate)
@@ -370,9 +434,12 @@ class TestSlotsInUse:
     def test_does_not_count_the_waiting(self, folder: Path):
         gate = KernelLockGate("cpu", capacity=2, folder=folder)
         with ThreadPoolExecutor(1) as pool, gate.hold(timeout_seconds=1):
-            waiting = pool.submit(is_free, gate, 2)
-            assert not waiting.result()
+            asked = Asked()
+            waiting = pool.submit(wait_for_slot, gate, weight=2, on_wait=asked)
+            asked.wait_for()
             assert gate.slots_in_use() == 1
+            assert not waiting.done()
+        waiting.result()
 
     def test_two_who_look_do_not_count_each_other(self, folder: Path):
         gate = KernelLockGate("cpu", capacity=4, folder=folder)

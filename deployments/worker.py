@@ -1,0 +1,147 @@
+"""A Prefect worker of this host, and the limit on the host's GPU sessions for as long as one runs.
+
+`python -m deployments.worker --pool local`, in the checkout, takes the options of `prefect worker start`, which it is.
+Prefect has no hooks for the start and the end of a worker, so its command runs in this process: a supervisor's signals
+reach the worker itself, no worker outlives this process, and the exit code is Prefect's. A second Ctrl-C or SIGTERM
+kills the process at once, as it does Prefect's own command; the limit is then left for the next worker to take over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from httpx import HTTPError
+from prefect.cli import app
+from prefect.client.orchestration import get_client
+from prefect.exceptions import ObjectNotFound, PrefectException
+from prefect.settings import PREFECT_API_URL
+
+from fanreel.errors import FanreelError
+from fanreel.job import EncoderChoice
+from fanreel.media.gate import KernelLockGate
+from fanreel.media.host import open_host
+from fanreel.settings import Settings, read_settings
+from tasks.prefect_limit import limit_name
+
+__all__ = ["count_gpu_sessions", "run_worker", "shown_limit"]
+
+FAILED = 1
+INTERRUPTED = 128 + signal.SIGINT
+TERMINATED = 128 + signal.SIGTERM
+
+MOST_WORKERS = 64
+"""Workers that one host may run for one server; each holds one of so many locks."""
+
+CHANGE_SECONDS = 120.0
+"""Longer than Prefect's client asks a server that does not answer: so long may another worker hold the limit."""
+
+
+def run_worker(arguments: Sequence[str], *, session_count: int | None = None) -> int:
+    """Run a worker until it ends, and return its exit code.
+
+    Args:
+        arguments: Options of `prefect worker start`.
+        session_count: GPU sessions of the host; by default its GPUs are looked for.
+    """
+    signal.signal(signal.SIGTERM, _terminate)  # until Prefect's own takes over
+    if {"--help", "-h"} & set(arguments):
+        return _start_worker(arguments)
+    try:
+        settings = read_settings()
+        count = count_gpu_sessions(settings) if session_count is None else session_count
+        with shown_limit(limit_name(), count, folder=settings.lock_folder):
+            return _start_worker(arguments)
+    except FanreelError as error:
+        _say(str(error))
+        return error.exit_code
+    except (HTTPError, PrefectException) as error:
+        _say(f"the Prefect server at {PREFECT_API_URL.value()} cannot be used: {error}")
+        return FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def count_gpu_sessions(settings: Settings) -> int:
+    """Return how many encoder sessions the GPUs of this host may run at once."""
+    host = open_host(settings)
+    try:
+        gpus = host.devices.usable((EncoderChoice.NVENC.value,))
+        return sum(device.gate.capacity for device in gpus)
+    finally:
+        host.launcher.close()
+
+
+@contextmanager
+def shown_limit(name: str, slot_count: int, *, folder: Path) -> Iterator[None]:
+    """Have a limit on the server for as long as a worker of this host runs; none for a host without slots.
+
+    The first worker makes it, and gives it `slot_count` where one was left over; the others leave it as it is, for
+    an operator may have turned it down; the last one removes it. A worker that is killed counts as gone at once.
+    """
+    if slot_count < 1:
+        yield
+        return
+    # Workers of another server have another limit of the same name.
+    here = f"{name} {hashlib.blake2s((PREFECT_API_URL.value() or '').encode(), digest_size=8).hexdigest()}"
+    changing = KernelLockGate(f"{here} change", capacity=1, folder=folder)
+    workers = KernelLockGate(f"{here} workers", capacity=MOST_WORKERS, folder=folder)
+    with ExitStack() as working:
+        with changing.hold(timeout_seconds=CHANGE_SECONDS):
+            working.enter_context(workers.hold(timeout_seconds=0))
+            _make_limit(name, slot_count, keep=workers.slots_in_use() > 1)
+        try:
+            yield
+        finally:
+            with changing.hold(timeout_seconds=CHANGE_SECONDS):
+                working.close()
+                if workers.slots_in_use() == 0:
+                    _remove_limit(name)
+
+
+def _make_limit(name: str, slot_count: int, *, keep: bool) -> None:
+    with get_client(sync_client=True) as client:
+        if keep:
+            try:
+                client.read_global_concurrency_limit_by_name(name)
+            except ObjectNotFound:
+                pass  # an operator deleted it; a worker that starts makes it again
+            else:
+                return
+        client.upsert_global_concurrency_limit_by_name(name, slot_count)
+
+
+def _remove_limit(name: str) -> None:
+    try:
+        with get_client(sync_client=True) as client:
+            client.delete_global_concurrency_limit_by_name(name)
+    except ObjectNotFound:
+        return
+    except (HTTPError, PrefectException) as error:
+        _say(f"the limit {name!r} is left on the server, the next worker takes it over: {error}")
+
+
+def _start_worker(arguments: Sequence[str]) -> int:
+    sys.argv = ["prefect", "worker", "start", *arguments]  # as its entry point of the same name reads them
+    try:
+        app()
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else FAILED if ended.code else 0
+    return 0
+
+
+def _terminate(signal_number: int, frame: Any) -> None:  # noqa: ANN401 -- a signal handler's signature
+    raise SystemExit(TERMINATED)
+
+
+def _say(message: str) -> None:
+    print(f"fanreel: {message}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(run_worker(sys.argv[1:]))
