@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import subprocess
@@ -80,6 +81,32 @@ def running(command: list[str], *, log: Path, env: dict[str, str], cwd: Path) ->
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         process.wait(20)
+
+
+def killed_at(step: int, body: Callable[[], object]) -> bool:
+    """Run `body` in a forked process that is killed before its step of this number, from 0; return whether it was.
+
+    A step is a call that opens, locks, renames, makes, lists or removes a file: what others see changes by one of
+    them. So every state that a killed process can leave is met, however fast the machine is.
+    """
+    pid = os.fork()
+    if pid == 0:
+        exit_code = 1
+        steps = itertools.count()
+
+        def look(event: str, _: object) -> None:
+            if event.startswith(("open", "os.", "fcntl.")) and next(steps) == step:
+                signal.raise_signal(signal.SIGKILL)
+
+        try:
+            sys.addaudithook(look)
+            body()
+            exit_code = 0
+        finally:  # the child must not return into pytest
+            os._exit(exit_code)
+    end = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert end in (0, -signal.SIGKILL)
+    return end != 0
 
 
 def in_fork(body: Callable[[], object], *, uid: int | None = None) -> None:

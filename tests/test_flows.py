@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import signal
@@ -65,7 +66,7 @@ def _host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     settings = {PREFECT_HOME: tmp_path_factory.mktemp("prefect"), PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
-    with temporary_settings(settings), prefect_test_harness(server_startup_timeout=90):
+    with temporary_settings(settings), prefect_test_harness(server_startup_timeout=240):
         yield
 
 
@@ -89,7 +90,7 @@ def _task_runs(state: State[object]) -> dict[str, TaskRun]:
             runs = client.read_task_runs(flow_run_filter=chosen)
             return runs if all(run.state is not None and run.state.is_final() for run in runs) else []
 
-        runs = wait_until(read, seconds=20, what="every task run is final")
+        runs = wait_until(read, seconds=60, what="every task run is final")
     assert len({run.name for run in runs}) == len(runs)
     return {run.name: run for run in runs}
 
@@ -110,6 +111,12 @@ def _artifact_texts(state: State[object]) -> dict[str | None, str]:
 
 def _assert_sound(film: Path) -> None:
     assert find_damage(film, read_certificate(certificate_path(film)), full=True) == ()
+
+
+def _has_begun(store: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError):  # a scratch folder that goes while we look
+        return any((store / "scratch").glob("*/*.packets"))
+    return False
 
 
 def _shards(runs: dict[str, TaskRun]) -> dict[str, TaskRun]:
@@ -196,18 +203,18 @@ def test_task_runs_are_bounded() -> None:
 @pytest.mark.usefixtures("prefect_server")
 def test_a_killed_session_is_tried_again(tmp_path: Path) -> None:
     _draw(tmp_path, first_seed=50, count=1)
-    # Over a second for each segment, so that the session still works when it is killed.
-    job = make_job(
-        tmp_path, size="1280x720", fps="30", seconds_per_slide=12, sessions=1, encoding={"preset": "balanced"}
-    )
-    scratch = current_host().settings.store / "scratch"
+    # One segment and one session, of a second or more, that is killed within milliseconds of its first frame.
+    job = make_job(tmp_path, size="640x360", fps="30", seconds_per_slide=10, sessions=1, encoding={"preset": "best"})
+    store = current_host().settings.store
     killed: list[int] = []
 
     def kill() -> None:
-        wait_until(lambda: list(scratch.rglob("*.packets")), seconds=60, what="a segment is begun")
-        (session,) = sessions_below(os.getpid())
-        os.kill(session, signal.SIGKILL)
-        killed.append(session)
+        deadline = time.monotonic() + 60
+        while not (_has_begun(store) and (sessions := sessions_below(os.getpid()))):
+            assert time.monotonic() < deadline, "no session"
+            time.sleep(0.002)
+        os.kill(sessions[0], signal.SIGKILL)
+        killed.append(sessions[0])
 
     killer = threading.Thread(target=kill)
     killer.start()
@@ -264,7 +271,7 @@ def test_a_bad_photo_fails_at_once(tmp_path: Path) -> None:
 def test_a_shard_that_fails_stops_the_others(tmp_path: Path) -> None:
     _draw(tmp_path, first_seed=70, count=2)
     spoiled, other = sorted((tmp_path / "photos").iterdir())
-    slides = [{"photo": str(spoiled), "seconds": 5}, {"photo": str(other), "seconds": 120}]
+    slides = [{"photo": str(spoiled), "seconds": 5}, {"photo": str(other), "seconds": 1200}]
     job = make_job(tmp_path, photos=[], slides=slides, size="1280x720", fps="30", encoding={"preset": "best"})
     failed_at: list[float] = []
 
@@ -280,7 +287,7 @@ def test_a_shard_that_fails_stops_the_others(tmp_path: Path) -> None:
 
     state = render_spoiled(return_state=True)
 
-    assert time.monotonic() - failed_at[0] < 10
+    assert time.monotonic() - failed_at[0] < 60
     with pytest.raises(PhotoChangedError):
         state.result()
     ends = {run.state_name for run in _shards(_task_runs(state)).values()}
@@ -351,7 +358,7 @@ def _ask(tmp_path: Path, text: str, environment: dict[str, str]) -> subprocess.C
     job = tmp_path / "job.yaml"
     job.write_text(text, encoding="utf-8")
     command = [sys.executable, "-m", "flows.render_slideshow", str(job)]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200, check=False)
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280, check=False)
 
 
 def test_the_command_makes_a_film_and_tells_in_one_block(tmp_path: Path, environment: dict[str, str]) -> None:
@@ -396,25 +403,26 @@ def test_the_command_says_last_what_was_wrong(tmp_path: Path, environment: dict[
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_the_command_leaves_no_process(
     tmp_path: Path, environment: dict[str, str], number: signal.Signals, code: int
 ) -> None:
     _draw(tmp_path, first_seed=94, count=4)
     (tmp_path / "job.yaml").write_text(
-        JOB.replace("320x180", "1920x1080").replace("draft", "best") + "seconds_per_slide: 60\n"
+        JOB.replace("320x180", "1920x1080").replace("draft", "best") + "seconds_per_slide: 600\n"
     )
     with (tmp_path / "log").open("w+") as log:
         command = [sys.executable, "-m", "flows.render_slideshow", str(tmp_path / "job.yaml")]
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True)
         try:
-            wait_until(lambda: sessions_below(process.pid), seconds=120, what="a session")
-            time.sleep(1)
+            wait_until(lambda: _has_begun(tmp_path / "store"), seconds=240, what="a segment is begun")
             below = descendants(process.pid)
+            assert sessions_below(process.pid)
             process.send_signal(number)
-            assert process.wait(30) == code
+            assert process.wait(120) == code
         finally:
             process.kill()
             process.wait()
-    wait_until(lambda: not [pid for pid in below if Path(f"/proc/{pid}").exists()], seconds=10, what="all gone")
+    wait_until(lambda: not [pid for pid in below if Path(f"/proc/{pid}").exists()], seconds=30, what="all gone")
     assert "run the same command to go on" in (tmp_path / "log").read_text().strip().splitlines()[-1]

@@ -89,7 +89,7 @@ def memory_group() -> Iterator[GroupMaker]:
 
     yield make
     for folder in made:
-        wait_until(lambda folder=folder: not (folder / "cgroup.procs").read_text(), seconds=10, what="an empty group")
+        wait_until(lambda folder=folder: not (folder / "cgroup.procs").read_text(), seconds=60, what="an empty group")
         folder.rmdir()
 
 
@@ -356,9 +356,9 @@ class TestScarce:
                 with contextlib.ExitStack() as end:
                     end.callback(process.kill)
                     said = "0 %, 0 fps, waiting for an encoder session"
-                    wait_until(lambda: said in (tmp_path / "log").read_text(), seconds=30, what="a word of the wait")
+                    wait_until(lambda: said in (tmp_path / "log").read_text(), seconds=120, what="a word of the wait")
                     end.pop_all()
-            assert process.wait(60) == 0
+            assert process.wait(120) == 0
         assert_sound(tmp_path / "out/film.mp4")
 
 

@@ -147,7 +147,7 @@ class TestGates:
     @pytest.mark.parametrize("allowed", [1, 2, 3])
     def test_never_more_than_allowed_whoever_takes_at_once(self, tmp_path: Path, allowed: int) -> None:
         (gate,) = gates(tmp_path, 6, allowed=lambda ours: allowed)
-        now, most, lock = 0, 0, threading.Lock()
+        now, most, lock, full = 0, 0, threading.Lock(), threading.Event()
 
         def take(seed: int) -> None:
             nonlocal now, most
@@ -156,6 +156,9 @@ class TestGates:
                     with lock:
                         now += 1
                         most = max(most, now)
+                        if now >= allowed:
+                            full.set()
+                    assert full.wait(60), "as many as allowed are in at once"
                     time.sleep(random.Random(seed).uniform(0, 0.02))
                     with lock:
                         now -= 1

@@ -35,7 +35,7 @@ from prefect.testing.utilities import prefect_test_harness
 from fanreel.media.sources import load_job
 from flows.render_slideshow import render_slideshow
 
-with prefect_test_harness(server_startup_timeout=120):
+with prefect_test_harness(server_startup_timeout=240):
     state = render_slideshow(load_job(Path(sys.argv[1])), return_state=True)
     chosen = FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
     told = {"state": state.name, "runs": {}}
@@ -63,7 +63,7 @@ def gpus(tmp_path: Path) -> Iterator[EmulatedDriver]:
         draw_photo(tmp_path / "photos" / f"photo-{seed}.jpg", seed=700 + seed)
     driver = EmulatedDriver(tmp_path / "hardware", gpus=1, engines=2, microseconds_per_frame=500)
     yield driver
-    wait_until(lambda: driver.open_sessions() == 0, seconds=10, what="every session is closed")
+    wait_until(lambda: driver.open_sessions() == 0, seconds=60, what="every session is closed")
 
 
 def job_in(folder: Path, **encoding: str) -> Path:
@@ -86,7 +86,7 @@ def run_flow(folder: Path, gpus: EmulatedDriver, **encoding: str) -> dict[str, A
         env=environment_in(folder) | gpus.environment,
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=280,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -150,9 +150,9 @@ def test_a_killed_flow_frees_its_sessions_at_once(tmp_path: Path, gpus: Emulated
         assert len(sessions_below(flow.pid)) == 2
         flow.kill()
         flow.wait()
-        wait_until(lambda: gpus.open_sessions() == 0, seconds=5, what="no session is open")
+        wait_until(lambda: gpus.open_sessions() == 0, seconds=30, what="no session is open")
         ours = [pid for pid, line in below.items() if "fanreel.media" in line]
-        wait_until(lambda: not [pid for pid in ours if Path(f"/proc/{pid}").exists()], seconds=10, what="all are gone")
+        wait_until(lambda: not [pid for pid in ours if Path(f"/proc/{pid}").exists()], seconds=30, what="all are gone")
     finally:
         flow.kill()
         for pid in below:  # Prefect's own server outlives a killed flow

@@ -30,6 +30,7 @@ SIZE = (320, 180)
 RATE = 8
 BITS = 10
 FRAME_COUNT = 200
+SPEED = 0.25  # two frames a second, so that a machine under load has time for each
 COLOURS = ((200, 30, 40), (20, 140, 60), (40, 60, 200), (224, 172, 105))
 
 PAGE = """<!doctype html><video id="film" src="film.mp4" muted playsinline preload="auto"></video><script>
@@ -73,6 +74,7 @@ async function play(start, end) {
     film.requestVideoFrameCallback(note);
     film.addEventListener("ended", done);
   });
+  film.playbackRate = SPEED;
   await film.play(); await over; film.pause();
   return seen;
 }
@@ -133,7 +135,7 @@ def shown(request: pytest.FixtureRequest, chromium: str, tmp_path_factory: pytes
             assert set(report.encoders) == {"nvenc", "x264"}
     finally:
         host.launcher.close()
-    words = PAGE.replace("BITS", str(BITS)).replace("COLOURS", json.dumps(COLOURS))
+    words = PAGE.replace("SPEED", str(SPEED)).replace("BITS", str(BITS)).replace("COLOURS", json.dumps(COLOURS))
     files = {"": ("text/html", words.encode()), "film.mp4": ("video/mp4", Path(plan.output).read_bytes())}
     with serve_files(files) as address, open_page(chromium, folder) as page:
         page.open(address)

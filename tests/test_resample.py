@@ -13,6 +13,7 @@ from llvmlite import binding
 
 from fanreel.media.resample import AxisMap, BorderedPlane, Resampler, warm
 from fanreel.media.resample_blocks import UNIT
+from fanreel.media.resample_kernels import kernel
 
 STEPS = (0.05, 0.3, 0.77, 1.0, 1.15, 1.3, 1.7, 2.0, 2.3, 2.5, 5.0, 8.0)
 
@@ -244,16 +245,31 @@ def test_what_a_block_reads_stays_within_the_border(gap):
             assert step > 1 or (out == rows).all(), origin
 
 
-def test_other_threads_run_meanwhile():
-    source, times = noise(4000, 4000), []
-    thread = threading.Thread(target=render, args=(source, AxisMap(0, 2.6), AxisMap(0, 2.6), 1500, 1500))
-    started = time.perf_counter()
-    thread.start()
-    while thread.is_alive():
-        times.append(time.perf_counter())
-        time.sleep(0)
-    gaps = np.diff([started, *times])
-    assert gaps.max() < 0.5 * (times[-1] - started)
+def test_other_threads_run_meanwhile(monkeypatch):
+    source, spans = noise(4000, 4000), []
+
+    def timed(*arguments):
+        started = time.perf_counter()
+        kernel()(*arguments)
+        spans.append((started, time.perf_counter()))
+
+    kernel()
+    monkeypatch.setattr("fanreel.media.resample.kernel", lambda: timed)
+
+    def ticks_inside():
+        """How often this thread ran while another one was well inside the kernel, which is one call."""
+        thread = threading.Thread(target=render, args=(source, AxisMap(0, 2.6), AxisMap(0, 2.6), 1500, 1500))
+        thread.start()
+        ticks = []
+        while thread.is_alive():
+            ticks.append(time.perf_counter())
+            time.sleep(0)
+        started, ended = spans[-1]
+        margin = (ended - started) / 4
+        return sum(started + margin < tick < ended - margin for tick in ticks)
+
+    # Were they shut out, there would be none, however often it is tried; a busy core may give them none for a while.
+    assert any(ticks_inside() >= 10 for _ in range(50))
 
 
 def test_importing_starts_no_thread():

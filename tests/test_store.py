@@ -11,12 +11,13 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 from blake3 import blake3
 from conftest import draw_photo, make_job
-from processes import in_fork
+from processes import in_fork, killed_at
 
 from fanreel.errors import SegmentDamagedError, SegmentMissingError, StorageError, StorageFullError
 from fanreel.media.host import open_host
@@ -370,22 +371,20 @@ class TestProcesses:
             assert LocalStore(root).find(made.record.address) in [record for record, _ in versions]
 
     def test_killed_at_any_moment_of_a_put_the_segment_is_whole_or_not_there(self, made: Made, tmp_path: Path):
-        for delay in range(12):
-            store = LocalStore(tmp_path / f"store-{delay}")
-            path = made.copy(store.root)
-            pid = os.fork()
-            if pid == 0:
-                store.put(made.record, path)
-                os._exit(0)
-            time.sleep(delay / 4000)
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-            assert store.find(made.record.address) in (None, made.record)
+        found = []
+        killed = True
+        while killed:
+            store = LocalStore(tmp_path / f"store-{len(found)}")
+            killed = killed_at(len(found), partial(store.put, made.record, made.copy(store.root)))
+            found.append(store.find(made.record.address))
+            assert found[-1] in (None, made.record)
             store.put(made.record, made.copy(store.root))
             assert store.find(made.record.address) == made.record
             with store.scratch():
                 pass
             assert not any((store.root / "scratch").glob("[!.]*"))
+        assert found[0] is None
+        assert found[-1] == found[-2] == made.record, "killed after it was there, too"
 
 
 class TestFull:
