@@ -1,4 +1,4 @@
-"""The command `fanreel`: render, plan, verify, doctor. No Prefect, no server."""
+"""The command `fanreel`: render, plan, verify, doctor, calibrate. No Prefect, no server."""
 
 from __future__ import annotations
 
@@ -91,13 +91,33 @@ def _parser() -> argparse.ArgumentParser:
     verify.set_defaults(run=_verify)
     doctor = commands.add_parser("doctor", help="show what this machine can encode with, and why not with the rest")
     doctor.set_defaults(run=_doctor)
+    _add_calibrate(
+        commands.add_parser("calibrate", help="measure how many sessions at once are best here, and keep it")
+    )
     return parser
+
+
+def _add_calibrate(calibrate: argparse.ArgumentParser) -> None:
+    calibrate.add_argument("--ceiling", action="store_true", help="also look for the GPUs' session limit, up to 16")
+    calibrate.add_argument(
+        "--size", type=_size, default=(1920, 1080), metavar="WxH", help="of the film to measure with"
+    )
+    calibrate.add_argument("--seconds", type=float, default=3.0, help="how long each number of sessions is measured")
+    calibrate.add_argument("--most", type=_session_count, default=8, help="sessions of one GPU that are tried")
+    calibrate.set_defaults(run=_calibrate)
 
 
 def _session_count(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and int(text) <= MOST_SESSIONS):
         raise argparse.ArgumentTypeError(f"{text!r} is not allowed; a number from 0 to {MOST_SESSIONS}")
     return int(text)
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    if not all(part.isascii() and part.isdecimal() and len(part) < 6 for part in (width, height)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; a size such as 1920x1080")
+    return int(width), int(height)
 
 
 def _render(options: argparse.Namespace) -> int:
@@ -151,13 +171,37 @@ def _doctor(options: argparse.Namespace) -> int:
 
     marks = {True: "yes", False: "no", None: "-"}
     encoder_usable, storage_usable = False, True
-    for diagnosis in diagnose(open_host(read_settings())):
-        encoder_usable |= diagnosis.subject in ("x264", "nvenc") and bool(diagnosis.usable)
-        storage_usable &= diagnosis.subject not in ("store", "sessions") or bool(diagnosis.usable)
-        print(f"{diagnosis.subject:<10} {marks[diagnosis.usable]:<4} {diagnosis.finding}")
+    host = open_host(read_settings())
+    with contextlib.closing(host.launcher):
+        for diagnosis in diagnose(host):
+            encoder_usable |= diagnosis.subject in ("x264", "nvenc") and bool(diagnosis.usable)
+            storage_usable &= diagnosis.subject not in ("store", "sessions") or bool(diagnosis.usable)
+            print(f"{diagnosis.subject:<10} {marks[diagnosis.usable]:<4} {diagnosis.finding}")
     if not encoder_usable:
         return EncoderError.exit_code
     return 0 if storage_usable else StorageError.exit_code
+
+
+def _calibrate(options: argparse.Namespace) -> int:
+    from fanreel.media.calibrate import Effort, calibrate
+    from fanreel.media.calibration_report import calibration_table, keep_calibration
+    from fanreel.media.host import open_host
+    from fanreel.media.reference_film import ReferenceFilm
+    from fanreel.settings import read_settings
+
+    if not 0.1 <= options.seconds <= 60 or options.most < 1:
+        raise RequestError("--seconds is a number from 0.1 to 60, --most a number from 1")
+    host = open_host(read_settings())
+    effort = Effort(ReferenceFilm(*options.size), seconds=options.seconds, most=options.most)
+    with contextlib.closing(host.launcher):
+        calibration = calibrate(host, ceiling=options.ceiling, effort=effort, on_line=_say)
+    kept = keep_calibration(calibration, host.settings.calibration)
+    print(calibration_table(calibration), *(f"kept in {path}" for path in kept), sep="\n")
+    if host.settings.gpu_sessions is not None:
+        _say(f"fanreel: FANREEL_GPU_SESSIONS is set, so films get {host.settings.gpu_sessions} sessions a GPU")
+    for reason in calibration.left_out:
+        _say(f"fanreel: {reason}")
+    return EncoderError.exit_code if calibration.left_out else 0
 
 
 def _describe(plan: FilmPlan) -> str:

@@ -28,9 +28,11 @@ class Settings:
         slow_join_mb_per_second: A join slower than this is warned of (`FANREEL_SLOW_JOIN_MB_PER_SECOND`; the default
             is below an old disk's speed).
         gpu_sessions: NVENC sessions at once on one GPU, of all films of the host; the same for all its processes
-            (`FANREEL_GPU_SESSIONS`).
+            (`FANREEL_GPU_SESSIONS`; left out, what its calibration says).
         session_cap: Encoder sessions at once of one film, whatever its job allows; 0 is no cap
             (`NUM_NVENC_STREAMS`).
+        calibration: File that keeps what was measured of this host's encoders (`FANREEL_CALIBRATION`; default: in
+            the user's state folder); None keeps nothing.
     """
 
     store: Path
@@ -39,8 +41,9 @@ class Settings:
     wait_seconds: float = 3600.0
     max_photo_megapixels: float = 400.0
     slow_join_mb_per_second: float = 50.0
-    gpu_sessions: int = 2
+    gpu_sessions: int | None = None
     session_cap: int = 0
+    calibration: Path | None = None
 
 
 def read_settings() -> Settings:
@@ -56,8 +59,9 @@ def read_settings() -> Settings:
         wait_seconds=_positive("FANREEL_WAIT_SECONDS", 3600.0),
         max_photo_megapixels=_positive("FANREEL_MAX_PHOTO_MEGAPIXELS", 400.0),
         slow_join_mb_per_second=_positive("FANREEL_SLOW_JOIN_MB_PER_SECOND", 50.0),
-        gpu_sessions=_count("FANREEL_GPU_SESSIONS", 2),
+        gpu_sessions=_count("FANREEL_GPU_SESSIONS", 0) or None,
         session_cap=_count("NUM_NVENC_STREAMS", 0),
+        calibration=_folder("FANREEL_CALIBRATION") or _state_folder() / "fanreel" / "calibration.json",
     )
 
 
@@ -72,6 +76,10 @@ def _folder(name: str) -> Path | None:
 
 def _cache_folder() -> Path:
     return _folder("XDG_CACHE_HOME") or Path.home() / ".cache"
+
+
+def _state_folder() -> Path:
+    return _folder("XDG_STATE_HOME") or Path.home() / ".local" / "state"
 
 
 def _positive(name: str, default: float) -> float:

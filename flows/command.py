@@ -15,7 +15,7 @@ from fanreel.media.host import current_host
 from fanreel.media.sources import load_job
 from fanreel.report import FilmReport
 
-__all__ = ["run_job"]
+__all__ = ["run_calibration", "run_job"]
 
 USAGE = 2
 INTERRUPTED = 128 + signal.SIGINT
@@ -43,6 +43,28 @@ def run_job(render: Callable[[SlideshowJob], list[FilmReport]], arguments: Seque
     except KeyboardInterrupt:
         return _give_up("interrupted; finished segments are kept, run the same command to go on", INTERRUPTED)
     print(*reports, sep="\n\n")
+    return 0
+
+
+def run_calibration(calibrate: Callable[[bool], object], arguments: Sequence[str]) -> int:
+    """Run the flow `calibrate-host`, which tells by itself what it found, and return the exit code.
+
+    Args:
+        calibrate: The flow; whether to look for the session limit is its parameter.
+        arguments: Of the command line, without the command.
+    """
+    if list(arguments) not in ([], ["--ceiling"]):
+        print(f"usage: python -m flows.{Path(sys.argv[0]).stem} [--ceiling]", file=sys.stderr)
+        return USAGE
+    signal.signal(signal.SIGTERM, _terminate)
+    _spare_stacks()
+    try:
+        current_host()
+        calibrate(bool(arguments))
+    except FanreelError as error:
+        return _give_up(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _give_up("interrupted; nothing is kept", INTERRUPTED)
     return 0
 
 

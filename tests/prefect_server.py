@@ -112,6 +112,7 @@ def _environment(folder: Path, port: int) -> dict[str, str]:
         "PREFECT_WORKER_QUERY_SECONDS": "2",
         "FANREEL_STORE": str(folder / "store"),
         "FANREEL_LOCK_FOLDER": str(folder / "locks"),
+        "FANREEL_CALIBRATION": str(folder / "calibration.json"),
     }
 
 

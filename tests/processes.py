@@ -27,6 +27,7 @@ def environment_in(folder: Path) -> dict[str, str]:
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
         "FANREEL_STORE": str(folder / "store"),
         "FANREEL_LOCK_FOLDER": str(folder / "locks"),
+        "FANREEL_CALIBRATION": str(folder / "calibration.json"),
     }
 
 

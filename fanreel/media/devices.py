@@ -18,7 +18,9 @@ from fanreel.errors import (
     SessionLimitError,
 )
 from fanreel.job import EncoderChoice, Encoding, Preset
+from fanreel.media.calibration import read_calibration
 from fanreel.media.gate import FirstFreeGate, KernelLockGate, SessionGate, SessionSlot
+from fanreel.media.gpu_status import read_driver_version
 from fanreel.media.gpus import Gpu, count_sessions
 from fanreel.media.messages import GpusFound, ProbeRequest, SurveyRequest
 from fanreel.media.session_limit import LearnedLimit
@@ -34,6 +36,9 @@ GateWrap = Callable[[SessionGate], SessionGate]
 """Puts a gate around another one: whoever passes holds both."""
 
 CPU = "cpu"
+
+UNCALIBRATED_SESSIONS = 2
+"""Sessions of a GPU of which nothing is known: every NVENC bears two, and one leaves it idle between frames."""
 
 PROBE_PX = (320, 180)
 """Above the smallest frame that NVENC takes (about 145 x 49). Source: NVENC's own refusals."""
@@ -52,6 +57,7 @@ class Device:
         name: For people.
         gate: Who may open a session on it.
         limit: What was learned of a GPU's session limit; None for the CPU.
+        capacity_reason: Where the number of a GPU's sessions came from; empty for the CPU.
     """
 
     encoder: str
@@ -59,6 +65,7 @@ class Device:
     name: str
     gate: KernelLockGate
     limit: LearnedLimit | None = None
+    capacity_reason: str = ""
 
     def note_refusal(self) -> None:
         """Remember that the driver refused the session for which a slot is held now."""
@@ -81,6 +88,7 @@ class Devices:
         self._lock = threading.Lock()
         self._gpus: tuple[Device, ...] | None = None
         self._faults: dict[Device, EncoderError] = {}
+        self._without: dict[Device, EncoderError] = {}
         self._refusal: EncoderError | None = None
 
     def usable(self, encoders: Collection[str]) -> tuple[Device, ...]:
@@ -93,6 +101,12 @@ class Devices:
         """Return why no GPU is used; after `usable` was asked for NVENC."""
         fault = next(iter(self._faults.values()), None)
         return fault or self._refusal or EncoderUnavailableError("nvenc: no GPU of this machine works")
+
+    def found(self) -> list[tuple[Device, EncoderError | None]]:
+        """Return every GPU that CUDA shows, with why it is not used: it has no NVENC, or ought to work and does not."""
+        works = [(gpu, self._faults.get(gpu)) for gpu in self._find_gpus()]
+        faulty = [pair for pair in self._faults.items() if pair not in works]
+        return [*works, *faulty, *self._without.items()]
 
     def lose(self, device: Device, error: EncoderError) -> None:
         """Use a GPU no more in this process: it fell off the bus."""
@@ -157,7 +171,7 @@ class Devices:
             return True
         except NoEncodeDeviceError as error:
             log.info("%s is not used: %s", device.name, error)
-            self._refusal = error
+            self._refusal = self._without[device] = error
             return False
         except EncoderError as error:
             log.warning("%s is not used: %s", device.name, error)
@@ -169,7 +183,7 @@ class Devices:
         return min(PROBE_SECONDS, self._settings.hang_seconds)
 
     def _device(self, gpu: Gpu) -> Device:
-        folder, capacity = self._settings.lock_folder, self._settings.gpu_sessions
+        folder, (capacity, reason) = self._settings.lock_folder, self._gpu_sessions(gpu)
         limit = LearnedLimit(folder / f"{quote(gpu.uuid, safe='')}.limit")
 
         def allowed(ours: int) -> int:
@@ -179,4 +193,14 @@ class Devices:
             return min(capacity - others, limit.read() or capacity)
 
         gate = KernelLockGate(gpu.uuid, capacity=capacity, folder=folder, turn="nvenc", allowed=allowed)
-        return Device(EncoderChoice.NVENC.value, gpu.uuid, f"{gpu.name} ({gpu.uuid})", gate, limit)
+        return Device(EncoderChoice.NVENC.value, gpu.uuid, f"{gpu.name} ({gpu.uuid})", gate, limit, reason)
+
+    def _gpu_sessions(self, gpu: Gpu) -> tuple[int, str]:
+        """Return how many sessions a GPU may have, and who says so."""
+        if self._settings.gpu_sessions is not None:
+            return self._settings.gpu_sessions, "FANREEL_GPU_SESSIONS"
+        calibration = read_calibration(self._settings.calibration)
+        measured = calibration.find(gpu.uuid, driver=read_driver_version()) if calibration else None
+        if measured is None:
+            return UNCALIBRATED_SESSIONS, f"not calibrated: {UNCALIBRATED_SESSIONS} a GPU"
+        return measured.sessions, "calibrated"

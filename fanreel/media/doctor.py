@@ -3,44 +3,25 @@
 from __future__ import annotations
 
 import platform
-import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 
 import av
 import cv2
-import ffmpeg
 import imageio_ffmpeg
 import numba
-import pynvml
 
 from fanreel.errors import FanreelError, SessionBusyError
 from fanreel.job import EncoderChoice, Encoding, Preset
+from fanreel.media.diagnosis import Diagnosis
 from fanreel.media.encoder import open_encoder
+from fanreel.media.gpu_doctor import diagnose_gpus
 from fanreel.media.host import Host
 from fanreel.plan.encoding import plan_encoding
 
 __all__ = ["Diagnosis", "diagnose"]
 
-PROBE_SECONDS = 30.0
 PROBE_PX = (320, 180)
-"""Above the smallest frame that NVENC takes (about 145 x 49)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
-    """One thing that was looked at.
-
-    Attributes:
-        subject: What.
-        usable: Whether films can be made with it; None if it is only for information.
-        finding: What was found, and what to do if it is not usable.
-    """
-
-    subject: str
-    usable: bool | None
-    finding: str
 
 
 def diagnose(host: Host) -> Iterator[Diagnosis]:
@@ -48,8 +29,7 @@ def diagnose(host: Host) -> Iterator[Diagnosis]:
     yield Diagnosis("machine", None, f"{platform.machine()}, {host.capacity.reason}")
     yield Diagnosis("libraries", None, _libraries())
     yield _diagnose_x264()
-    yield _diagnose_nvenc()
-    yield from _diagnose_gpus()
+    yield from diagnose_gpus(host)
     yield _diagnose_sessions(host)
     yield _diagnose_store(host)
 
@@ -71,55 +51,6 @@ def _diagnose_x264() -> Diagnosis:
     except FanreelError as error:
         return Diagnosis("x264", False, str(error))
     return Diagnosis("x264", bool(packets), "encoded a test frame" if packets else "gave no packet for a test frame")
-
-
-def _diagnose_nvenc() -> Diagnosis:
-    """Try a real encode: `h264_nvenc` is listed among the encoders even where there is no driver."""
-    picture = ffmpeg.input(f"testsrc2=size={PROBE_PX[0]}x{PROBE_PX[1]}:rate=30", f="lavfi", t=0.2)
-    output = ffmpeg.output(picture, "-", f="null", vcodec="h264_nvenc")
-    try:
-        done = subprocess.run(
-            [*output.compile(cmd=imageio_ffmpeg.get_ffmpeg_exe()), "-nostdin", "-hide_banner"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=PROBE_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return Diagnosis("nvenc", False, f"a test encode hung for {PROBE_SECONDS:g} s; look at the driver")
-    except (RuntimeError, OSError) as error:
-        return Diagnosis("nvenc", False, f"no ffmpeg to try it with: {error}")
-    if done.returncode == 0:
-        return Diagnosis("nvenc", None, "ffmpeg encoded a test clip, but fanreel does not use NVENC yet")
-    lines = done.stderr.decode(errors="replace").splitlines()
-    reasons = [line.split("] ", 1)[-1] for line in lines if line.startswith("[h264_nvenc @")] or lines[-1:]
-    return Diagnosis("nvenc", False, "; ".join(reasons))
-
-
-def _diagnose_gpus() -> Iterator[Diagnosis]:
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError as error:
-        yield Diagnosis("gpu", False, f"none seen by NVML: {error}")
-        return
-    try:
-        driver = pynvml.nvmlSystemGetDriverVersion()
-        for index in range(pynvml.nvmlDeviceGetCount()):
-            device = pynvml.nvmlDeviceGetHandleByIndex(index)
-            name, uuid = pynvml.nvmlDeviceGetName(device), pynvml.nvmlDeviceGetUUID(device)
-            yield Diagnosis("gpu", None, f"{name}, {uuid}, driver {driver}, {_encoder_sessions(device)}")
-    except pynvml.NVMLError as error:
-        yield Diagnosis("gpu", False, f"NVML failed: {error}")
-    finally:
-        pynvml.nvmlShutdown()
-
-
-def _encoder_sessions(device: object) -> str:
-    try:
-        count, fps, _ = pynvml.nvmlDeviceGetEncoderStats(device)
-    except pynvml.NVMLError as error:
-        return f"no encoder statistics ({error})"
-    return f"{count} encoder sessions at {fps} fps"
 
 
 def _diagnose_sessions(host: Host) -> Diagnosis:

@@ -17,7 +17,7 @@ import pynvml
 
 from fanreel.errors import DriverError, NoEncodeDeviceError
 
-__all__ = ["Gpu", "count_sessions", "list_gpus"]
+__all__ = ["Gpu", "count_sessions", "list_gpus", "nvml_is_open"]
 
 _NAME_BYTES = 256
 
@@ -88,6 +88,11 @@ class _Nvml:
 
 
 _nvml = _Nvml()
+
+
+def nvml_is_open() -> bool:
+    """Return whether NVML can be asked."""
+    return _nvml.is_open()
 
 
 def count_sessions(uuid: str) -> int | None:

@@ -13,8 +13,12 @@ from fanreel.plan.segments import Segment
 
 __all__ = [
     "MEMORY_ADVICE",
+    "NVENC_CODECS",
+    "CodecRequest",
+    "CodecWorks",
     "FramesMade",
     "GpusFound",
+    "HoldRequest",
     "ProbeRequest",
     "SegmentMade",
     "SessionEnded",
@@ -26,6 +30,9 @@ __all__ = [
 ]
 
 MEMORY_ADVICE = "ask for a smaller size, a faster preset or fewer sessions, or allow more memory"
+
+NVENC_CODECS = ("h264_nvenc", "hevc_nvenc", "av1_nvenc")
+"""FFmpeg's names of NVENC's codecs, the oldest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +76,35 @@ class SurveyRequest:
     """Look which GPUs a process may use; answered by `GpusFound`."""
 
 
-SessionRequest = ShardRequest | ProbeRequest | SurveyRequest
+@dataclass(frozen=True, slots=True)
+class HoldRequest:
+    """Open an encoder and keep it open, until the session is ended by its owner.
+
+    Attributes:
+        encoding: What it is opened for.
+        encoder: Which encoder.
+        gpu: UUID of the GPU; empty for the CPU.
+    """
+
+    encoding: EncodingPlan
+    encoder: str
+    gpu: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CodecRequest:
+    """Try whether NVENC makes packets of a codec, with FFmpeg's own settings for it; answered by `CodecWorks`.
+
+    Attributes:
+        codec: FFmpeg's name of the encoder, for example ``hevc_nvenc``.
+        gpu: UUID of the GPU.
+    """
+
+    codec: str
+    gpu: str
+
+
+SessionRequest = ShardRequest | ProbeRequest | SurveyRequest | HoldRequest | CodecRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +130,17 @@ class GpusFound:
 
 
 @dataclass(frozen=True, slots=True)
+class CodecWorks:
+    """The codec does make packets; said a second time when the driver was asked for its engines.
+
+    Attributes:
+        engines: How many NVENC engines the GPU has; None if the driver does not say, or was not asked yet.
+    """
+
+    engines: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class SessionFailed:
     """The session gives up, for this reason."""
 
@@ -106,4 +152,4 @@ class SessionEnded:
     """What was asked for has been done."""
 
 
-SessionMessage = FramesMade | SegmentMade | GpusFound | SessionFailed | SessionEnded
+SessionMessage = FramesMade | SegmentMade | GpusFound | CodecWorks | SessionFailed | SessionEnded

@@ -95,6 +95,9 @@ def order_render(plan: FilmPlan, *, host: Host) -> RenderOrder:
     devices = _require_devices(host, encoders) if missing else ()
     gpu_sessions = sum(device.gate.capacity for device in devices if device.gpu)
     sessions = host.sessions_for(plan, segment_count=len(missing), gpu_sessions=gpu_sessions)
+    if gpu_sessions:
+        who = ", ".join(dict.fromkeys(device.capacity_reason for device in devices if device.gpu))
+        sessions = replace(sessions, reason=f"{sessions.reason}; GPU sessions: {gpu_sessions} ({who})")
     return RenderOrder(plan_shards(missing, session_count=sessions.sessions), reused, sessions, encoders)
 
 

@@ -20,8 +20,11 @@ from fanreel.media.gpus import list_gpus
 from fanreel.media.libav import EncodedPacket
 from fanreel.media.messages import (
     MEMORY_ADVICE,
+    CodecRequest,
+    CodecWorks,
     FramesMade,
     GpusFound,
+    HoldRequest,
     ProbeRequest,
     SegmentMade,
     SessionEnded,
@@ -31,6 +34,7 @@ from fanreel.media.messages import (
     ShardRequest,
     SurveyRequest,
 )
+from fanreel.media.nvenc_probe import count_engines, try_codec
 from fanreel.media.record import SegmentRecord
 from fanreel.media.segment_file import SegmentWriter
 from fanreel.plan.encoding import EncodingPlan
@@ -74,6 +78,13 @@ def _answers(request: SessionRequest) -> Iterator[SessionMessage]:
             yield GpusFound(list_gpus())
         case ProbeRequest():
             yield from _probe(request)
+        case HoldRequest():
+            yield from _hold(request)
+        case CodecRequest():
+            see_gpu(request.gpu)
+            try_codec(request.codec)
+            yield CodecWorks(None)
+            yield CodecWorks(count_engines())
         case ShardRequest():
             yield from _messages(request)
 
@@ -88,6 +99,13 @@ def _probe(request: ProbeRequest) -> Iterator[FramesMade]:
     packets += len(list(encoder.finish()))
     if packets != PROBE_FRAMES:
         raise EncodeFaultError(f"{request.encoder} made {packets} packets of {PROBE_FRAMES} test frames")
+
+
+def _hold(request: HoldRequest) -> Iterator[FramesMade]:
+    encoder = _open(request.encoding, request.encoder, request.gpu, threads=1)
+    while encoder:
+        yield FramesMade(0)
+        time.sleep(REPORT_SECONDS)
 
 
 def _open(encoding: EncodingPlan, encoder: str, gpu: str, *, threads: int) -> Encoder:

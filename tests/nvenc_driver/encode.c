@@ -250,7 +250,7 @@ static NVENCSTATUS encode(void *encoder, NV_ENC_PIC_PARAMS *asked)
     flying->timestamp = asked->inputTimeStamp;
     flying->duration = asked->inputDuration;
     flying->booked_at = now_ns();
-    flying->done_at = book_engine(session->gpu, &settings);
+    flying->done_at = book_engine(session->gpu, &settings, &session->slot);
     session->waiting[session->submitted++ % QUEUE] = asked->outputBitstream;
     ((struct output *)asked->outputBitstream)->full = 0;
     slot->first_picture_at = slot->first_picture_at ? slot->first_picture_at : flying->booked_at;

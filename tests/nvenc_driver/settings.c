@@ -15,8 +15,8 @@ static const struct {
     NUMBER(gpus), NUMBER(session_limit), NUMBER(system_session_limit), NUMBER(limit_code), NUMBER(fail_picture),
     NUMBER(fail_code), NUMBER(fail_picture_once), NUMBER(fail_open_every), NUMBER(fail_open_code),
     NUMBER(hang_picture), NUMBER(hang_once), NUMBER(no_encoder), NUMBER(no_encoder_code), NUMBER(lost),
-    NUMBER(engines), NUMBER(microseconds_per_frame), NUMBER(max_b_frames), NUMBER(delay_pictures), NUMBER(mig),
-    NUMBER(mig_instances), NUMBER(memory_mb),
+    NUMBER(engines), NUMBER(keep_engine), NUMBER(microseconds_per_frame), NUMBER(max_b_frames),
+    NUMBER(delay_pictures), NUMBER(mig), NUMBER(mig_instances), NUMBER(memory_mb),
 };
 
 static const struct settings DEFAULTS = {

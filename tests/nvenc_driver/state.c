@@ -176,6 +176,7 @@ int take_slot(int gpu, const struct settings *settings, struct session_slot *slo
         state->slots[i] = (struct slot){.gpu = gpu, .pid = getpid(), .number = ATOMIC_ADD(state->next_number, 1)};
         if (lock_byte(slot->fd, F_OFD_SETLK, SLOT_BYTES + i, NULL) == 0)
             slot->index = i;
+        slot->engine = here;
     }
     if (!code && slot->index < 0)
         code = settings->limit_code;
@@ -215,7 +216,7 @@ static void add_to_bucket(int64_t *bucket, int64_t tenth, int64_t amount)
     while (!__atomic_compare_exchange_n(bucket, &old, fresh, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
 }
 
-int64_t book_engine(int gpu, const struct settings *settings)
+int64_t book_engine(int gpu, const struct settings *settings, const struct session_slot *slot)
 {
     struct gpu_state *state = &shared_state()->gpus[gpu];
     int64_t duration = settings->microseconds_per_frame * 1000LL, now = now_ns(), start, end, free_at, until;
@@ -226,6 +227,7 @@ int64_t book_engine(int gpu, const struct settings *settings)
         for (int i = 1; i < settings->engines; i++)
             if (state->engines[i].free_at < state->engines[best].free_at)
                 best = i;
+        best = settings->keep_engine ? slot->engine % settings->engines : best;
         free_at = __atomic_load_n(&state->engines[best].free_at, __ATOMIC_SEQ_CST);
         start = free_at > now ? free_at : now;
         end = start + duration;

@@ -34,6 +34,7 @@ struct settings {
     int no_encoder, no_encoder_code;
     int lost;
     int engines, microseconds_per_frame;
+    int keep_engine; /* a session stays on one engine; else whichever is free first takes a picture */
     int max_b_frames, delay_pictures;
     int mig, mig_instances;
     int memory_mb;
@@ -79,6 +80,7 @@ struct context {
 struct session_slot {
     int fd; /* its open file description holds the lock, so that kill -9 frees it */
     int index;
+    int engine; /* the sessions that were open before it on its GPU: engines are shared out in turn */
 };
 
 /* 0 without a settings file, which stands for a machine without a driver. */
@@ -97,8 +99,8 @@ void count_refusal(int gpu, int code);
 /* Whether a fault that befalls one session only is this one's. `token` 0: it befalls every session. */
 int take_once(int64_t *taken, int token);
 
-/* Books a picture on the engine that is free first and returns when that engine will have done it. */
-int64_t book_engine(int gpu, const struct settings *settings);
+/* Books a picture of a session on an engine and returns when that engine will have done it. */
+int64_t book_engine(int gpu, const struct settings *settings, const struct session_slot *slot);
 /* Per cent of all engines' time that was busy over the last whole half second. */
 int busy_percent(int gpu, const struct settings *settings);
 #define BUSY_PERIOD_US 500000
