@@ -24,10 +24,12 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError, core_schema
 
+from fanreel.encoders import ENCODERS, Codec, EncoderChoice
 from fanreel.errors import InvalidJobError
 from fanreel.job_mistakes import explain_mistakes
 
 __all__ = [
+    "Codec",
     "EncoderChoice",
     "Encoding",
     "Fallback",
@@ -66,14 +68,6 @@ class Move(StrEnum):
     PAN_RIGHT = "pan-right"
     PAN_UP = "pan-up"
     PAN_DOWN = "pan-down"
-
-
-class EncoderChoice(StrEnum):
-    """Which encoder may make the film; `auto` takes the best one the machine has."""
-
-    AUTO = "auto"
-    NVENC = "nvenc"
-    X264 = "x264"
 
 
 class Fallback(StrEnum):
@@ -149,18 +143,30 @@ Name = Annotated[str, Field(min_length=1)]
 class Encoding(Model):
     """How the film is encoded."""
 
+    codec: Codec = Field(
+        default=Codec.H264,
+        description="h264 plays everywhere; hevc and av1 need fewer bytes, more time, and a player that has them.",
+    )
     encoder: EncoderChoice = Field(
         default=EncoderChoice.AUTO,
-        description="auto takes the best encoder the machine has. nvenc and x264 take no other, not even segments "
-        "that another one made before.",
+        description="auto takes the best encoder the machine has for the codec. nvenc (all codecs), x264 (h264), x265 "
+        "(hevc) and svt-av1 (av1) take no other, not even segments that another one made before.",
     )
     fallback: Fallback = Field(
         default=Fallback.CPU,
-        description="With auto, what is done where NVENC fails. cpu: x264 makes those segments, as the report says. "
-        "never: the film fails.",
+        description="With auto, what is done where NVENC fails. cpu: x264 makes those segments, as the report says; a "
+        "film in hevc or av1 is of one encoder, chosen before it begins. never: the film fails.",
     )
     preset: Preset = Field(default=Preset.FAST, description="Speed against file size: draft, fast, balanced, best.")
     quality: Count = Field(default=21, ge=0, le=51, description="0 is near lossless, 51 the worst; 18 to 24 is usual.")
+
+    @field_validator("encoder")
+    @classmethod
+    def _makes_the_codec(cls, encoder: EncoderChoice, info: ValidationInfo) -> EncoderChoice:
+        codec = info.data.get("codec")
+        if codec and encoder not in (EncoderChoice.AUTO, *ENCODERS[codec]):
+            raise _contradiction(f"{encoder} does not make {codec}: ask for auto, {' or '.join(ENCODERS[codec])}")
+        return encoder
 
 
 class Slide(Model):

@@ -106,6 +106,6 @@ def see_gpu(uuid: str) -> None:
 
 
 def child_environment() -> dict[str, str]:
-    """Return the environment of a session's process: no library in it starts threads of its own."""
+    """Return the environment of a session's process: no library in it starts threads or talks on its own."""
     one = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
-    return {**os.environ, **one}
+    return {"SVT_LOG": "0", **os.environ, **one}

@@ -14,6 +14,7 @@ import cv2
 import imageio_ffmpeg
 import numpy as np
 
+from fanreel.encoders import ENCODERS, Codec
 from fanreel.job import Encoding, Preset, Strategy
 from fanreel.media.audio import AudioTrack
 from fanreel.media.certificate import Certificate, certify
@@ -107,10 +108,11 @@ def plan_test_film(
     size: tuple[int, int] = (320, 180),
     gop: int = 12,
     name: str = "film",
+    codec: Codec = Codec.H264,
 ) -> FilmPlan:
     """A plan with segments of these lengths and a keyframe every `gop` frames."""
     encoding = plan_encoding(
-        Encoding(preset=preset, quality=quality), width_px=size[0], height_px=size[1], frame_rate=rate
+        Encoding(codec=codec, preset=preset, quality=quality), width_px=size[0], height_px=size[1], frame_rate=rate
     )
     starts = [sum(frame_counts[:index]) for index in range(len(frame_counts))]
     segments = tuple(
@@ -159,11 +161,11 @@ def encode_segments(
         folder: Where the files go.
         shown: What the encoder is fed, if it is to lie.
         encoding: Another encoding than the plan's.
-        change: Rewrites the SPS that the record and the file get.
+        change: Rewrites the first parameter set (of H.264 the SPS) that the record and the file get.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    encoder: Encoder = open_encoder(encoding or plan.encoding, encoder="x264", threads=1)
-    sps, pps = encoder.parameter_sets
+    maker = str(ENCODERS[plan.encoding.codec][-1])
+    encoder: Encoder = open_encoder(encoding or plan.encoding, encoder=maker, threads=1)
     made: list[tuple[SegmentRecord, Path]] = []
     waiting: deque[SegmentWriter] = deque()
 
@@ -172,7 +174,9 @@ def encode_segments(
             first = segments[0].start_frame
             writer = waiting[0]
             if writer.add_packet(packet, frame=packet.frame + first - writer.segment.start_frame):
-                made.append(waiting.popleft().finish(encoder="x264", parameter_sets=(change(sps), pps), session=1))
+                first_set, *others = encoder.parameter_sets
+                units = (change(first_set), *others)
+                made.append(waiting.popleft().finish(encoder=maker, parameter_sets=units, session=1))
 
     for segment in segments:
         writer = SegmentWriter(segment, encoding=plan.encoding, clock=plan.clock, folder=folder)

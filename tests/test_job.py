@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from fanreel import errors
+from fanreel.encoders import ENCODERS, Codec, EncoderChoice
 from fanreel.errors import FanreelError, InvalidJobError, RequestError, StorageError, StorageFullError, storage_error
-from fanreel.job import EncoderChoice, Encoding, Move, OnBadPhoto, Preset, Slide, SlideshowJob, parse_job
+from fanreel.job import Encoding, Move, OnBadPhoto, Preset, Slide, SlideshowJob, parse_job
 from fanreel.policy import MOST_RETRIES, POLICIES, RETRY_DELAYS_SECONDS, is_worth_retrying, retry_delay_seconds
 from fanreel.progress import Progress, Snapshot
 from fanreel.settings import read_settings
@@ -31,7 +32,7 @@ PHOTOS = "Files, folders and patterns (photos/*.jpg), in order; give these or sl
 MOVES = "input should be 'auto', 'still', 'zoom-in', 'zoom-out', 'pan-left', 'pan-right', 'pan-up' or 'pan-down'"
 NO_TRUTH = "a number is needed, not true or false (YAML reads yes, no, on and off as these)"
 SLIDE_KEYS = "a mapping is needed, with keys such as photo, seconds, move, start, end"
-ENCODING_KEYS = "a mapping is needed, with keys such as encoder, fallback, preset, quality"
+ENCODING_KEYS = "a mapping is needed, with keys such as codec, encoder, fallback, preset, quality"
 WHOLE, CORNER = [0, 0, 1, 1], [0, 0, 0.5, 0.5]
 
 
@@ -122,8 +123,27 @@ def test_values_at_both_ends_of_their_range_are_taken(key, values):
 @pytest.mark.parametrize("preset", list(Preset))
 @pytest.mark.parametrize("quality", [0, 21, 51])
 def test_every_encoding_can_be_asked_for(encoder, preset, quality):
-    asked = {"encoder": encoder.value, "preset": preset.value, "quality": quality}
-    assert job(encoding=asked).encoding == Encoding(encoder=encoder, preset=preset, quality=quality)
+    codec = next(codec for codec in Codec if encoder in (EncoderChoice.AUTO, *ENCODERS[codec]))
+    asked = {"codec": codec.value, "encoder": encoder.value, "preset": preset.value, "quality": quality}
+    assert job(encoding=asked).encoding == Encoding(codec=codec, encoder=encoder, preset=preset, quality=quality)
+
+
+@pytest.mark.parametrize("codec", list(Codec))
+def test_a_codec_is_made_by_its_own_encoders_and_no_other(codec):
+    for encoder in EncoderChoice:
+        asked = {"encoder": encoder.value, "codec": codec.value}
+        if encoder in (EncoderChoice.AUTO, EncoderChoice.NVENC, *ENCODERS[codec]):
+            assert job(encoding=asked).encoding.codec is codec
+            continue
+        assert mistake(encoding=asked) == (
+            f"encoding.encoder: {encoder} does not make {codec}: ask for auto, {' or '.join(ENCODERS[codec])}"
+        )
+
+
+def test_an_encoder_is_not_blamed_for_a_codec_that_is_none():
+    assert mistake(encoding={"codec": "vp9", "encoder": "x265"}) == (
+        "encoding.codec: 'vp9' is not allowed; input should be 'h264', 'hevc' or 'av1'"
+    )
 
 
 def test_a_job_fails_on_bad_photos_unless_it_says_otherwise():
@@ -212,7 +232,11 @@ def test_not_a_number_is_no_number(key):
 @pytest.mark.parametrize(
     ("key", "value", "allowed"),
     [
-        *[("encoder", value, "input should be 'auto', 'nvenc' or 'x264'") for value in (None, "h265", "NVENC", 1)],
+        *[
+            ("encoder", value, "input should be 'auto', 'nvenc', 'x264', 'x265' or 'svt-av1'")
+            for value in (None, "h265", "NVENC", 1)
+        ],
+        *[("codec", value, "input should be 'h264', 'hevc' or 'av1'") for value in (None, "h265", "H264", 264, [])],
         *[("preset", value, "input should be 'draft', 'fast', 'balanced' or 'best'") for value in (None, "slow", [])],
         ("quality", 52, "input should be less than or equal to 51"),
         ("quality", -1, "input should be greater than or equal to 0"),
@@ -303,7 +327,9 @@ def test_a_misspelt_key_inside_another_is_told_which_one_it_resembles():
 
 def test_a_key_that_resembles_none_is_told_all():
     assert mistake(wibble=1) == f"wibble: unknown key; known keys: {', '.join(SlideshowJob.model_fields)}"
-    assert mistake(encoding={"xx": 1}) == "encoding.xx: unknown key; known keys: encoder, fallback, preset, quality"
+    assert (
+        mistake(encoding={"xx": 1}) == "encoding.xx: unknown key; known keys: codec, encoder, fallback, preset, quality"
+    )
     assert slide_mistake(xx=1) == "slides.0.xx: unknown key; known keys: photo, seconds, move, start, end"
 
 

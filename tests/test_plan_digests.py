@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from fanreel.job import EncoderChoice, Encoding, Move, Preset, parse_job
+from fanreel.encoders import Codec, EncoderChoice
+from fanreel.job import Encoding, Move, Preset, parse_job
 from fanreel.plan.camera import CameraPath, Rect
 from fanreel.plan.digests import clip_digest, frames_digest, segment_address
 from fanreel.plan.encoding import plan_encoding
@@ -175,14 +176,19 @@ def test_numbers_that_are_none_have_no_digest():
 def test_the_encoder_that_may_make_a_segment_is_not_in_its_address():
     plans = [
         plan_encoding(Encoding(encoder=encoder), width_px=1920, height_px=1080, frame_rate=Fraction(30))
-        for encoder in EncoderChoice
+        for encoder in (EncoderChoice.AUTO, EncoderChoice.NVENC, EncoderChoice.X264)
     ]
     assert len({segment_address("f" * 64, plan, keyframes=[0]) for plan in plans}) == 1
 
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [({"preset": Preset.FAST}, {"preset": Preset.BALANCED}), ({"quality": 20}, {"quality": 21})],
+    [
+        ({"preset": Preset.FAST}, {"preset": Preset.BALANCED}),
+        ({"quality": 20}, {"quality": 21}),
+        ({"codec": Codec.H264}, {"codec": Codec.HEVC}),
+        ({"codec": Codec.HEVC}, {"codec": Codec.AV1}),
+    ],
 )
 def test_the_encoding_asked_for_is_in_the_address(one, other):
     found = {

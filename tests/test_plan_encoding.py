@@ -1,15 +1,28 @@
 """What is asked of the encoder: a level that every decoder can trust, and features that never drift."""
 
+import re
+import subprocess
 from fractions import Fraction
 
+import imageio_ffmpeg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fanreel.job import EncoderChoice, Encoding, Preset
+from fanreel.encoders import ENCODERS, Codec, EncoderChoice
+from fanreel.job import Encoding, Preset
 from fanreel.media.capacity import BASE_SESSION_BYTES
-from fanreel.plan.encoding import ENCODING_REVISION, encoder_bytes_per_pixel, plan_encoding
+from fanreel.plan.encoding import (
+    ENCODING_REVISION,
+    EVERY_ENCODER,
+    allowed_encoders,
+    encoder_bytes_per_pixel,
+    plan_encoding,
+)
+from fanreel.plan.nvenc import nvenc_options
+from fanreel.plan.svt_av1 import av1_rate_factor, svt_av1_options
 from fanreel.plan.x264 import x264_options
+from fanreel.plan.x265 import x265_options
 
 NTSC = Fraction(30000, 1001)
 
@@ -204,8 +217,82 @@ def test_the_best_quality_is_not_lossless():
     assert float(x264_options(planned(quality=0)).rate_factor) == 1
 
 
-@pytest.mark.parametrize("encoder", list(EncoderChoice))
-def test_the_plan_says_what_was_asked_for(encoder):
-    plan = planned("1080x1920", NTSC, encoder=encoder, preset=Preset.BEST, quality=18)
-    assert (plan.encoder, plan.preset, plan.quality) == (encoder, Preset.BEST, 18)
+ALLOWED = {codec: (EncoderChoice.AUTO, *encoders) for codec, encoders in ENCODERS.items()}
+
+
+@pytest.mark.parametrize(("codec", "encoder"), [(codec, encoder) for codec in Codec for encoder in ALLOWED[codec]])
+def test_the_plan_says_what_was_asked_for(codec, encoder):
+    plan = planned("1080x1920", NTSC, codec=codec, encoder=encoder, preset=Preset.BEST, quality=18)
+    assert (plan.codec, plan.encoder, plan.preset, plan.quality) == (codec, encoder, Preset.BEST, 18)
+    only = tuple(choice.value for choice in ENCODERS[codec])
+    assert allowed_encoders(plan) == (only if encoder is EncoderChoice.AUTO else (encoder.value,))
+    assert set(allowed_encoders(plan)) <= set(EVERY_ENCODER)
     assert (plan.width_px, plan.height_px, plan.frame_rate) == (1080, 1920, NTSC)
+
+
+# HEVC and AV1
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize("preset", list(Preset))
+def test_x265_is_asked_for_closed_groups_and_equal_parameter_sets(preset, threads):
+    plan = planned(codec=Codec.HEVC, preset=preset, quality=30)
+    options = x265_options(plan, threads=threads)
+    assert (options.profile, options.rate_factor) == ("main", "30")
+    assert options.parameters == {
+        "keyint": "-1",
+        "min-keyint": "1",
+        "scenecut": "0",
+        "open-gop": "0",
+        "bframes": "5",
+        "b-adapt": "0",
+        "b-pyramid": "1",
+        "weightp": "0",
+        "weightb": "0",
+        "rc-lookahead": "6",
+        "cutree": "0",
+        "repeat-headers": "0",
+        "wpp": "0",
+        "pools": "none" if threads == 1 else "4",
+        "frame-threads": str(threads),
+        "info": "0",
+        "log-level": "none",
+    }
+    assert plan.reorder_frames == 2
+
+
+@pytest.mark.parametrize("preset", list(Preset))
+def test_svt_av1_is_asked_for_keyframes_where_the_plan_has_them(preset):
+    plan = planned(codec=Codec.AV1, preset=preset)
+    options = svt_av1_options(plan, threads=2)
+    assert int(options.preset) < 10
+    assert options.rate_factor == "35"
+    assert options.parameters == {
+        "keyint": "-1",
+        "scd": "0",
+        "hierarchical-levels": "4",
+        "chroma-sample-position": "left",
+        "lp": "2",
+    }
+    assert plan.reorder_frames == 0
+
+
+def test_av1_s_scale_never_falls_and_never_says_lossless():
+    scale = [av1_rate_factor(quality) for quality in range(52)]
+    assert scale == sorted(scale)
+    assert (scale[0], scale[14], scale[21], scale[28], scale[35], scale[51]) == (1, 6, 35, 55, 63, 63)
+
+
+@pytest.mark.parametrize("codec", list(Codec))
+@pytest.mark.parametrize("preset", list(Preset))
+def test_nvenc_has_every_option_that_it_is_asked_for(codec, preset):
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-h", f"encoder={codec}_nvenc"]
+    known = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    asked = nvenc_options(planned(codec=codec, preset=preset, quality=0))
+    assert {name for name in asked if f"\n  -{name} " not in known} <= {"b", "g", "bf"}  # libavcodec's own
+    for name in ("preset", "tune", "rc", "b_ref_mode", "profile"):
+        if name in asked:
+            part = known[known.index(f"\n  -{name} ") :]
+            assert asked[name] in re.findall(r"\n     (\S+)", part[: part.index("\n  -", 3)])
+    assert float(asked["cq"]) == 1
+    assert int(asked["bf"]) <= max(1, planned(codec=codec).reorder_frames) * 2

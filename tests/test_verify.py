@@ -369,7 +369,7 @@ def test_an_sps_missing_from_avcc_is_found(rendered: Rendered, tmp_path: Path) -
     film = rendered.film
     data = film.path.read_bytes()
     damaged = patch(film.path, tmp_path / "damaged.mp4", content_at(data, b"avcC") + 5, b"\xe0")
-    assert "0 SPS and" in told(damaged, film.certificate, Damage.PARAMETER_SETS)
+    assert "0 parameter sets instead of 2" in told(damaged, film.certificate, Damage.PARAMETER_SETS)
 
 
 def test_moov_after_the_samples_is_found(rendered: Rendered, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ Source: ISO/IEC 14496-12 (structure), the section is at each function.
 from __future__ import annotations
 
 import struct
+from collections.abc import Collection
 
 import numpy as np
 
@@ -29,9 +30,17 @@ def full_box(kind: str, *payloads: bytes, version: int = 0, flags: int = 0) -> b
     return box(kind, struct.pack(">I", version << 24 | flags), *payloads)
 
 
-def ftyp() -> bytes:
-    """Return the brands: ISO base media with AVC. Source: 14496-12, 4.3."""
-    return box("ftyp", struct.pack(">4sI", b"isom", 0x200), b"isomiso2avc1mp41")
+def ftyp(sample_entries: Collection[str]) -> bytes:
+    """Return the brands: ISO base media, and that of the codec where it has one. HEVC has none of its own.
+
+    Args:
+        sample_entries: What the tracks' samples are, such as "avc1".
+
+    Source: 14496-12, 4.3 and annex E; AV1 Codec ISO Media File Format Binding, 2.1.
+    """
+    of_codecs = [brand for brand in ("avc1", "av01") if brand in sample_entries]
+    brands = "".join(("isom", "iso2", *of_codecs, "mp41"))
+    return box("ftyp", struct.pack(">4sI", b"isom", 0x200), brands.encode("ascii"))
 
 
 def mdat_header(payload_bytes: int) -> bytes:

@@ -10,6 +10,7 @@ from pathlib import Path
 from blake3 import blake3
 from pydantic import TypeAdapter, ValidationError
 
+from fanreel.encoders import Codec
 from fanreel.errors import MediaError, SegmentDamagedError, storage_error
 from fanreel.media.audio import AudioTrack
 from fanreel.media.concat import film_chunks, film_tracks
@@ -62,6 +63,7 @@ class Certificate:
         header_digest: BLAKE3 of all that precedes the samples in the file.
         segments: The record of each segment, in order.
         audio: The audio track, if there is one.
+        codec: What all segments are coded in; certificates of earlier releases, which do not say, are of H.264.
     """
 
     version: int
@@ -78,6 +80,7 @@ class Certificate:
     header_digest: str
     segments: tuple[SegmentRecord, ...]
     audio: AudioCertificate | None = None
+    codec: Codec = Codec.H264
 
 
 _CERTIFICATE = TypeAdapter(Certificate)
@@ -114,6 +117,7 @@ def certify(plan: FilmPlan, records: Sequence[SegmentRecord], *, audio: AudioTra
         header_digest=blake3(header).hexdigest(),
         segments=tuple(records),
         audio=_certify_audio(audio, Fraction(plan.frame_count) / plan.encoding.frame_rate) if audio else None,
+        codec=plan.encoding.codec,
     )
 
 
@@ -165,6 +169,8 @@ def _contradiction(certificate: Certificate) -> str:
         check_record(record)
         if record.reorder_frames != certificate.reorder_frames:
             return f"segment {record.address[:12]} has a reorder delay of {record.reorder_frames} frames"
+        if record.codec is not certificate.codec:
+            return f"segment {record.address[:12]} is in {record.codec}, the film in {certificate.codec}"
     frames = sum(record.frame_count for record in certificate.segments)
     if not certificate.segments or frames != certificate.frame_count:
         return f"its segments have {frames} frames, the film {certificate.frame_count}"

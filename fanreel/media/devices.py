@@ -6,18 +6,20 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from urllib.parse import quote
 
+from fanreel.encoders import Codec, EncoderChoice
 from fanreel.errors import (
     EncoderError,
+    EncoderSettingsError,
     EncoderUnavailableError,
     NoEncodeDeviceError,
     SessionBusyError,
     SessionLimitError,
 )
-from fanreel.job import EncoderChoice, Encoding, Preset
+from fanreel.job import Encoding, Preset
 from fanreel.media.calibration import read_calibration
 from fanreel.media.gate import FirstFreeGate, KernelLockGate, SessionGate, SessionSlot
 from fanreel.media.gpu_status import read_driver_version
@@ -87,15 +89,17 @@ class Devices:
         self._cpu = Device(EncoderChoice.X264.value, "", CPU, cpu_gate)
         self._lock = threading.Lock()
         self._gpus: tuple[Device, ...] | None = None
+        self._working: dict[Codec, tuple[Device, ...]] = {}
         self._faults: dict[Device, EncoderError] = {}
         self._without: dict[Device, EncoderError] = {}
         self._refusal: EncoderError | None = None
 
-    def usable(self, encoders: Collection[str]) -> tuple[Device, ...]:
-        """Return the devices that work with one of `encoders`, GPUs first."""
-        gpus = self._find_gpus() if EncoderChoice.NVENC.value in encoders else ()
+    def usable(self, encoders: Collection[str], *, codec: Codec = Codec.H264) -> tuple[Device, ...]:
+        """Return the devices that make `codec` with one of `encoders`, GPUs first."""
+        gpus = self._find_gpus(codec) if EncoderChoice.NVENC.value in encoders else ()
         found = [device for device in gpus if device not in self._faults]
-        return (*found, *([self._cpu] if self._cpu.encoder in encoders else []))
+        on_cpu = [encoder for encoder in encoders if encoder != EncoderChoice.NVENC]
+        return (*found, *(replace(self._cpu, encoder=encoder) for encoder in on_cpu))
 
     def why_no_gpu(self) -> EncoderError:
         """Return why no GPU is used; after `usable` was asked for NVENC."""
@@ -104,7 +108,7 @@ class Devices:
 
     def found(self) -> list[tuple[Device, EncoderError | None]]:
         """Return every GPU that CUDA shows, with why it is not used: it has no NVENC, or ought to work and does not."""
-        works = [(gpu, self._faults.get(gpu)) for gpu in self._find_gpus()]
+        works = [(gpu, self._faults.get(gpu)) for gpu in self._find_gpus(Codec.H264)]
         faulty = [pair for pair in self._faults.items() if pair not in works]
         return [*works, *faulty, *self._without.items()]
 
@@ -138,11 +142,13 @@ class Devices:
         with gate.hold(weight=weight, timeout_seconds=self._settings.wait_seconds, on_wait=on_wait) as slot:
             yield by_name[slot.device], slot
 
-    def _find_gpus(self) -> tuple[Device, ...]:
+    def _find_gpus(self, codec: Codec) -> tuple[Device, ...]:
         with self._lock:
             if self._gpus is None:
-                self._gpus = tuple(device for gpu in self._survey() if self._works(device := self._device(gpu)))
-            return self._gpus
+                self._gpus = tuple(self._device(gpu) for gpu in self._survey())
+            if codec not in self._working:
+                self._working[codec] = tuple(device for device in self._gpus if self._works(device, codec))
+            return self._working[codec]
 
     def _survey(self) -> tuple[Gpu, ...]:
         try:
@@ -154,10 +160,10 @@ class Devices:
             self._refusal = error
         return ()
 
-    def _works(self, device: Device) -> bool:
+    def _works(self, device: Device, codec: Codec) -> bool:
         """Return whether a GPU's NVENC makes packets. One whose sessions are all taken does."""
         encoding = plan_encoding(
-            Encoding(encoder=EncoderChoice.NVENC, preset=Preset.DRAFT),
+            Encoding(codec=codec, encoder=EncoderChoice.NVENC, preset=Preset.DRAFT),
             width_px=PROBE_PX[0],
             height_px=PROBE_PX[1],
             frame_rate=Fraction(30),
@@ -174,6 +180,10 @@ class Devices:
             self._refusal = self._without[device] = error
             return False
         except EncoderError as error:
+            if codec is not Codec.H264 and isinstance(error, EncoderSettingsError):
+                log.info("%s does not make %s: %s", device.name, codec, error)
+                self._refusal = error
+                return False
             log.warning("%s is not used: %s", device.name, error)
             self._faults[device] = error
             return False

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 
-from fanreel.job import EncoderChoice
+from fanreel.encoders import EncoderChoice
 from fanreel.media.libav import EncodedPacket
 from fanreel.media.nvenc import open_nvenc
+from fanreel.media.svt_av1 import open_svt_av1
 from fanreel.media.x264 import open_x264
+from fanreel.media.x265 import open_x265
 from fanreel.plan.encoding import EncodingPlan
 
 __all__ = ["Encoder", "open_encoder"]
@@ -20,7 +22,11 @@ class Encoder(Protocol):
     """An open encoder session. Packets come in decode order, some frames late."""
 
     name: str
-    parameter_sets: tuple[bytes, bytes]
+
+    @property
+    def parameter_sets(self) -> tuple[bytes, ...]:
+        """Those of its packets, the same from the first to the last; of AV1 they are known when the first one is."""
+        ...
 
     def encode(self, draw: Callable[[Sequence[np.ndarray]], None], *, keyframe: bool) -> Iterator[EncodedPacket]:
         """Have `draw` fill Y, U and V of the next frame, encode it, yield what is ready."""
@@ -36,7 +42,7 @@ def open_encoder(plan: EncodingPlan, *, encoder: str, threads: int) -> Encoder:
 
     Args:
         plan: The encoding asked for.
-        encoder: Which one, one of `EncoderChoice` but `auto`.
+        encoder: Which one of those that make the plan's codec.
         threads: Threads that it may use; NVENC needs none.
 
     Raises:
@@ -45,4 +51,11 @@ def open_encoder(plan: EncodingPlan, *, encoder: str, threads: int) -> Encoder:
     """
     if encoder == EncoderChoice.NVENC:
         return open_nvenc(plan)
-    return open_x264(plan, threads=threads)
+    return _ON_CPU[EncoderChoice(encoder)](plan, threads=threads)
+
+
+_ON_CPU: Mapping[EncoderChoice, Callable[..., Encoder]] = {
+    EncoderChoice.X264: open_x264,
+    EncoderChoice.X265: open_x265,
+    EncoderChoice.SVT_AV1: open_svt_av1,
+}

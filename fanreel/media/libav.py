@@ -16,8 +16,9 @@ from av.codec.context import Flags
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType
 
+from fanreel.encoders import Codec
 from fanreel.errors import EncodeFaultError, EncoderError, EncoderUnavailableError
-from fanreel.media.h264 import parameter_sets, to_length_prefixed
+from fanreel.media.bitstream import open_bitstream
 from fanreel.plan.encoding import EncodingPlan
 
 __all__ = ["BT709", "LIMITED_RANGE", "EncodedPacket", "LibavEncoder", "describe", "open_context", "plane_views"]
@@ -38,8 +39,8 @@ class EncodedPacket:
 
     Attributes:
         frame: Number of the frame fed to the encoder, from 0.
-        keyframe: An IDR.
-        payload: Length-prefixed NAL units.
+        keyframe: An IDR, or in AV1 a shown key frame: nothing after it refers to what came before.
+        payload: As MP4 keeps it: length-prefixed NAL units, or OBUs without delimiters.
     """
 
     frame: int
@@ -52,19 +53,25 @@ class LibavEncoder:
 
     Args:
         context: The open codec; its pixel format is yuv420p or nv12.
+        codec: What it writes.
         name: What the segments' records call the encoder.
         explain: Makes an error of a failure.
     """
 
-    def __init__(self, context: VideoCodecContext, *, name: str, explain: Explain) -> None:
+    def __init__(self, context: VideoCodecContext, *, codec: Codec, name: str, explain: Explain) -> None:
         self.name = name
-        self.parameter_sets = parameter_sets(bytes(context.extradata or b""))
+        self._stream = open_bitstream(codec, bytes(context.extradata or b""))
         self._context, self._explain = context, explain
         self._frame = av.VideoFrame(context.width, context.height, context.pix_fmt or "yuv420p")
         self._frame.time_base = context.time_base
         chroma = (2, context.height // 2, context.width // 2)
         self._chroma = np.empty(chroma, np.uint8) if context.pix_fmt == "nv12" else None
         self._fed = 0
+
+    @property
+    def parameter_sets(self) -> tuple[bytes, ...]:
+        """Those of its packets; of AV1 they are known when the first one is."""
+        return self._stream.parameter_sets
 
     def encode(self, draw: Callable[[Sequence[np.ndarray]], None], *, keyframe: bool) -> Iterator[EncodedPacket]:
         """Have `draw` fill Y, U and V of the next frame, encode it, yield what is ready."""
@@ -98,7 +105,8 @@ class LibavEncoder:
                 return
             if packet.pts is None:
                 raise EncodeFaultError(f"{self.name} gave a packet without a time stamp")
-            yield EncodedPacket(packet.pts, packet.is_keyframe, to_length_prefixed(bytes(packet)))
+            sample = self._stream.sample(bytes(packet), keyframe=packet.is_keyframe)
+            yield EncodedPacket(packet.pts, packet.is_keyframe, sample)
 
 
 def plane_views(frame: av.VideoFrame) -> tuple[np.ndarray, ...]:
@@ -116,13 +124,13 @@ def plane_views(frame: av.VideoFrame) -> tuple[np.ndarray, ...]:
 
 
 def open_context(
-    plan: EncodingPlan, *, codec: str, pixel_format: str, threads: int, options: dict[str, str], explain: Explain
+    plan: EncodingPlan, *, encoder: str, pixel_format: str, threads: int, options: dict[str, str], explain: Explain
 ) -> VideoCodecContext:
     """Return an open codec for the frames of a plan, tagged BT.709 and limited range.
 
     Args:
         plan: Gives the size and the frame rate.
-        codec: FFmpeg's name of the encoder.
+        encoder: FFmpeg's name of it.
         pixel_format: yuv420p or nv12.
         threads: Threads that the encoder may use.
         options: FFmpeg's options for it.
@@ -133,9 +141,9 @@ def open_context(
         EncoderError: What `explain` makes of a refusal.
     """
     try:
-        context = cast("VideoCodecContext", av.CodecContext.create(codec, "w"))
+        context = cast("VideoCodecContext", av.CodecContext.create(encoder, "w"))
     except (av.error.FFmpegError, ValueError) as error:
-        raise EncoderUnavailableError(f"this build of PyAV has no {codec}: {error}") from None
+        raise EncoderUnavailableError(f"this build of PyAV has no {encoder}: {error}") from None
     context.width, context.height, context.pix_fmt = plan.width_px, plan.height_px, pixel_format
     context.framerate, context.time_base = plan.frame_rate, 1 / plan.frame_rate
     context.color_primaries, context.color_trc, context.colorspace = BT709, BT709, BT709

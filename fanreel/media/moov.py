@@ -38,7 +38,7 @@ class Track:
     Attributes:
         kind: "video" or "audio".
         timescale: Ticks per second; the first track's is the movie's too, where edits are rounded up to a tick.
-        sample_entry: The whole ``avc1`` or ``mp4a`` box.
+        sample_entry: The whole box, such as ``avc1`` or ``mp4a``.
         sample_sizes: Bytes of each sample, uint32 [samples].
         sample_ticks: How long each sample lasts: one number for all, or [samples].
         composition_ticks: PTS - DTS of each sample, not negative, [samples]; None if all are zero.

@@ -90,9 +90,10 @@ def mp4_header(*, tracks: Sequence[Track], chunks: Sequence[Chunk]) -> bytes:
     mdat = boxes.mdat_header(int(lengths.sum()))
     # Wide offsets make moov longer and so push chunks further: from "none" upwards this finds the fewest.
     start, wide = 0, [False] * len(tracks)
+    ftyp = boxes.ftyp({track.sample_entry[4:8].decode("latin-1") for track in tracks})
     while True:
         placed = [payload_offset + start for payload_offset in offsets]
-        header = boxes.ftyp() + moov(tracks, sample_counts=counts, offsets=placed, wide=wide) + mdat
+        header = ftyp + moov(tracks, sample_counts=counts, offsets=placed, wide=wide) + mdat
         needed = [int(payload_offset[-1]) + len(header) > boxes.UINT32_MAX for payload_offset in offsets]
         if len(header) == start and needed == wide:
             return header

@@ -37,7 +37,7 @@ class VideoLayout:
 
     Attributes:
         sample_entry: Its tag, such as "avc1".
-        sps_count: Sequence parameter sets in ``avcC``, 0 for another codec; `pps_count` likewise.
+        parameter_sets: The units in ``avcC``, ``hvcC`` or ``av1C``, as they stand there.
         colour: Primaries, transfer, matrix and full range of ``colr``; None without such a tag.
         timescale: Ticks per second.
         start_ticks: Media time of the edit list's start, 0 without one.
@@ -45,8 +45,7 @@ class VideoLayout:
     """
 
     sample_entry: str
-    sps_count: int
-    pps_count: int
+    parameter_sets: tuple[bytes, ...]
     colour: Colour | None
     timescale: int
     start_ticks: int
@@ -147,12 +146,11 @@ def _video_layout(file: BinaryIO, track: dict[str, BoxSpan], *, movie_timescale:
     parts = {span.kind: _content(file, span) for span in _inside(file, entry, skip_bytes=VISUAL_ENTRY_BYTES)}
     colr = parts.get("colr", b"")
     colour = _nclx_colour(colr) if colr[:4] == b"nclx" else None
-    sps_count, pps_count = _unit_counts(parts["avcC"]) if "avcC" in parts else (0, 0)
+    units = next((list(read(parts[kind])) for kind, read in _DECODER_RECORDS.items() if kind in parts), [])
     start_ticks, duration_ticks = _first_edit(_content(file, track["elst"])) if "elst" in track else (0, None)
     return VideoLayout(
         sample_entry=entry.kind,
-        sps_count=sps_count,
-        pps_count=pps_count,
+        parameter_sets=tuple(units),
         colour=colour,
         timescale=_timescale(_content(file, track["mdhd"])),
         start_ticks=start_ticks,
@@ -166,12 +164,35 @@ def _nclx_colour(colr: bytes) -> Colour:
     return primaries, transfer, matrix, range_byte >= 0x80
 
 
-def _unit_counts(avcc: bytes) -> tuple[int, int]:
-    """Return the numbers of SPS and PPS in a decoder record. Source: 14496-15, 5.3.3.1.2."""
-    position = 6
-    for _ in range(avcc[5] & 31):
-        position += 2 + int.from_bytes(avcc[position : position + 2], "big")
-    return avcc[5] & 31, avcc[position]
+def _avcc_units(avcc: bytes) -> Iterator[bytes]:
+    """Yield the SPS and PPS of a decoder record. Source: 14496-15, 5.3.3.1.2."""
+    place = 5
+    for mask in (31, 255):
+        count, place = avcc[place] & mask, place + 1
+        for _ in range(count):
+            length = int.from_bytes(avcc[place : place + 2], "big")
+            yield avcc[place + 2 : place + 2 + length]
+            place += 2 + length
+
+
+def _hvcc_units(hvcc: bytes) -> Iterator[bytes]:
+    """Yield the units of every array of a decoder record. Source: 14496-15, 8.3.3.1.2."""
+    place = 23
+    for _ in range(hvcc[22]):
+        count, place = int.from_bytes(hvcc[place + 1 : place + 3], "big"), place + 3
+        for _ in range(count):
+            length = int.from_bytes(hvcc[place : place + 2], "big")
+            yield hvcc[place + 2 : place + 2 + length]
+            place += 2 + length
+
+
+def _av1c_units(av1c: bytes) -> Iterator[bytes]:
+    """Yield the OBUs of a decoder record as one; ours has one. Source: AV1 binding, 2.3.3."""
+    if av1c[4:]:
+        yield av1c[4:]
+
+
+_DECODER_RECORDS = {"avcC": _avcc_units, "hvcC": _hvcc_units, "av1C": _av1c_units}
 
 
 def _first_edit(elst: bytes) -> tuple[int, int]:

@@ -1,8 +1,8 @@
-"""The encoder NVENC, through PyAV: H.264 on the GPU that this process was given."""
+"""The encoder NVENC, through PyAV, on the GPU that this process was given."""
 
 from __future__ import annotations
 
-from fanreel.job import EncoderChoice
+from fanreel.encoders import EncoderChoice
 from fanreel.media.libav import LibavEncoder, open_context
 from fanreel.media.nvenc_faults import classify_fault
 from fanreel.plan.encoding import EncodingPlan
@@ -21,10 +21,10 @@ def open_nvenc(plan: EncodingPlan) -> LibavEncoder:
     """
     context = open_context(
         plan,
-        codec="h264_nvenc",
+        encoder=f"{plan.codec}_nvenc",
         pixel_format="nv12",
         threads=1,
         options=nvenc_options(plan),
         explain=classify_fault,
     )
-    return LibavEncoder(context, name=EncoderChoice.NVENC.value, explain=classify_fault)
+    return LibavEncoder(context, codec=plan.codec, name=EncoderChoice.NVENC.value, explain=classify_fault)

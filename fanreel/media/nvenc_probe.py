@@ -45,7 +45,7 @@ def try_codec(codec: str) -> None:
     plan = plan_encoding(Encoding(preset=Preset.DRAFT), width_px=width_px, height_px=height_px, frame_rate=Fraction(30))
     context = open_context(
         plan,
-        codec=codec,
+        encoder=codec,
         pixel_format="nv12",
         threads=1,
         options={"gpu": "0"},

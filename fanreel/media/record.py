@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from blake3 import blake3
 from pydantic import TypeAdapter, ValidationError
 
+from fanreel.encoders import Codec
 from fanreel.errors import SegmentDamagedError
+from fanreel.media.bitstream import FORMS
 from fanreel.media.signature import FINGERPRINT_BYTES, THUMBNAIL_BYTES
 
 __all__ = [
@@ -81,7 +83,7 @@ class SegmentRecord:
         frames_digest: What decided its planes.
         frame_count: Frames, and packets.
         encoder: Which encoder made it.
-        parameter_sets: SPS and PPS, hexadecimal.
+        parameter_sets: As many as the codec has (`Form.parameter_sets`), hexadecimal.
         reorder_frames: How many frames DTS runs before PTS order.
         payload_offset: Where the packets begin in the file.
         payload_bytes: The sum of their sizes; they lie without gaps.
@@ -92,6 +94,7 @@ class SegmentRecord:
         keyframes: Frames that are IDRs.
         samples: Up to three frames as fed.
         fingerprints: 20 bytes of each frame as fed, in frame order, base64 of all.
+        codec: What it is coded in; records of earlier releases, which do not say, are of H.264.
         event: How it came to be.
     """
 
@@ -99,7 +102,7 @@ class SegmentRecord:
     frames_digest: str
     frame_count: int
     encoder: str
-    parameter_sets: tuple[str, str]
+    parameter_sets: tuple[str, ...]
     reorder_frames: int
     payload_offset: int
     payload_bytes: int
@@ -110,6 +113,7 @@ class SegmentRecord:
     keyframes: tuple[int, ...]
     samples: tuple[Sample, ...]
     fingerprints: str
+    codec: Codec = Codec.H264
     event: SegmentEvent = SegmentEvent()
 
     @property
@@ -178,6 +182,8 @@ def _contradictions(record: SegmentRecord) -> Iterator[str]:
     sampled = {sample.frame for sample in record.samples}
     if 0 not in record.keyframes or not sampled <= set(record.keyframes) <= set(range(count)):
         yield f"keyframes {record.keyframes[:8]} and samples {sorted(sampled)} of {count} frames"
+    if len(record.parameter_sets) != FORMS[record.codec].parameter_sets:
+        yield f"{len(record.parameter_sets)} parameter sets, {record.codec} has {FORMS[record.codec].parameter_sets}"
     if not all(bytes.fromhex(unit) for unit in record.parameter_sets):
         yield "a parameter set is empty"
 

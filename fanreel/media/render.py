@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from fanreel.encoders import ENCODERS, Codec, EncoderChoice
 from fanreel.errors import EncoderError, GpuLostError, SessionLimitError
-from fanreel.job import EncoderChoice, Fallback, Strategy
+from fanreel.job import Fallback, Strategy
 from fanreel.media.capacity import SessionPlan
 from fanreel.media.devices import Device, GateWrap
 from fanreel.media.gate import SessionSlot
@@ -92,7 +93,7 @@ def order_render(plan: FilmPlan, *, host: Host) -> RenderOrder:
         # One thread, though cores are idle now: the films beside it in the queue take those.
         sessions = SessionPlan(1, 1, reason="strategy film: one session of one thread makes the whole film")
         return RenderOrder((Shard(0, missing),) if missing else (), reused, sessions, encoders)
-    devices = _require_devices(host, encoders) if missing else ()
+    devices = _require_devices(plan, encoders, host) if missing else ()
     gpu_sessions = sum(device.gate.capacity for device in devices if device.gpu)
     sessions = host.sessions_for(plan, segment_count=len(missing), gpu_sessions=gpu_sessions)
     if gpu_sessions:
@@ -137,9 +138,9 @@ def render_shard(
     addresses = tuple(segment.address for segment in shard.segments)
     failed: list[tuple[Device, EncoderError]] = []
     while _missing(shard.segments, encoders, host):
-        devices = _devices_left(host, encoders, [device for device, _ in failed])
+        devices = _devices_left(plan, encoders, host, [device for device, _ in failed])
         if not devices:
-            raise failed[-1][1] if failed else host.devices.why_no_gpu()
+            raise _explain_end(plan, failed[-1][1]) if failed else host.devices.why_no_gpu()
         fallback = _explain_fallback(host.devices.faults() + failed, devices[0])
         turn = _Turn(plan, shard, threads, host, encoders, retries, watch, fallback)
         device, error = turn.take(devices)
@@ -223,27 +224,42 @@ class _Turn:
 
 
 def _choose_encoders(plan: FilmPlan, host: Host) -> tuple[str, ...]:
-    """Return whose segments the film may have: what the job allows, of this machine's only the best if it says so."""
-    encoders = allowed_encoders(plan.encoding)
-    if plan.encoding.encoder is not EncoderChoice.AUTO or plan.encoding.fallback is not Fallback.NEVER:
+    """Return whose segments the film may have: what the job allows, or of this machine's only the best.
+
+    Only the best if the job says so, and in every codec but H.264: two encoders' parameter sets share no such track.
+    """
+    encoders, asked = allowed_encoders(plan.encoding), plan.encoding
+    may_mix = asked.codec is Codec.H264 and asked.fallback is not Fallback.NEVER
+    if asked.encoder is not EncoderChoice.AUTO or may_mix:
         return encoders
-    best = _require_devices(host, encoders)[0].encoder
-    if best != encoders[0] and host.devices.faults():
+    best = _require_devices(plan, encoders, host)[0].encoder
+    if best != encoders[0] and asked.fallback is Fallback.NEVER and host.devices.faults():
         raise host.devices.why_no_gpu()
     return (best,)
 
 
-def _require_devices(host: Host, encoders: Sequence[str]) -> tuple[Device, ...]:
-    devices = host.devices.usable(encoders)
+def _require_devices(plan: FilmPlan, encoders: Sequence[str], host: Host) -> tuple[Device, ...]:
+    devices = host.devices.usable(encoders, codec=plan.encoding.codec)
     if not devices:
         raise host.devices.why_no_gpu()
     return devices
 
 
-def _devices_left(host: Host, encoders: Sequence[str], failed: Sequence[Device]) -> list[Device]:
+def _devices_left(plan: FilmPlan, encoders: Sequence[str], host: Host, failed: Sequence[Device]) -> list[Device]:
     """Return the devices that may still do, of one kind: GPUs as long as there is one, then the CPU."""
-    left = [device for device in host.devices.usable(encoders) if device not in failed]
+    left = [device for device in host.devices.usable(encoders, codec=plan.encoding.codec) if device not in failed]
     return [device for device in left if device.encoder == left[0].encoder]
+
+
+def _explain_end(plan: FilmPlan, error: EncoderError) -> EncoderError:
+    """Return the error of the last device that could have made a shard, with what to do where no other may."""
+    codec = plan.encoding.codec
+    on_cpu = ENCODERS[codec][-1]
+    if codec is Codec.H264 or plan.encoding.encoder is on_cpu:
+        return error
+    advised = type(error)(f"{error}; a film in {codec} is of one encoder: ask for {on_cpu} to have all of it made anew")
+    advised.code = error.code
+    return advised
 
 
 def _explain_fallback(failed: Sequence[tuple[Device, EncoderError]], device: Device) -> str:

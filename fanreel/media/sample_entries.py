@@ -1,49 +1,67 @@
 """Sample entries: how an MP4 file describes a codec to players.
 
-Source: ISO/IEC 14496-14 (``mp4a``) and 14496-15 (``avc1``); the section is at each function.
+Source: ISO/IEC 14496-14 (``mp4a``), 14496-15 (``avc1``, ``hvc1``) and the AV1 Codec ISO Media File Format Binding
+(``av01``); the section is at each function.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from fanreel.encoders import Codec
+from fanreel.media import av1, hevc
+from fanreel.media.bitstream import FORMS
 from fanreel.media.boxes import box, full_box
+from fanreel.media.h264 import PPS, SPS
 
-__all__ = ["Colour", "avc1_sample_entry", "mp4a_sample_entry"]
+__all__ = ["Colour", "avc1_sample_entry", "mp4a_sample_entry", "video_sample_entry"]
 
 # The profiles whose decoder record also tells chroma format and bit depths (14496-15, 5.3.3.1.2).
 HIGH_PROFILES = (100, 110, 122, 144)
-SPS, PPS = 7, 8
 
 Colour = tuple[int, int, int, bool]
 """Primaries, transfer and matrix as in ISO/IEC 23091-2, and whether the range is full."""
 
 
-def avc1_sample_entry(
-    *, width: int, height: int, parameter_sets: Sequence[tuple[bytes, bytes]], colour: Colour | None = None
+def video_sample_entry(
+    codec: Codec,
+    *,
+    width: int,
+    height: int,
+    parameter_sets: Sequence[tuple[bytes, ...]],
+    colour: Colour | None = None,
 ) -> bytes:
-    """Return the ``avc1`` box of an H.264 track with square pixels and all its parameter sets.
+    """Return the box that describes a video track with square pixels and all its parameter sets.
 
     Args:
+        codec: What it is coded in.
         width: Width in pixels.
         height: Height in pixels.
-        parameter_sets: (SPS, PPS) NAL units without start codes, one pair for each encoder setting of the film.
+        parameter_sets: Units without start codes, as `Form.parameter_sets` counts them, one tuple for each encoder
+            setting of the film. HEVC and AV1 have one.
         colour: Primaries, transfer, matrix (ISO/IEC 23091-2 codes) and whether the range is full; None writes no tag.
 
     Raises:
-        ValueError: A unit is of another type, or two different ones share an id, which no decoder could tell apart.
+        ValueError: A unit is of another type, or no decoder could tell two different ones apart.
 
-    Source: 14496-12, 12.1.3-12.1.5; 14496-15, 5.4.2.
+    Source: 14496-12, 12.1.3-12.1.5; 14496-15, 5.4.2 and 8.4.1; AV1 binding, 2.2.
     """
     picture = struct.pack(">6xH16xHHII4xH32xHh", 1, width, height, 0x480000, 0x480000, 1, 0x18, -1)
-    parts = [_avcc(parameter_sets)]
+    parts = [_RECORDS[codec](parameter_sets)]
     if colour is not None:
         parts.append(box("colr", struct.pack(">4sHHHB", b"nclx", *colour[:3], colour[3] << 7)))
-    return box("avc1", picture, *parts, box("pasp", struct.pack(">II", 1, 1)))
+    return box(FORMS[codec].sample_entry, picture, *parts, box("pasp", struct.pack(">II", 1, 1)))
 
 
-def _avcc(parameter_sets: Sequence[tuple[bytes, bytes]]) -> bytes:
+def avc1_sample_entry(
+    *, width: int, height: int, parameter_sets: Sequence[tuple[bytes, ...]], colour: Colour | None = None
+) -> bytes:
+    """Return the ``avc1`` box of an H.264 track; see `video_sample_entry`."""
+    return video_sample_entry(Codec.H264, width=width, height=height, parameter_sets=parameter_sets, colour=colour)
+
+
+def _avcc(parameter_sets: Sequence[tuple[bytes, ...]]) -> bytes:
     """Return the decoder record: what holds for every set of the track. Source: 14496-15, 5.3.3.1.2."""
     sequences = _distinct_units([sps for sps, _ in parameter_sets], unit_type=SPS)
     pictures = _distinct_units([pps for _, pps in parameter_sets], unit_type=PPS)
@@ -98,6 +116,52 @@ def _first_values(unit: bytes, *, start_byte: int, count: int) -> list[int]:
         values.append(int(bits[position:end], 2) - 1)
         position = end
     return values
+
+
+def _hvcc(parameter_sets: Sequence[tuple[bytes, ...]]) -> bytes:
+    """Return the decoder record; all parameter sets stand in it and none in a sample. Source: 14496-15, 8.3.3.1.2."""
+    units = _only(parameter_sets)
+    wanted = (hevc.VPS, hevc.SPS, hevc.PPS)
+    if tuple(map(hevc.unit_type, units)) != wanted:
+        raise ValueError(f"NAL units of types {wanted} were expected, not {[unit[:4].hex() for unit in units]}")
+    sequence = hevc.read_sequence(units[1])
+    head = struct.pack(
+        ">B12sHBBBBHBB",
+        1,
+        sequence.profile_tier_level,
+        0xF000,  # how a picture is cut into parts that decode side by side is not told
+        0xFC,
+        0xFC | sequence.chroma_format,
+        0xF8 | sequence.luma_depth,
+        0xF8 | sequence.chroma_depth,
+        0,  # nor the frame rate, which the track's own tables tell
+        sequence.temporal_layers << 3 | sequence.temporal_nested << 2 | 3,
+        len(units),
+    )
+    arrays = [struct.pack(">BHH", 0x80 | kind, 1, len(unit)) + unit for kind, unit in zip(wanted, units, strict=True)]
+    return box("hvcC", head, *arrays)
+
+
+def _av1c(parameter_sets: Sequence[tuple[bytes, ...]]) -> bytes:
+    """Return the decoder record. Source: AV1 binding, 2.3.3; 4:2:0 is all that the main profile has."""
+    (header,) = _only(parameter_sets)
+    sequence = av1.read_sequence(header)
+    samples = sequence.tier << 7 | sequence.ten_bits << 6 | sequence.monochrome << 4 | 0b1100 | sequence.chroma_position
+    return box("av1C", bytes((0x81, sequence.profile << 5 | sequence.level, samples, 0)), header)
+
+
+def _only(parameter_sets: Sequence[tuple[bytes, ...]]) -> tuple[bytes, ...]:
+    distinct = list(dict.fromkeys(parameter_sets))
+    if len(distinct) != 1:
+        raise ValueError(f"{len(distinct)} sets of parameter sets; a film in HEVC or AV1 is of one encoder and setting")
+    return distinct[0]
+
+
+_RECORDS: Mapping[Codec, Callable[[Sequence[tuple[bytes, ...]]], bytes]] = {
+    Codec.H264: _avcc,
+    Codec.HEVC: _hvcc,
+    Codec.AV1: _av1c,
+}
 
 
 def mp4a_sample_entry(*, channels: int, sample_rate: int, audio_specific_config: bytes) -> bytes:

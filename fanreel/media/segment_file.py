@@ -90,12 +90,12 @@ class SegmentWriter:
             raise storage_error(error, doing=f"write {self._payload_path}") from error
         return len(self._packets) == self.segment.frame_count
 
-    def finish(self, *, encoder: str, parameter_sets: tuple[bytes, bytes], session: int) -> tuple[SegmentRecord, Path]:
+    def finish(self, *, encoder: str, parameter_sets: tuple[bytes, ...], session: int) -> tuple[SegmentRecord, Path]:
         """Write the segment's file and return its record and path.
 
         Args:
             encoder: Which encoder made it.
-            parameter_sets: SPS and PPS.
+            parameter_sets: Those of its packets.
             session: The process that made it.
 
         Raises:
@@ -119,7 +119,7 @@ class SegmentWriter:
         self._payload_path.unlink()
         return replace(record, payload_offset=size_bytes - record.payload_bytes), self._film_path
 
-    def _record(self, encoder: str, parameter_sets: tuple[bytes, bytes], session: int) -> SegmentRecord:
+    def _record(self, encoder: str, parameter_sets: tuple[bytes, ...], session: int) -> SegmentRecord:
         frames, sizes, digests, keyframes = zip(*self._packets, strict=True)
         if len(set(frames)) != self.segment.frame_count:
             raise EncodeFaultError(f"segment {self.segment.index}: {len(set(frames))} frames came out of the encoder")
@@ -138,7 +138,7 @@ class SegmentWriter:
             frames_digest=self.segment.frames_digest,
             frame_count=self.segment.frame_count,
             encoder=encoder,
-            parameter_sets=(parameter_sets[0].hex(), parameter_sets[1].hex()),
+            parameter_sets=tuple(unit.hex() for unit in parameter_sets),
             reorder_frames=self._encoding.reorder_frames,
             payload_offset=0,
             payload_bytes=sum(sizes),
@@ -149,5 +149,6 @@ class SegmentWriter:
             keyframes=made,
             samples=tuple(self._fed.samples),
             fingerprints=pack(self._fed.fingerprints),
+            codec=self._encoding.codec,
             event=SegmentEvent(session=session, started_at=self._started_at, ended_at=time.time()),
         )

@@ -10,7 +10,7 @@ from fanreel.errors import VerificationError
 from fanreel.media.libav import BT709
 from fanreel.media.moov import Track
 from fanreel.media.record import SegmentRecord
-from fanreel.media.sample_entries import avc1_sample_entry
+from fanreel.media.sample_entries import video_sample_entry
 from fanreel.plan.encoding import EncodingPlan
 from fanreel.plan.timebase import TimeBase
 
@@ -29,17 +29,19 @@ def video_track(records: Sequence[SegmentRecord], *, encoding: EncodingPlan, clo
         clock: The film's time base.
 
     Raises:
-        VerificationError: A segment has another reorder delay than the film, or parameter sets that no decoder
-            could tell from another segment's.
+        VerificationError: A segment has another codec or reorder delay than the film, or parameter sets that no
+            decoder could tell from another segment's.
     """
     for record in records:
+        if record.codec is not encoding.codec:
+            raise VerificationError(f"segment {record.address[:12]} is in {record.codec}, the film in {encoding.codec}")
         if record.reorder_frames != encoding.reorder_frames:
             raise VerificationError(
                 f"segment {record.address[:12]} has a reorder delay of {record.reorder_frames} frames, "
                 f"the film {encoding.reorder_frames}"
             )
     shown = presentation_frames(records)
-    decoded = np.arange(len(shown))
+    late = shown - np.arange(len(shown)) + encoding.reorder_frames
     starts = np.cumsum([0, *(record.frame_count for record in records)])
     return Track(
         kind="video",
@@ -47,7 +49,7 @@ def video_track(records: Sequence[SegmentRecord], *, encoding: EncodingPlan, clo
         sample_entry=_sample_entry(records, encoding),
         sample_sizes=np.concatenate([np.array(record.packet_sizes, np.uint32) for record in records]),
         sample_ticks=clock.frame_ticks,
-        composition_ticks=(shown - decoded + encoding.reorder_frames) * clock.frame_ticks,
+        composition_ticks=late * clock.frame_ticks if late.any() else None,
         sync_samples=np.concatenate(
             [_sync_samples(record) + start for record, start in zip(records, starts, strict=False)]
         ),
@@ -68,15 +70,16 @@ def presentation_frames(records: Sequence[SegmentRecord]) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def film_parameter_sets(records: Sequence[SegmentRecord]) -> list[tuple[bytes, bytes]]:
-    """Return the distinct pairs of SPS and PPS, in the order in which they are first needed."""
-    pairs = dict.fromkeys(record.parameter_sets for record in records)
-    return [(bytes.fromhex(sps), bytes.fromhex(pps)) for sps, pps in pairs]
+def film_parameter_sets(records: Sequence[SegmentRecord]) -> list[tuple[bytes, ...]]:
+    """Return the distinct parameter sets of encoder settings, in the order in which they are first needed."""
+    distinct = dict.fromkeys(record.parameter_sets for record in records)
+    return [tuple(bytes.fromhex(unit) for unit in units) for units in distinct]
 
 
 def _sample_entry(records: Sequence[SegmentRecord], encoding: EncodingPlan) -> bytes:
     try:
-        return avc1_sample_entry(
+        return video_sample_entry(
+            encoding.codec,
             width=encoding.width_px,
             height=encoding.height_px,
             parameter_sets=film_parameter_sets(records),

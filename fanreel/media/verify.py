@@ -17,6 +17,7 @@ from av.container import InputContainer
 from blake3 import blake3
 
 from fanreel.errors import FilmDamagedError, MediaError, storage_error
+from fanreel.media.bitstream import FORMS
 from fanreel.media.certificate import AudioCertificate, Certificate
 from fanreel.media.damage import Damage, Finding, gather_findings
 from fanreel.media.libav import BT709, LIMITED_RANGE
@@ -83,16 +84,15 @@ def _check_layout(layout: Mp4Layout, certificate: Certificate) -> Iterator[Findi
         yield Finding(Damage.CONTAINER, f"{len(layout.video_tracks)} video tracks instead of one")
         return
     video = layout.video_tracks[0]
-    if video.sample_entry != "avc1":
-        yield Finding(Damage.FORMAT, f"sample entry {video.sample_entry!r} instead of 'avc1'")
+    form = FORMS[certificate.codec]
+    if video.sample_entry != form.sample_entry:
+        yield Finding(Damage.FORMAT, f"sample entry {video.sample_entry!r} instead of {form.sample_entry!r}")
     if video.colour != (BT709, BT709, BT709, False):
         yield Finding(Damage.COLOUR, f"colr says {video.colour} instead of BT.709, limited range")
-    pairs = film_parameter_sets(certificate.segments)
-    wanted = (len({sps for sps, _ in pairs}), len({pps for _, pps in pairs}))
-    if (video.sps_count, video.pps_count) != wanted:
+    wanted = len(_parameter_sets(certificate))
+    if len(video.parameter_sets) != wanted:
         yield Finding(
-            Damage.PARAMETER_SETS,
-            f"{video.sps_count} SPS and {video.pps_count} PPS instead of {wanted[0]} and {wanted[1]}",
+            Damage.PARAMETER_SETS, f"{form.record} has {len(video.parameter_sets)} parameter sets instead of {wanted}"
         )
     delay = certificate.reorder_frames * certificate.frame_ticks
     if (video.timescale, video.start_ticks) != (certificate.timescale, delay):
@@ -123,22 +123,25 @@ def _check_pictures(film: Path, certificate: Certificate) -> Iterator[Finding]:
 def _check_format(container: InputContainer, certificate: Certificate) -> Iterator[Finding]:
     context = container.streams.video[0].codec_context
     size = (context.width, context.height)
-    if context.name != "h264" or size != (certificate.width_px, certificate.height_px):
+    codec = context.codec.canonical_name
+    if codec != certificate.codec or size != (certificate.width_px, certificate.height_px):
         yield Finding(
             Damage.FORMAT,
-            f"{context.name} {size[0]}x{size[1]} instead of h264 {certificate.width_px}x{certificate.height_px}",
+            f"{codec} {size[0]}x{size[1]} instead of "
+            f"{certificate.codec} {certificate.width_px}x{certificate.height_px}",
         )
     tags = (context.color_primaries, context.color_trc, context.colorspace, context.color_range)
     if tags != (BT709, BT709, BT709, LIMITED_RANGE):
         yield Finding(Damage.COLOUR, f"the stream's tags are {tags} instead of BT.709, limited range")
-    missing = [
-        unit.hex()[:16]
-        for pair in film_parameter_sets(certificate.segments)
-        for unit in pair
-        if unit not in bytes(context.extradata or b"")
-    ]
+    told = bytes(context.extradata or b"")
+    missing = [unit.hex()[:16] for unit in _parameter_sets(certificate) if unit not in told]
     if missing:
-        yield Finding(Damage.PARAMETER_SETS, f"avcC lacks {', '.join(missing)}...")
+        yield Finding(Damage.PARAMETER_SETS, f"{FORMS[certificate.codec].record} lacks {', '.join(missing)}...")
+
+
+def _parameter_sets(certificate: Certificate) -> list[bytes]:
+    """Return the film's distinct parameter sets, of all kinds."""
+    return list(dict.fromkeys(unit for units in film_parameter_sets(certificate.segments) for unit in units))
 
 
 def _check_audio_start(container: InputContainer, wanted: AudioCertificate) -> Iterator[Finding]:

@@ -7,14 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import accumulate, islice
+from typing import cast
 
 import av
 import av.error
 import av.logging
 import numpy as np
 from av.container import InputContainer
+from av.video.codeccontext import VideoCodecContext
 from blake3 import blake3
 
+from fanreel.media.bitstream import FORMS
 from fanreel.media.certificate import AudioCertificate, Certificate
 from fanreel.media.damage import Damage, Finding
 from fanreel.media.libav import BT709, LIMITED_RANGE, plane_views
@@ -155,7 +158,8 @@ class _Sampler:
             yield Finding(Damage.PICTURE, f"{where} is {difference:.0f} levels from what was fed")
 
     def _decode(self, packet: av.Packet) -> list[av.VideoFrame]:
-        decoder = av.CodecContext.create("h264", "r")
+        name = FORMS[self._certificate.codec].decoder
+        decoder = cast("VideoCodecContext", av.CodecContext.create(name, "r"))
         decoder.extradata = self._extradata
         try:
             with av.logging.Capture():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fanreel.encoders import EncoderChoice
 from fanreel.errors import EncodeFaultError, EncoderSettingsError
-from fanreel.job import EncoderChoice
 from fanreel.media.libav import LibavEncoder, open_context
 from fanreel.plan.encoding import EncodingPlan
 from fanreel.plan.x264 import x264_options
@@ -29,9 +29,9 @@ def open_x264(plan: EncodingPlan, *, threads: int) -> LibavEncoder:
         "x264-params": ":".join(f"{key}={value}" for key, value in asked.parameters.items()),
     }
     context = open_context(
-        plan, codec="libx264", pixel_format="yuv420p", threads=threads, options=options, explain=_refused
+        plan, encoder="libx264", pixel_format="yuv420p", threads=threads, options=options, explain=_refused
     )
-    return LibavEncoder(context, name=EncoderChoice.X264.value, explain=_failed)
+    return LibavEncoder(context, codec=plan.codec, name=EncoderChoice.X264.value, explain=_failed)
 
 
 def _refused(asked: str, said: Sequence[str]) -> EncoderSettingsError:

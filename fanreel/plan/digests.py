@@ -53,7 +53,7 @@ def segment_address(frames: str, encoding: EncodingPlan, *, keyframes: Sequence[
         keyframes: Frames that are to be IDRs, from the segment's start on.
     """
     asked = [encoding.preset, encoding.quality, str(encoding.frame_rate), encoding.reorder_frames, list(keyframes)]
-    return _digest([frames, "h264", ENCODING_REVISION, asked])
+    return _digest([frames, encoding.codec, ENCODING_REVISION, asked])
 
 
 def _clip_content(clip: Clip) -> list[Any]:

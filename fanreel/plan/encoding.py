@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from fanreel.job import EncoderChoice, Encoding, Fallback, Preset
+from fanreel.encoders import ENCODERS, Codec, EncoderChoice
+from fanreel.job import Encoding, Fallback, Preset
 
 __all__ = [
     "ENCODING_REVISION",
@@ -16,8 +18,8 @@ __all__ = [
     "plan_encoding",
 ]
 
-EVERY_ENCODER = (EncoderChoice.NVENC.value, EncoderChoice.X264.value)
-"""The encoders there are, as segments' records name them: what `auto` takes, the best one first."""
+EVERY_ENCODER = tuple(dict.fromkeys(encoder.value for encoders in ENCODERS.values() for encoder in encoders))
+"""The encoders there are, as segments' records name them; of each codec's the best one first."""
 
 ENCODING_REVISION = 2
 """Raised when a preset's options change, so that segments made with the old ones are not reused."""
@@ -28,6 +30,7 @@ class EncodingPlan:
     """The encoding asked for, the same for every segment of a film.
 
     Attributes:
+        codec: What the segments are coded in.
         encoder: Which encoder may make a segment; stands in the segment's record, not in its address.
         fallback: Whether `auto` may take another encoder where its best one fails.
         preset: Speed against size.
@@ -38,6 +41,7 @@ class EncodingPlan:
         reorder_frames: The film's reorder delay: DTS is PTS order shifted by so many frames.
     """
 
+    codec: Codec
     encoder: EncoderChoice
     fallback: Fallback
     preset: Preset
@@ -48,16 +52,19 @@ class EncodingPlan:
     reorder_frames: int
 
 
-_REORDER_FRAMES = 2
-"""B-frames that others refer to (a pyramid) come out two frames late."""
+_REORDER_FRAMES: Mapping[Codec, int] = {Codec.H264: 2, Codec.HEVC: 2, Codec.AV1: 0}
+"""B-frames that others refer to (a pyramid) come out two frames late. AV1 packs what is decoded early and shown
+late into the sample of the next frame shown, so that its samples are in the order of their frames."""
 
-_BYTES_PER_PIXEL = 70
-"""Peak of a session of one thread less its base: 37 (draft) to 61 (balanced) at 1080p, 45 to 67 at 720p."""
+_BYTES_PER_PIXEL: Mapping[Codec, int] = {Codec.H264: 70, Codec.HEVC: 130, Codec.AV1: 240}
+"""Peak of a session of one thread less its base, at 720p and 1080p. x264: 37 (draft) to 67. x265: 120. SVT-AV1: 150
+(draft) to 230 (best)."""
 
 
 def plan_encoding(encoding: Encoding, *, width_px: int, height_px: int, frame_rate: Fraction) -> EncodingPlan:
     """Return the encoding that a job asks for, with the delay that every segment of the film keeps."""
     return EncodingPlan(
+        codec=encoding.codec,
         encoder=encoding.encoder,
         fallback=encoding.fallback,
         preset=encoding.preset,
@@ -65,15 +72,16 @@ def plan_encoding(encoding: Encoding, *, width_px: int, height_px: int, frame_ra
         width_px=width_px,
         height_px=height_px,
         frame_rate=frame_rate,
-        reorder_frames=_REORDER_FRAMES,
+        reorder_frames=_REORDER_FRAMES[encoding.codec],
     )
 
 
 def encoder_bytes_per_pixel(plan: EncodingPlan) -> int:
     """Return the memory that a session's frames take, in bytes per pixel of the film."""
-    return _BYTES_PER_PIXEL
+    return _BYTES_PER_PIXEL[plan.codec]
 
 
 def allowed_encoders(plan: EncodingPlan) -> tuple[str, ...]:
     """Return the encoders whose segments the film may have, the best one first, as far as the job decides."""
-    return EVERY_ENCODER if plan.encoder is EncoderChoice.AUTO else (plan.encoder.value,)
+    allowed = ENCODERS[plan.codec] if plan.encoder is EncoderChoice.AUTO else (plan.encoder,)
+    return tuple(encoder.value for encoder in allowed)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from fanreel.encoders import Codec
 from fanreel.job import Preset
 from fanreel.plan.encoding import EncodingPlan
+from fanreel.plan.svt_av1 import av1_rate_factor
 
 __all__ = ["nvenc_options"]
 
@@ -18,26 +20,35 @@ _PRESETS: Mapping[Preset, str] = {
     Preset.BEST: "p7",
 }
 
+# B-frames that nothing refers to come out one frame late. For H.264 every NVENC since Maxwell has them, for AV1 every
+# one that makes it; for HEVC those before Turing have none and refuse to open.
+# Source: NVIDIA Video Encode and Decode GPU Support Matrix.
+_OF_CODEC: Mapping[Codec, Mapping[str, str]] = {
+    Codec.H264: {"profile": "high", "bf": "2"},
+    Codec.HEVC: {"profile": "main", "tier": "main", "bf": "0"},
+    Codec.AV1: {"tier": "0", "bf": "2"},
+}
+
 _KEYFRAME_DISTANCE = 1 << 30
 """More frames than any segment has: keyframes come where they are forced, and nowhere else."""
 
 
 def nvenc_options(plan: EncodingPlan) -> dict[str, str]:
-    """Return FFmpeg's options for `h264_nvenc` to make what `plan` asks for.
+    """Return FFmpeg's options for `h264_nvenc`, `hevc_nvenc` or `av1_nvenc` to make what `plan` asks for.
 
     Parameter sets keep NVENC's default id 0; x264's have 1, so that both can share one film.
 
     Source:
-        FFmpeg, `ffmpeg -h encoder=h264_nvenc`; NVIDIA Video Encoder API programming guide, chapters 6 (rate
+        FFmpeg, `ffmpeg -h encoder=h264_nvenc` and so on; NVIDIA Video Encoder API programming guide, chapters 6 (rate
         control) and 7.
     """
     return {
         "preset": _PRESETS[plan.preset],
         "tune": "hq",
-        "profile": "high",
+        **_OF_CODEC[plan.codec],
         # Constant quality: without `cq` and `b` FFmpeg aims at 2 Mbit/s; `crf` means nothing to NVENC.
         "rc": "vbr",
-        "cq": str(max(1, plan.quality)),  # 0 stands for "automatic"
+        "cq": str(_constant_quality(plan)),
         "b": "0",
         "g": str(_KEYFRAME_DISTANCE),
         "forced-idr": "1",
@@ -45,9 +56,12 @@ def nvenc_options(plan: EncodingPlan) -> dict[str, str]:
         "strict_gop": "1",
         # Nothing looks ahead: it would end before each join and let the quality pulse there (decision 0010).
         "rc-lookahead": "0",
-        # Two B-frames that nothing refers to: every NVENC since Maxwell has them, and they come out one frame late.
-        "bf": "2",
         "b_ref_mode": "disabled",
         # The session sees one GPU only, the one that it was given.
         "gpu": "0",
     }
+
+
+def _constant_quality(plan: EncodingPlan) -> int:
+    """Return `cq`; 0 would stand for "automatic". For AV1 its scale ends at 63, as SVT-AV1's does."""
+    return av1_rate_factor(plan.quality) if plan.codec is Codec.AV1 else max(1, plan.quality)
