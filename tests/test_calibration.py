@@ -232,6 +232,7 @@ def render(place: Workplace, **environment: str) -> Rendered:
 
 
 class TestMeasured:
+    @pytest.mark.soak
     def test_the_knee_is_at_the_engines_and_the_limit_is_found(self, place: Workplace) -> None:
         place.gpus.set(session_limit=3)
         done = calibrate(place, "--ceiling").check()

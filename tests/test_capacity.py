@@ -401,6 +401,7 @@ class TestChooseSessions:
         uhd = choose_sessions(capacity, width_px=3840, height_px=2160, segment_count=100)
         assert uhd.sessions < choose_sessions(capacity, **FULL_HD, segment_count=100).sessions == 8
 
+    @settings(deadline=None)
     @given(
         cores=st.integers(1, 512),
         memory_bytes=st.integers(0, 2048 * GIB),

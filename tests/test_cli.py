@@ -130,9 +130,9 @@ def descendants(pid: int) -> set[int]:
 
 def wait_until(condition: Callable[[], object], seconds: float = 60) -> bool:
     deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
+    while not (holds := condition()) and time.monotonic() < deadline:
         time.sleep(0.01)
-    return bool(condition())
+    return bool(holds)
 
 
 def has_begun(store: Path) -> bool:
@@ -641,8 +641,9 @@ class TestInterrupt:
     @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGHUP])
     def test_ended_by_another_signal_it_leaves_no_process(self, tmp_path: Path, photos: Path, kind: signal.Signals):
         command = self.start(write_job(tmp_path, **SLOW))
-        assert wait_until(lambda: len(descendants(command.pid)) >= 2)
+        assert wait_until(lambda: has_begun(tmp_path / "store"))
         family = descendants(command.pid)
+        assert len(family) >= 2
         os.kill(command.pid, kind)
         _, err = command.communicate(timeout=60)
         assert command.returncode == -kind

@@ -494,7 +494,7 @@ class TestFaults:
 @pytest.mark.soak
 def test_engines_that_are_the_bottleneck_are_kept_busy(place: Workplace) -> None:
     """The emulator's engines keep a timetable and take no CPU; what its pictures cost is x264's time beside it."""
-    place.gpus.set(engines=2, microseconds_per_frame=12_000)
+    place.gpus.set(engines=2, microseconds_per_frame=16_000)
     command = place.start(sessions=4)
     wait_until(lambda: place.gpus.pictures() > 0, seconds=60, what="the first picture")
     time.sleep(1)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -30,7 +31,7 @@ from prefect.settings import (
 )
 from prefect.testing.utilities import prefect_test_harness
 from processes import wait_until
-from test_gate import GateMaker, is_free, wait_for_slot
+from test_gate import PATIENCE_SECONDS, Asked, GateMaker, is_free, wait_for_slot
 
 from fanreel.errors import SessionBusyError, SessionLostError
 from fanreel.media.capacity import SessionPlan
@@ -44,6 +45,8 @@ from tasks.retries import RETRIED
 from tasks.watch import watch_film, watch_flow
 
 _numbers = itertools.count()
+
+pytestmark = pytest.mark.soak  # a Prefect server of its own
 
 
 class Proxy:
@@ -100,7 +103,7 @@ def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     with (
         temporary_settings(settings),
         contextlib.ExitStack() as last,
-        prefect_test_harness(server_startup_timeout=90),
+        prefect_test_harness(server_startup_timeout=240),
     ):
         opened = Proxy(PREFECT_API_URL.value())
         last.callback(opened.go_away)  # after the harness, which sends what was logged: for a minute, if it cannot
@@ -245,10 +248,11 @@ class TestOperator:
         with pytest.raises(SessionBusyError, match=r"1 of its 0 slots .* turn up the Prefect concurrency limit"):
             wait_for_slot(gate, timeout_seconds=0.3)
         with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(copy_context().run, wait_for_slot, gate)
-            time.sleep(0.3)
+            asked = Asked()
+            waiting = pool.submit(copy_context().run, wait_for_slot, gate, on_wait=asked)
+            asked.wait_for()
             operator.change(limit=1)
-            waiting.result(timeout=5)
+            waiting.result(timeout=PATIENCE_SECONDS)
 
     def test_switches_the_limit_off(self, operator: Operator, make_gate: GateMaker, tmp_path: Path) -> None:
         gate = make_gate(1)
@@ -319,7 +323,7 @@ def test_a_task_run_that_awaits_its_retry_holds_nothing(operator: Operator, tmp_
     def film_flow() -> set[tuple[int, int]]:
         with watch_flow():
             running = render_once_in_vain.submit()
-            wait_until(lambda: seen, seconds=20, what="a session")
+            wait_until(lambda: seen, seconds=60, what="a session")
             between = set()
             while len(seen) < 2:
                 between.add((operator.in_use, gpu.slots_in_use()))
@@ -346,21 +350,32 @@ class TestServer:
         assert taken == [], "it is asked for slots only when it has some"
         assert 6 <= len(proxy.requests) <= 45, "six who wait for 3 s"
 
-    def test_it_is_away(self, operator: Operator, proxy: Proxy, tmp_path: Path) -> None:
+    def test_it_is_away(
+        self, operator: Operator, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         operator.make(1)
         proxy.go_away()
         warnings: list[str] = []
+        asked: list[str] = []
+
+        def ask(name: str, **words: Any) -> limit_slots.LimitSlots:
+            asked.append(name)
+            return limit_slots.LimitSlots(name, **words)
+
+        monkeypatch.setattr("tasks.prefect_limit.LimitSlots", ask)
         gate = around(operator.name, tmp_path, capacity=1, warn=warnings.append)
         with gate.hold(timeout_seconds=60):
             assert inner_slots_in_use(tmp_path, capacity=1) == 1
-            start = time.monotonic()
             assert not is_free(gate)
-            assert time.monotonic() - start < 0.5, "it is not asked again at once"
         assert is_free(gate)
+        assert len(asked) == 1, "it is not asked again at once"
         assert len(warnings) == 1
         assert f"limit {operator.name!r}" in warnings[0]
 
-    def test_it_is_silent(self, operator: Operator, proxy: Proxy, tmp_path: Path) -> None:
+    def test_it_is_silent(
+        self, operator: Operator, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(limit_slots, "ANSWER_SECONDS", 3.0)
         operator.make(1)
         proxy.is_silent = True
         warnings: list[str] = []
@@ -368,10 +383,10 @@ class TestServer:
         gate = around(operator.name, tmp_path, warn=warnings.append)
         start = time.monotonic()
         with gate.hold(timeout_seconds=60, on_wait=lambda: asked.append(1)):
-            assert 1 <= time.monotonic() - start < 2
+            assert 3 <= time.monotonic() - start < 20
         assert len(asked) >= 3
         assert len(warnings) == 1
-        assert "did not answer within 1 s" in warnings[0]
+        assert "did not answer within 3 s" in warnings[0]
 
     def test_a_wait_for_a_silent_one_can_be_given_up(self, operator: Operator, proxy: Proxy, tmp_path: Path) -> None:
         operator.make(1)
@@ -384,7 +399,7 @@ class TestServer:
         gate = around(operator.name, tmp_path, warn=lambda line: None)
         with pytest.raises(InterruptedError), gate.hold(timeout_seconds=60, on_wait=give_up):
             pass
-        assert time.monotonic() - start < 2
+        assert time.monotonic() - start < 20
         assert inner_slots_in_use(tmp_path) == 0
 
     def test_it_goes_away_while_a_session_runs(self, operator: Operator, proxy: Proxy, tmp_path: Path) -> None:

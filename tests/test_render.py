@@ -119,9 +119,9 @@ def _state(pid: int) -> str:
 
 def wait_until(condition: Callable[[], object], seconds: float = 10) -> bool:
     deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
+    while not (holds := condition()) and time.monotonic() < deadline:
         time.sleep(0.01)
-    return bool(condition())
+    return bool(holds)
 
 
 class TestOrder:

@@ -135,9 +135,9 @@ def thread_count(pid: int) -> int:
 
 def wait_until(condition: Callable[[], bool], seconds: float = GONE_SECONDS) -> bool:
     deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
+    while not (holds := condition()) and time.monotonic() < deadline:
         time.sleep(0.01)
-    return condition()
+    return bool(holds)
 
 
 def shard(plan: FilmPlan, folder: Path) -> ShardRequest:

@@ -50,7 +50,7 @@ class Workers:
                 assert process.poll() is None, log.read_text()
                 return "started!" in log.read_text()
 
-            wait_until(has_started, seconds=90, what="the worker has started")
+            wait_until(has_started, seconds=240, what="the worker has started")
             yield process
 
 
@@ -162,6 +162,7 @@ def _hold(served: Served, folder: Path, *, seconds: float) -> subprocess.Popen[s
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(900)
 def test_kill_9_frees_the_host_at_once_and_the_limit_after_its_lease(
     served: Served, workers: Workers, tmp_path: Path
 ) -> None:
