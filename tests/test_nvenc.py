@@ -29,6 +29,8 @@ from fanreel.media.certificate import Certificate, certificate_path, read_certif
 from fanreel.media.film import prove_film
 from fanreel.media.gate import KernelLockGate
 
+ROOT = Path(__file__).parents[1]
+
 FRAMES_A_SLIDE = 60
 SLIDES = 16
 """Each of 6 s, so that each is a segment, and there are more of them than sessions."""
@@ -506,3 +508,12 @@ def test_engines_that_are_the_bottleneck_are_kept_busy(place: Workplace) -> None
     assert command.wait(100) == 0
     assert encoders(place.sound_film()) == {"nvenc": SLIDES}
     assert share >= 0.95
+
+
+@pytest.mark.soak
+def test_it_keeps_the_contract_of_every_encoder(place: Workplace) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", str(Path(__file__).with_name("test_encoder.py"))]
+    env = place.env(FANREEL_TEST_ENCODERS="nvenc")
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=280, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stdout
+    assert place.gpus.opens() > 50
