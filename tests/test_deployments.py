@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,6 +68,12 @@ def _draw(folder: Path, *, first_seed: int) -> None:
         draw_photo(folder / "photos" / f"photo-{seed}.jpg", seed=seed)
 
 
+def _has_begun(store: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError):  # a scratch folder that goes while we look
+        return any((store / "scratch").glob("*/*.packets"))
+    return False
+
+
 def _flow_runs(served: Served) -> list[dict[str, Any]]:
     return served.ask("flow_runs/filter", {"sort": "EXPECTED_START_TIME_DESC"})
 
@@ -118,7 +125,9 @@ def test_a_cancelled_run_leaves_no_session(served: Served, worker: int, tmp_path
     _draw(tmp_path, first_seed=220)
     long = _parameters(tmp_path, size="1920x1080", fps="30", seconds_per_slide=600, encoding={"preset": "best"})
     assert served.run("deployment", "run", NAME, "--params", long).returncode == 0
-    sessions = wait_until(lambda: sessions_below(worker), seconds=240, what="a session")
+    wait_until(lambda: _has_begun(Path(served.env["FANREEL_STORE"])), seconds=240, what="a segment is begun")
+    sessions = sessions_below(worker)
+    assert sessions
     (run,) = [run for run in _flow_runs(served) if run["parameters"]["job"]["base"] == str(tmp_path)]
 
     assert served.run("flow-run", "cancel", run["id"]).returncode == 0

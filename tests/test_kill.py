@@ -1,6 +1,7 @@
 """kill -9 at any moment: nothing is left behind, nothing half is published, nothing whole is made twice."""
 
 import contextlib
+import itertools
 import os
 import random
 import re
@@ -180,6 +181,16 @@ def sessions_of(command: subprocess.Popen[str]) -> list[int]:
     return [session for launcher in children(command.pid) for session in children(launcher)]
 
 
+def sessions_at_work(commands: list[subprocess.Popen[str]]) -> set[int]:
+    """Those that make a segment; one that looks for GPUs, or that is on its way out, makes none."""
+    found = set()
+    for session in itertools.chain(*map(sessions_of, commands)):
+        with contextlib.suppress(OSError):
+            if any(file.readlink().suffix == ".packets" for file in Path(f"/proc/{session}/fd").iterdir()):
+                found.add(session)
+    return found
+
+
 def wait_until_gone(pids: set[int]) -> None:
     deadline = time.monotonic() + GONE_SECONDS
     while (left := {pid for pid in pids if is_running(pid)}) and time.monotonic() < deadline:
@@ -339,7 +350,8 @@ class TestTwoAtOnce:
         commands = [workplace.start(job) for job in jobs]
         most = 0
         while any(command.poll() is None for command in commands):
-            most = max(most, sum(len(sessions_of(command)) for command in commands))
+            # One after the other is looked at; who was there on both rounds was there between them.
+            most = max(most, len(sessions_at_work(commands) & sessions_at_work(commands)))
             time.sleep(0.005)
         reports = [ended(command) for command in commands]
         assert 1 <= most <= cores

@@ -5,6 +5,7 @@ Everything above the driver's ABI is real: the command, its launcher and session
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import re
@@ -89,9 +90,19 @@ class Workplace:
         """The film's certificate, after the film was proven against it with every frame decoded."""
         return prove_film(self.film.with_name(f"{name}.mp4"), full=True)
 
+    def _processes(self) -> list[int]:
+        """Those that were started with this place's driver, and run."""
+        mark = str(self.gpus.settings_file).encode()
+        found = []
+        for environment in Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):
+                found += [int(environment.parent.name)] if mark in environment.read_bytes() else []
+        return found
+
     def check_nothing_is_left(self) -> None:
         """No session is open, no slot is held, no process lives, no half file lies about."""
         wait_until(lambda: self.gpus.open_sessions() == 0, seconds=60, what="every session is closed")
+        wait_until(lambda: not self._processes(), seconds=60, what="every process has ended")
         for gpu in range(2):
             gate = KernelLockGate(self.gpus.uuid(gpu), capacity=16, folder=self.folder / "locks")
             assert gate.slots_in_use() == 0
