@@ -27,7 +27,8 @@ NAME = "calibrate-host/calibrate-host"
 @pytest.fixture(scope="module")
 def gpus(tmp_path_factory: pytest.TempPathFactory) -> EmulatedDriver:
     folder = tmp_path_factory.mktemp("hardware")
-    return EmulatedDriver(folder, engines=2, keep_engine=1, microseconds_per_frame=20_000, session_limit=5)
+    # So slow that two cores draw and encode 1080p for four of them, even where other programs run beside.
+    return EmulatedDriver(folder, engines=2, keep_engine=1, microseconds_per_frame=60_000, session_limit=5)
 
 
 @pytest.fixture(scope="module")

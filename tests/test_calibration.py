@@ -199,7 +199,8 @@ class TestShown:
 def place(tmp_path: Path) -> Iterator[Workplace]:
     folder = tmp_path / "place"
     folder.mkdir()
-    gpus = EmulatedDriver(folder / "hardware", engines=2, keep_engine=1, microseconds_per_frame=10_000)
+    # So slow that it is they, and never the CPU, that are the bottleneck.
+    gpus = EmulatedDriver(folder / "hardware", engines=2, keep_engine=1, microseconds_per_frame=40_000)
     made = Workplace(folder, gpus)
     yield made
     made.check_nothing_is_left()
@@ -240,7 +241,7 @@ class TestMeasured:
         gpu = kept(place)[place.gpus.uuid(0)]
         assert (gpu.name, gpu.driver, gpu.engines) == (DEVICE_NAME, "610.10.00", 2)
         assert (gpu.knee, gpu.limit, gpu.sessions) == (2, 3, 2), gpu.curve
-        assert [point.fps for point in gpu.curve[:2]] == pytest.approx([100, 200], rel=0.15)
+        assert [point.fps for point in gpu.curve[:2]] == pytest.approx([25, 50], rel=0.15)
         assert [point.gpu_bytes for point in gpu.curve] == [n * 130 << 20 for n in (1, 2, 3)]
         assert all(10 << 20 < (point.session_bytes or 0) < 300 << 20 for point in gpu.curve)
         assert place.gpus.most_sessions() == 3

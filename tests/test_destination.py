@@ -19,6 +19,7 @@ from fanreel.media.certificate import certificate_path
 from fanreel.media.destination import LocalFolder, next_certificate_path
 from fanreel.media.film import Draft, join_film, prove_film, publish_film
 from fanreel.media.host import Host, open_host
+from fanreel.media.sessions import Launcher
 from fanreel.pipeline import plan_job, render_job
 from fanreel.plan.film import FilmPlan
 from fanreel.settings import Settings
@@ -27,6 +28,12 @@ NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
 
 FILM, CERTIFICATE = b"film " * 50_000, b'{"certificate": 1}'
+
+
+@pytest.fixture
+def host(host: Host, launcher: Launcher) -> Host:
+    """A host of the test's own, whose launcher is warm already."""
+    return open_host(host.settings, launcher=launcher)
 
 
 @pytest.fixture

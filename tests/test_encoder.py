@@ -34,7 +34,11 @@ HIGH_PROFILE = 100
 NVENC_LEAST_PX = (145, 49)
 """The smallest H.264 frame that it takes."""
 
-pytestmark = pytest.mark.parametrize("choice", ENCODERS)
+SLOW = (EncoderChoice.X265, EncoderChoice.SVT_AV1)
+
+pytestmark = pytest.mark.parametrize(
+    "choice", [pytest.param(choice, marks=[pytest.mark.soak] if choice in SLOW else []) for choice in ENCODERS]
+)
 
 
 @dataclass(frozen=True)

@@ -421,6 +421,7 @@ class TestAnotherUser:
         )
         assert not list((open_folder / "store").iterdir())
 
+    @pytest.mark.soak
     def test_without_a_store_it_is_told_how_to_name_one(self, open_folder: Path, environment: dict[str, str]) -> None:
         done = self._render(open_folder, environment | {"FANREEL_STORE": "/root/store"}, writable="work")
         assert done.returncode == 5

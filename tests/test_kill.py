@@ -183,11 +183,16 @@ def sessions_of(command: subprocess.Popen[str]) -> list[int]:
 
 def sessions_at_work(commands: list[subprocess.Popen[str]]) -> set[int]:
     """Those that make a segment; one that looks for GPUs, or that is on its way out, makes none."""
-    found = set()
-    for session in itertools.chain(*map(sessions_of, commands)):
-        with contextlib.suppress(OSError):
-            if any(file.readlink().suffix == ".packets" for file in Path(f"/proc/{session}/fd").iterdir()):
-                found.add(session)
+    sessions = itertools.chain(*map(sessions_of, commands))
+    return {session for session in sessions if any(Path(name).suffix == ".packets" for name in open_files(session))}
+
+
+def open_files(pid: int) -> list[str]:
+    found = []
+    with contextlib.suppress(OSError):  # gone
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):  # closed while we look
+                found.append(os.readlink(descriptor))  # noqa: PTH115 - sockets are no paths
     return found
 
 

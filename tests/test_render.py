@@ -21,7 +21,7 @@ from fanreel.errors import (
 )
 from fanreel.job import EncoderChoice, SlideshowJob, Strategy
 from fanreel.media.film import join_film, prove_film
-from fanreel.media.host import Host
+from fanreel.media.host import Host, open_host
 from fanreel.media.record import SegmentRecord
 from fanreel.media.render import ShardWatch, order_render, render_shard
 from fanreel.media.sessions import Launcher
@@ -35,7 +35,7 @@ from fanreel.progress import Snapshot
 @pytest.fixture
 def host(host: Host, launcher: Launcher) -> Host:
     """A host of the test's own, whose launcher is warm already."""
-    return replace(host, launcher=launcher)
+    return open_host(host.settings, launcher=launcher)
 
 
 @pytest.fixture

@@ -203,6 +203,7 @@ def masked(*prefixes):
     return ",".join(f"{'-' if name.startswith(prefixes) or not on else '+'}{name}" for name, on in features.items())
 
 
+@pytest.mark.soak  # compiles for each; the law of frames has two CPUs in every run
 def test_every_cpu_makes_the_same_bytes(tmp_path):
     cpus = {
         "no AVX-512": {"NUMBA_CPU_NAME": binding.get_host_cpu_name(), "NUMBA_CPU_FEATURES": masked("avx512")},

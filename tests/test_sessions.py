@@ -16,7 +16,7 @@ import pytest
 from conftest import draw_photo, make_job
 
 from fanreel.errors import EncoderError, PhotoChangedError, SessionHungError, SessionLostError, StorageError
-from fanreel.media.host import Host
+from fanreel.media.host import Host, open_host
 from fanreel.media.messages import FramesMade, SegmentMade, ShardRequest
 from fanreel.media.sessions import Launcher, Session
 from fanreel.pipeline import plan_job
@@ -44,7 +44,7 @@ def render(session):
 @pytest.fixture
 def host(host: Host, launcher: Launcher) -> Host:
     """A host of the test's own, whose launcher is warm already."""
-    return replace(host, launcher=launcher)
+    return open_host(host.settings, launcher=launcher)
 
 
 @pytest.fixture

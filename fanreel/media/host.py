@@ -60,9 +60,14 @@ class Host:
         )
 
 
-def open_host(settings: Settings) -> Host:
-    """Return this machine as `settings` and its limits have it. Starts nothing."""
-    capacity, launcher = read_capacity(), Launcher()
+def open_host(settings: Settings, *, launcher: Launcher | None = None) -> Host:
+    """Return this machine as `settings` and its limits have it. Starts nothing.
+
+    Args:
+        settings: What its operator decided.
+        launcher: Starts its sessions; one of its own if not given.
+    """
+    capacity, launcher = read_capacity(), launcher or Launcher()
     gate = KernelLockGate(CPU, capacity=capacity.cores, folder=settings.lock_folder)
     return Host(
         settings=settings,
