@@ -5,6 +5,7 @@
     FanreelError
     ├── RequestError          exit 2   the job asks for something that cannot be (also a ValueError)
     │   ├── InvalidJobError            a key, a value or the file's syntax
+    │   ├── NotAllowedError            a place outside of what this host's operator allows
     │   └── PhotoNotFoundError         photos that do not exist or patterns that match nothing
     ├── MediaError            exit 3   a file is there but cannot be used
     │   ├── UnreadablePhotoError       photos that do not decode
@@ -21,9 +22,12 @@
     │   ├── SessionLostError           a session's process died                 (transient)
     │   ├── SessionMemoryError         memory ran out for a session             (transient)
     │   ├── SessionHungError           a session made no frame within its bound (transient)
-    │   └── EncodeFaultError           the encoder failed while encoding        (transient)
+    │   ├── EncodeFaultError           the encoder failed while encoding        (transient)
+    │   ├── NoWorkerError              no worker of any pool took a shard in time
+    │   └── ShardFailedError           a shard failed wherever it was tried
     ├── StorageError          exit 5   a folder or a store failed
     │   ├── StorageFullError           no space left
+    │   ├── StorageAwayError           a remote store does not answer for now   (transient)
     │   └── SegmentMissingError        a segment that was stored is gone        (transient)
     └── VerificationError     exit 6   a segment or a film is not what it must be
         ├── SegmentDamagedError        a stored segment differs from its record (transient)
@@ -51,6 +55,8 @@ __all__ = [
     "InvalidJobError",
     "MediaError",
     "NoEncodeDeviceError",
+    "NoWorkerError",
+    "NotAllowedError",
     "PhotoChangedError",
     "PhotoNotFoundError",
     "RequestError",
@@ -61,6 +67,8 @@ __all__ = [
     "SessionLimitError",
     "SessionLostError",
     "SessionMemoryError",
+    "ShardFailedError",
+    "StorageAwayError",
     "StorageError",
     "StorageFullError",
     "UnreadablePhotoError",
@@ -88,6 +96,10 @@ class RequestError(FanreelError, ValueError):
 
 class InvalidJobError(RequestError):
     """A key, a value or the syntax of the job is wrong."""
+
+
+class NotAllowedError(RequestError):
+    """The job names a place that lies outside of what this host's operator allows; the message names the setting."""
 
 
 class PhotoNotFoundError(RequestError):
@@ -181,6 +193,14 @@ class EncodeFaultError(EncoderError):
     transient = True
 
 
+class NoWorkerError(EncoderError):
+    """No worker of any pool that the job names took a shard in time."""
+
+
+class ShardFailedError(EncoderError):
+    """A shard failed wherever it was tried; the message says why, pool by pool."""
+
+
 class StorageError(FanreelError):
     """A folder or a store could not be read or written."""
 
@@ -189,6 +209,12 @@ class StorageError(FanreelError):
 
 class StorageFullError(StorageError):
     """No space is left where a file had to be written."""
+
+
+class StorageAwayError(StorageError):
+    """A store or a source on the network does not answer, or answers that it cannot now."""
+
+    transient = True
 
 
 class SegmentMissingError(StorageError):

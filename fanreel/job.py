@@ -47,6 +47,9 @@ SMALLEST_SIDE_PX = 64
 LARGEST_SIDE_PX = 8192
 
 SLOWEST_RATE, FASTEST_RATE = 1, 240
+HERE = "here"
+"""What `render_on` calls the machine of the flow."""
+
 LARGEST_RATE_TERM = 1_000_000
 """Largest numerator or denominator of a frame rate: MP4's clocks and H.264's timing have 32 bits for either."""
 
@@ -121,6 +124,10 @@ def _refuse_truth(value: object) -> object:
     return value
 
 
+def _one_as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
 class _LeftOut:
     """Marks a value that may be left out: in the form it has its plain type, with neither a union nor a null."""
 
@@ -138,6 +145,7 @@ Number = Annotated[float, BeforeValidator(_refuse_truth)]
 Count = Annotated[int, BeforeValidator(_refuse_truth)]
 Seconds = Annotated[Number, Field(gt=0, le=3600)]
 Name = Annotated[str, Field(min_length=1)]
+PoolName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,99}$")]
 
 
 class Encoding(Model):
@@ -226,10 +234,13 @@ class SlideshowJob(Model):
 
     film: FilmKind = Field(default=FilmKind.SLIDESHOW, description="The kind of film.")
     photos: list[Name] = Field(
-        default=[], description="Files, folders and patterns (photos/*.jpg), in order; give these or slides."
+        default=[],
+        description="Files, folders and patterns (photos/*.jpg), in order; give these or slides. Also s3://bucket/folder/ "
+        "and https://host/photo.jpg.",
     )
     output: Name = Field(
-        description="The film: a file ending in .mp4, or a folder ending in /; absolute, or relative to base."
+        description="The film: a file ending in .mp4, or a folder ending in /; absolute, relative to base, or "
+        "s3://bucket/folder/film.mp4."
     )
     base: str = Field(
         default="",
@@ -271,6 +282,11 @@ class SlideshowJob(Model):
         description="segments: the film is fanned out over sessions, to be done soonest. film: one session of one "
         "thread makes it whole, for many films side by side. auto: segments, where there is more than one.",
     )
+    render_on: Annotated[list[PoolName], BeforeValidator(_one_as_list)] = Field(
+        default=[HERE],
+        description="here: on the machine of the flow. Or the work pools that render it, the preferred one first: "
+        "nvenc, cpu.",
+    )
 
     @field_validator("size")
     @classmethod
@@ -294,10 +310,22 @@ class SlideshowJob(Model):
 
     @field_validator("output")
     @classmethod
-    def _is_local(cls, output: str) -> str:
-        if "://" in output:
-            raise ValueError("a local file or folder; other places are not supported yet")
+    def _is_a_place_for_films(cls, output: str) -> str:
+        scheme, found, rest = output.partition("://")
+        if found and (scheme != "s3" or not rest.partition("/")[0]):
+            raise ValueError("a file, a folder, or s3://bucket/...; other places take no films")
         return output
+
+    @field_validator("render_on")
+    @classmethod
+    def _is_here_or_pools(cls, render_on: list[str]) -> list[str]:
+        if not render_on:
+            raise ValueError("here, or the names of work pools")
+        if HERE in render_on and len(render_on) > 1:
+            raise ValueError("here stands alone: name pools, or here")
+        if len(set(render_on)) < len(render_on):
+            raise ValueError("each pool once")
+        return render_on
 
     @field_validator("slides")
     @classmethod
@@ -306,6 +334,11 @@ class SlideshowJob(Model):
         if photos is not None and bool(photos) == bool(slides):
             raise _contradiction("give either photos or slides" + (", not both" if photos else ""))
         return slides
+
+    @property
+    def pools(self) -> tuple[str, ...]:
+        """The work pools that render it, the preferred one first; none if it is rendered where its flow runs."""
+        return () if self.render_on == [HERE] else tuple(self.render_on)
 
     @property
     def width_px(self) -> int:

@@ -25,6 +25,7 @@ from fanreel.errors import (
     SessionLimitError,
     SessionLostError,
     SessionMemoryError,
+    StorageAwayError,
 )
 
 __all__ = [
@@ -89,6 +90,7 @@ POLICIES: Mapping[type[Exception], RetryPolicy] = {
     ),
     SegmentDamagedError: RetryPolicy(2, "a damaged segment counts as missing and is made again"),
     SegmentMissingError: RetryPolicy(1, "someone cleared the store while it was read"),
+    StorageAwayError: RetryPolicy(5, "networks and services come back: a minute in all, beside the client's own tries"),
 }
 
 MOST_RETRIES = max(policy.retries for policy in POLICIES.values())

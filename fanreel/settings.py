@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,17 @@ class Settings:
     """What a host's operator decides, as opposed to what a job asks for.
 
     Attributes:
-        store: Folder of the segment store (`FANREEL_STORE`; default: `fanreel` in the user's cache folder).
+        store: Folder of the segment store (`FANREEL_STORE`; default: `fanreel` in the user's cache folder); the
+            workspace on this machine where the store is remote (`FANREEL_WORKSPACE`, with the same default).
+        remote_store: ``s3://bucket/prefix`` if `FANREEL_STORE` names such a place; empty if the store is a folder.
+        tenant: Whose films this process makes: a part of the names of all that is kept in the store, and what
+            ``{tenant}`` stands for in `roots` (`FANREEL_TENANT`).
+        roots: The only places, folders and ``s3://`` prefixes, that a job may read from and publish to; empty: any
+            (`FANREEL_ROOTS`, separated by commas).
+        private_hosts: Hosts, as ``name`` or ``name:port``, that sources may be fetched from although their addresses
+            are private; ``*`` for all (`FANREEL_PRIVATE_HOSTS`, separated by commas).
+        max_download_bytes: Larger sources are refused (`FANREEL_MAX_DOWNLOAD_MEGABYTES`).
+        download_seconds: How long one download may take (`FANREEL_DOWNLOAD_SECONDS`).
         lock_folder: Folder of the session locks, the same for every user of a host (`FANREEL_LOCK_FOLDER`).
         hang_seconds: A session that reports nothing for so long is killed (`FANREEL_HANG_SECONDS`).
         wait_seconds: How long a shard waits for a free session (`FANREEL_WAIT_SECONDS`).
@@ -36,6 +47,12 @@ class Settings:
     """
 
     store: Path
+    remote_store: str = ""
+    tenant: str = ""
+    roots: tuple[str, ...] = ()
+    private_hosts: tuple[str, ...] = ()
+    max_download_bytes: int = 2_000_000_000
+    download_seconds: float = 600.0
     lock_folder: Path = DEFAULT_LOCK_FOLDER
     hang_seconds: float = 60.0
     wait_seconds: float = 3600.0
@@ -52,8 +69,16 @@ def read_settings() -> Settings:
     Raises:
         RequestError: A number is not one, or a folder is nobody's; the message names the variable.
     """
+    remote_store, tenant = _remote_store(), _tenant()
+    folder = _folder("FANREEL_WORKSPACE") if remote_store else _folder("FANREEL_STORE")
     return Settings(
-        store=_folder("FANREEL_STORE") or _cache_folder() / "fanreel",
+        store=folder or _cache_folder() / "fanreel",
+        remote_store=remote_store,
+        tenant=tenant,
+        roots=tuple(_root(root, tenant) for root in _list("FANREEL_ROOTS")),
+        private_hosts=tuple(host.lower() for host in _list("FANREEL_PRIVATE_HOSTS")),
+        max_download_bytes=round(_positive("FANREEL_MAX_DOWNLOAD_MEGABYTES", 2000.0) * 1_000_000),
+        download_seconds=_positive("FANREEL_DOWNLOAD_SECONDS", 600.0),
         lock_folder=_folder("FANREEL_LOCK_FOLDER") or DEFAULT_LOCK_FOLDER,
         hang_seconds=_positive("FANREEL_HANG_SECONDS", 60.0),
         wait_seconds=_positive("FANREEL_WAIT_SECONDS", 3600.0),
@@ -72,6 +97,33 @@ def _folder(name: str) -> Path | None:
         return Path(text).expanduser().absolute() if text else None
     except RuntimeError:
         raise RequestError(f"{name}: {text!r} is not allowed; there is no such user's folder") from None
+
+
+def _list(name: str) -> list[str]:
+    return [part.strip() for part in os.environ.get(name, "").split(",") if part.strip()]
+
+
+def _remote_store() -> str:
+    text = os.environ.get("FANREEL_STORE", "")
+    if "://" not in text:
+        return ""
+    if not re.fullmatch(r"s3://[A-Za-z0-9._-]+(/[^/?#]+)*/?", text):
+        raise RequestError(f"FANREEL_STORE: {text!r} is not allowed; a folder, or s3://bucket/prefix")
+    return text.rstrip("/")
+
+
+def _tenant() -> str:
+    text = os.environ.get("FANREEL_TENANT", "")
+    if text and not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", text):
+        raise RequestError(f"FANREEL_TENANT: {text!r} is not allowed; up to 63 small letters, digits, - and _")
+    return text
+
+
+def _root(text: str, tenant: str) -> str:
+    if "{tenant}" in text and not tenant:
+        raise RequestError(f"FANREEL_ROOTS: {text!r} needs FANREEL_TENANT")
+    root = text.replace("{tenant}", tenant)
+    return root.rstrip("/") if "://" in root else str(Path(root).expanduser().absolute())
 
 
 def _cache_folder() -> Path:

@@ -28,7 +28,10 @@ ARABIC_SIZE = f"{ARABIC_30}0x{ARABIC_30}0"
 SIZES = "Width x height in pixels, both even and from 64 to 8192: 1920x1080."
 RATES = "Frames per second: 24, 25, 30, 50, 60, or a fraction such as 30000/1001."
 RATE_RANGE = "from 1 to 240 frames per second"
-PHOTOS = "Files, folders and patterns (photos/*.jpg), in order; give these or slides."
+PHOTOS = (
+    "Files, folders and patterns (photos/*.jpg), in order; give these or slides. "
+    "Also s3://bucket/folder/ and https://host/photo.jpg."
+)
 MOVES = "input should be 'auto', 'still', 'zoom-in', 'zoom-out', 'pan-left', 'pan-right', 'pan-up' or 'pan-down'"
 NO_TRUTH = "a number is needed, not true or false (YAML reads yes, no, on and off as these)"
 SLIDE_KEYS = "a mapping is needed, with keys such as photo, seconds, move, start, end"
@@ -197,11 +200,19 @@ BAD = [
     *[("sessions", value, "input should be a finite number") for value in (NAN, INFINITY)],
     *[(key, value, NO_TRUTH) for key in ("seconds_per_slide", "zoom", "sessions") for value in (True, False)],
     *[
-        ("output", value, "The film: a file ending in .mp4, or a folder ending in /; absolute, or relative to base.")
+        (
+            "output",
+            value,
+            "The film: a file ending in .mp4, or a folder ending in /; absolute, relative to base, or s3://bucket/folder/film.mp4.",
+        )
         for value in (None, 3, [], {})
     ],
     ("output", "", "string should have at least 1 character"),
-    ("output", "s3://bucket/film.mp4", "a local file or folder; other places are not supported yet"),
+    ("output", "https://host/film.mp4", "a file, a folder, or s3://bucket/...; other places take no films"),
+    ("output", "s3:///film.mp4", "a file, a folder, or s3://bucket/...; other places take no films"),
+    ("render_on", [], "here, or the names of work pools"),
+    ("render_on", ["here", "cpu"], "here stands alone: name pools, or here"),
+    ("render_on", ["cpu", "cpu"], "each pool once"),
     *[
         (
             "base",
@@ -335,7 +346,7 @@ def test_a_key_that_resembles_none_is_told_all():
 
 def test_a_missing_key_is_told_what_it_is_for():
     assert mistakes({"photos": ["a.jpg"]}) == [
-        "output: missing; The film: a file ending in .mp4, or a folder ending in /; absolute, or relative to base."
+        "output: missing; The film: a file ending in .mp4, or a folder ending in /; absolute, relative to base, or s3://bucket/folder/film.mp4."
     ]
     line = "slides.0.photo: missing; File, relative to the job's base."
     assert mistakes({"output": "film.mp4", "slides": [{}]}) == [line]
