@@ -18,7 +18,7 @@ from fanreel.errors import EncoderError, FanreelError, RequestError, StorageErro
 # What a command needs is imported by it: that takes most of a second, in which Ctrl-C has to end
 # in one line too, and `--help` has no need of it.
 if TYPE_CHECKING:
-    from fanreel.media.render import RenderOrder
+    from fanreel.media.render_order import RenderOrder
     from fanreel.plan.film import FilmPlan
     from fanreel.progress import Snapshot
 

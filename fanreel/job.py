@@ -235,8 +235,8 @@ class SlideshowJob(Model):
     film: FilmKind = Field(default=FilmKind.SLIDESHOW, description="The kind of film.")
     photos: list[Name] = Field(
         default=[],
-        description="Files, folders and patterns (photos/*.jpg), in order; give these or slides. Also s3://bucket/folder/ "
-        "and https://host/photo.jpg.",
+        description="Files, folders and patterns (photos/*.jpg), in order; give these or slides. "
+        "Also s3://bucket/folder/ and https://host/photo.jpg.",
     )
     output: Name = Field(
         description="The film: a file ending in .mp4, or a folder ending in /; absolute, relative to base, or "

@@ -15,8 +15,9 @@ from fanreel.job import SlideshowJob
 from fanreel.media.film import destination_of, join_film, publish_film, report_film
 from fanreel.media.host import Host
 from fanreel.media.record import SegmentRecord
-from fanreel.media.render import RenderOrder, ShardWatch, order_render, render_shard
-from fanreel.media.sources import fetch_stills, output_path
+from fanreel.media.render import ShardWatch, render_shard
+from fanreel.media.render_order import RenderOrder, order_render
+from fanreel.media.sources import fetch_stills, output_place
 from fanreel.plan.film import FilmPlan, plan_films
 from fanreel.plan.shards import Shard
 from fanreel.policy import is_worth_retrying, retry_delay_seconds
@@ -62,9 +63,9 @@ def plan_job(job: SlideshowJob, *, host: Host) -> tuple[FilmPlan, ...]:
         RequestError: The job asks for what cannot be.
         MediaError: Photos cannot be read.
     """
-    output = output_path(job)
-    fetched = fetch_stills(job, max_megapixels=host.settings.max_photo_megapixels)
-    return plan_films(job, fetched.stills, output=str(output), left_out=fetched.left_out)
+    output = output_place(job, settings=host.settings)
+    fetched = fetch_stills(job, settings=host.settings)
+    return plan_films(job, fetched.stills, output=output, left_out=fetched.left_out)
 
 
 def render_job(
@@ -95,7 +96,7 @@ def render_job(
 def _make_film(plan: FilmPlan, host: Host, watch: _Watch) -> FilmReport:
     """Render, join and publish; what is gone from the store before it is joined is rendered again."""
     started_at = time.monotonic()
-    destination_of(plan).check()
+    destination_of(plan, settings=host.settings).check()
     watch.made.clear()
     retries = 0
     while True:
@@ -106,7 +107,7 @@ def _make_film(plan: FilmPlan, host: Host, watch: _Watch) -> FilmReport:
             # The draft never leaves the scratch folder but for its final name: a killed run leaves none.
             with host.store.scratch() as folder:
                 draft = join_film(plan, host=host, encoders=order.encoders, folder=folder)
-                film = publish_film(plan, draft)
+                film = publish_film(plan, draft, settings=host.settings)
         except (SegmentMissingError, SegmentDamagedError) as error:
             watch.pause(error, retries)
             retries += 1

@@ -7,7 +7,8 @@ from prefect.runtime import task_run
 
 from fanreel.media.film import Draft, join_film
 from fanreel.media.host import current_host
-from fanreel.media.render import order_render, render_shard
+from fanreel.media.render import render_shard
+from fanreel.media.render_order import order_render
 from fanreel.plan.film import FilmPlan
 from tasks.planned_film import PlannedFilm
 from tasks.retries import RETRIED

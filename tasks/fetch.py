@@ -19,7 +19,7 @@ def fetch(job: SlideshowJob) -> FetchedStills:
     """Return the job's slides in order, and what was left out. Warms the session launcher meanwhile."""
     host = current_host()
     host.launcher.warm()
-    fetched = fetch_stills(job, max_megapixels=host.settings.max_photo_megapixels)
+    fetched = fetch_stills(job, settings=host.settings)
     photos = {still.source.photo.digest for still in fetched.stills}
     log = get_run_logger()
     log.info("%d slides of %d photos", len(fetched.stills), len(photos))

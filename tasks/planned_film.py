@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fanreel.media.render import RenderOrder
+from fanreel.media.render_order import RenderOrder
 
 __all__ = ["PlannedFilm"]
 

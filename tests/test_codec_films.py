@@ -40,7 +40,8 @@ from fanreel.media.host import Host
 from fanreel.media.libav import plane_views
 from fanreel.media.mp4_layout import read_layout
 from fanreel.media.record import record_from_json, record_to_json
-from fanreel.media.render import _explain_end, order_render
+from fanreel.media.render import _explain_end
+from fanreel.media.render_order import order_render
 from fanreel.media.verify import Damage, find_damage
 from fanreel.pipeline import plan_job, render_job
 

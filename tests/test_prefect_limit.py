@@ -37,7 +37,7 @@ from fanreel.errors import SessionBusyError, SessionLostError
 from fanreel.media.capacity import SessionPlan
 from fanreel.media.gate import KernelLockGate, SessionGate
 from fanreel.media.host import current_host
-from fanreel.media.render import RenderOrder
+from fanreel.media.render_order import RenderOrder
 from tasks import limit_slots
 from tasks.planned_film import PlannedFilm
 from tasks.prefect_limit import HostLimit, limit_name

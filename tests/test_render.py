@@ -23,7 +23,8 @@ from fanreel.job import EncoderChoice, SlideshowJob, Strategy
 from fanreel.media.film import join_film, prove_film
 from fanreel.media.host import Host, open_host
 from fanreel.media.record import SegmentRecord
-from fanreel.media.render import ShardWatch, order_render, render_shard
+from fanreel.media.render import ShardWatch, render_shard
+from fanreel.media.render_order import order_render
 from fanreel.media.sessions import Launcher
 from fanreel.pipeline import plan_job, render_job
 from fanreel.plan.film import FilmPlan

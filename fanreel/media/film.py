@@ -24,7 +24,7 @@ from fanreel.media.concat import concat_segments
 from fanreel.media.destination import Destination, LocalFolder, next_certificate_path
 from fanreel.media.host import Host
 from fanreel.media.record import SegmentRecord
-from fanreel.media.render import RenderOrder
+from fanreel.media.render_order import RenderOrder
 from fanreel.media.verify import require_sound
 from fanreel.plan.encoding import allowed_encoders
 from fanreel.plan.film import FilmPlan, plan_digest
@@ -201,7 +201,7 @@ def report_film(
         fps=fps,
         segments_rendered=rendered,
         segments_reused=len(plan.segments) - rendered,
-        sessions=order.sessions.label if order.shards else "",
+        sessions=order.label,
         verified=True,  # join_film raises otherwise
         encoders=draft.encoders,
         fallbacks=draft.fallbacks,

@@ -10,51 +10,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from fanreel.encoders import ENCODERS, Codec, EncoderChoice
+from fanreel.encoders import ENCODERS, Codec
 from fanreel.errors import EncoderError, GpuLostError, SessionLimitError
-from fanreel.job import Fallback, Strategy
-from fanreel.media.capacity import SessionPlan
 from fanreel.media.devices import Device, GateWrap
 from fanreel.media.gate import SessionSlot
 from fanreel.media.host import Host
 from fanreel.media.messages import FramesMade, SegmentMade, ShardRequest
 from fanreel.media.record import SegmentEvent, SegmentRecord
-from fanreel.plan.encoding import allowed_encoders
+from fanreel.media.render_order import choose_encoders, missing_segments
 from fanreel.plan.film import FilmPlan
 from fanreel.plan.segments import Segment
-from fanreel.plan.shards import Shard, plan_shards
+from fanreel.plan.shards import Shard
 from fanreel.policy import is_worth_another_device
 
-__all__ = ["RenderOrder", "ShardWatch", "order_render", "render_shard"]
+__all__ = ["ShardWatch", "render_shard"]
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class RenderOrder:
-    """What of a film has to be rendered, and by how many sessions.
-
-    Attributes:
-        shards: Runs of the segments that are missing.
-        reused: How many segments the store holds already.
-        sessions: How many sessions work side by side, with how many threads, and why so many.
-        encoders: Whose segments the film may have, the best one first.
-    """
-
-    shards: tuple[Shard, ...]
-    reused: int
-    sessions: SessionPlan
-    encoders: tuple[str, ...]
-
-    @property
-    def segment_count(self) -> int:
-        """Segments to be rendered."""
-        return sum(len(shard.segments) for shard in self.shards)
-
-    @property
-    def frame_count(self) -> int:
-        """Frames to be rendered."""
-        return sum(shard.frame_count for shard in self.shards)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,29 +50,6 @@ class ShardWatch:
 _NOBODY = ShardWatch()
 
 
-def order_render(plan: FilmPlan, *, host: Host) -> RenderOrder:
-    """Return what is missing of a film, in shards.
-
-    Raises:
-        EncoderError: The job insists on an encoder that this machine does not have.
-        StorageError: The store cannot be read.
-    """
-    encoders = _choose_encoders(plan, host)
-    missing = _missing(plan.segments, encoders, host)
-    reused = len(plan.segments) - len(missing)
-    if plan.strategy is Strategy.FILM:
-        # One thread, though cores are idle now: the films beside it in the queue take those.
-        sessions = SessionPlan(1, 1, reason="strategy film: one session of one thread makes the whole film")
-        return RenderOrder((Shard(0, missing),) if missing else (), reused, sessions, encoders)
-    devices = _require_devices(plan, encoders, host) if missing else ()
-    gpu_sessions = sum(device.gate.capacity for device in devices if device.gpu)
-    sessions = host.sessions_for(plan, segment_count=len(missing), gpu_sessions=gpu_sessions)
-    if gpu_sessions:
-        who = ", ".join(dict.fromkeys(device.capacity_reason for device in devices if device.gpu))
-        sessions = replace(sessions, reason=f"{sessions.reason}; GPU sessions: {gpu_sessions} ({who})")
-    return RenderOrder(plan_shards(missing, session_count=sessions.sessions), reused, sessions, encoders)
-
-
 def render_shard(
     plan: FilmPlan,
     shard: Shard,
@@ -110,6 +58,7 @@ def render_shard(
     host: Host,
     encoders: Sequence[str] = (),
     retries: int = 0,
+    fallback: str = "",
     watch: ShardWatch = _NOBODY,
 ) -> tuple[str, ...]:
     """Make the segments of a shard that the store does not hold, with one encoder session.
@@ -124,6 +73,7 @@ def render_shard(
         host: Where.
         encoders: Whose segments the film may have, the best one first; what its job allows if not given.
         retries: How often this shard has been tried before: decides what is raised, to be tried again later.
+        fallback: Why it is not made by the best encoder that its film may have; empty if it is, or if that is planned.
         watch: Who is told.
 
     Returns:
@@ -134,15 +84,15 @@ def render_shard(
         MediaError: A photo changed or does not decode.
         StorageError: The store cannot be written.
     """
-    encoders = tuple(encoders) or _choose_encoders(plan, host)
+    encoders = tuple(encoders) or choose_encoders(plan, host)
     addresses = tuple(segment.address for segment in shard.segments)
     failed: list[tuple[Device, EncoderError]] = []
-    while _missing(shard.segments, encoders, host):
+    while missing_segments(shard.segments, encoders, host.store.find):
         devices = _devices_left(plan, encoders, host, [device for device, _ in failed])
         if not devices:
             raise _explain_end(plan, failed[-1][1]) if failed else host.devices.why_no_gpu()
-        fallback = _explain_fallback(host.devices.faults() + failed, devices[0])
-        turn = _Turn(plan, shard, threads, host, encoders, retries, watch, fallback)
+        why = _explain_fallback(host.devices.faults() + failed, devices[0]) or fallback
+        turn = _Turn(plan, shard, threads, host, encoders, retries, watch, why)
         device, error = turn.take(devices)
         if error is None:
             break
@@ -174,7 +124,7 @@ class _Turn:
         with hold as (device, slot):
             waited_seconds = time.monotonic() - self.asked_at
             # Looked at again: whoever was waited for may have made the same segments.
-            missing = _missing(self.shard.segments, self.encoders, self.host)
+            missing = missing_segments(self.shard.segments, self.encoders, self.host.store.find)
             try:
                 if missing:
                     self._render(device, slot, missing, waited_seconds)
@@ -223,28 +173,6 @@ class _Turn:
         return replace(record, event=made)
 
 
-def _choose_encoders(plan: FilmPlan, host: Host) -> tuple[str, ...]:
-    """Return whose segments the film may have: what the job allows, or of this machine's only the best.
-
-    Only the best if the job says so, and in every codec but H.264: two encoders' parameter sets share no such track.
-    """
-    encoders, asked = allowed_encoders(plan.encoding), plan.encoding
-    may_mix = asked.codec is Codec.H264 and asked.fallback is not Fallback.NEVER
-    if asked.encoder is not EncoderChoice.AUTO or may_mix:
-        return encoders
-    best = _require_devices(plan, encoders, host)[0].encoder
-    if best != encoders[0] and asked.fallback is Fallback.NEVER and host.devices.faults():
-        raise host.devices.why_no_gpu()
-    return (best,)
-
-
-def _require_devices(plan: FilmPlan, encoders: Sequence[str], host: Host) -> tuple[Device, ...]:
-    devices = host.devices.usable(encoders, codec=plan.encoding.codec)
-    if not devices:
-        raise host.devices.why_no_gpu()
-    return devices
-
-
 def _devices_left(plan: FilmPlan, encoders: Sequence[str], host: Host, failed: Sequence[Device]) -> list[Device]:
     """Return the devices that may still do, of one kind: GPUs as long as there is one, then the CPU."""
     left = [device for device in host.devices.usable(encoders, codec=plan.encoding.codec) if device not in failed]
@@ -269,12 +197,3 @@ def _explain_fallback(failed: Sequence[tuple[Device, EncoderError]], device: Dev
     encoder, error = failed[-1][0].encoder, failed[-1][1]
     words = re.sub(r"(?<!^)(?=[A-Z])", " ", type(error).__name__.removesuffix("Error")).lower()
     return f"{encoder}: {words}{f' ({error.code})' if error.code else ''}"
-
-
-def _missing(segments: Sequence[Segment], encoders: Sequence[str], host: Host) -> tuple[Segment, ...]:
-    """Return those segments that the store does not hold as the film wants them, each content once."""
-    unique: dict[str, Segment] = {}
-    for segment in segments:
-        unique.setdefault(segment.address, segment)
-    find = host.store.find
-    return tuple(segment for segment in unique.values() if find(segment.address, encoders=encoders) is None)
