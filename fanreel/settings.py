@@ -42,6 +42,9 @@ class Settings:
             (`FANREEL_GPU_SESSIONS`; left out, what its calibration says).
         session_cap: Encoder sessions at once of one film, whatever its job allows; 0 is no cap
             (`NUM_NVENC_STREAMS`).
+        late_seconds: A shard that no worker of a pool took for so long goes to another one (`FANREEL_LATE_SECONDS`).
+        stall_seconds: A shard of a pool that made no segment for so long is given up (`FANREEL_STALL_SECONDS`).
+        shard_seconds: Shards for pools are cut no larger than so much work (`FANREEL_SHARD_SECONDS`).
         calibration: File that keeps what was measured of this host's encoders (`FANREEL_CALIBRATION`; default: in
             the user's state folder); None keeps nothing.
     """
@@ -60,6 +63,9 @@ class Settings:
     slow_join_mb_per_second: float = 50.0
     gpu_sessions: int | None = None
     session_cap: int = 0
+    late_seconds: float = 60.0
+    stall_seconds: float = 300.0
+    shard_seconds: float = 180.0
     calibration: Path | None = None
 
 
@@ -86,6 +92,9 @@ def read_settings() -> Settings:
         slow_join_mb_per_second=_positive("FANREEL_SLOW_JOIN_MB_PER_SECOND", 50.0),
         gpu_sessions=_count("FANREEL_GPU_SESSIONS", 0) or None,
         session_cap=_count("NUM_NVENC_STREAMS", 0),
+        late_seconds=_positive("FANREEL_LATE_SECONDS", 60.0),
+        stall_seconds=_positive("FANREEL_STALL_SECONDS", 300.0),
+        shard_seconds=_positive("FANREEL_SHARD_SECONDS", 180.0),
         calibration=_folder("FANREEL_CALIBRATION") or _state_folder() / "fanreel" / "calibration.json",
     )
 

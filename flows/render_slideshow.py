@@ -13,6 +13,7 @@ from fanreel.job import SlideshowJob
 from fanreel.report import FilmReport
 from flows.command import run_job
 from tasks.concat import concat
+from tasks.dispatch import dispatch
 from tasks.fetch import fetch
 from tasks.names import name_flow_run
 from tasks.plan import plan
@@ -31,7 +32,10 @@ def render_slideshow(job: SlideshowJob) -> list[FilmReport]:
         fetched = fetch(job)
         reports = []
         for film in plan(job, fetched):
-            render.map(film.order.shards, film=unmapped(film)).result()
+            if film.order.pools:
+                dispatch.submit(film).result()
+            else:
+                render.map(film.order.shards, film=unmapped(film)).result()
             draft = concat(film)
             reports.append(upload(film, draft))
     return reports

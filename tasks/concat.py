@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from prefect import get_run_logger, task
 from prefect.runtime import task_run
 
 from fanreel.media.film import Draft, join_film
 from fanreel.media.host import current_host
 from fanreel.media.render import render_shard
-from fanreel.media.render_order import order_render
+from fanreel.media.render_order import order_in_pools, order_render
 from fanreel.plan.film import FilmPlan
+from fanreel.plan.pools import PoolChoice
+from tasks.dispatch import render_on_pools
 from tasks.planned_film import PlannedFilm
 from tasks.retries import RETRIED
 from tasks.watch import watch_film
@@ -32,6 +36,12 @@ def concat(film: PlannedFilm) -> Draft:
 
 def _render_again(plan: FilmPlan, film: PlannedFilm) -> None:
     host, watch = current_host(), watch_film(film)
+    if film.order.pools:
+        order = order_in_pools(plan, PoolChoice(film.order.pools, film.order.encoders, ()), host=host)
+        for shard in order.shards:
+            get_run_logger().warning("%s: %s is no longer in the store and is made again", film.name, shard.label)
+        render_on_pools(replace(film, order=order))
+        return
     for shard in order_render(plan, host=host).shards:
         get_run_logger().warning("%s: %s is no longer in the store and is made again", film.name, shard.label)
         render_shard(

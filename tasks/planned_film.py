@@ -18,9 +18,11 @@ class PlannedFilm:
         plan: Address of its plan in the store.
         order: What has to be rendered.
         planned_at: Unix time.
+        because: Why a part of it was given to this machine, where another one failed; empty if it was not.
     """
 
     name: str
     plan: str
     order: RenderOrder
     planned_at: float
+    because: str = ""

@@ -38,6 +38,7 @@ def render(shard: Shard, film: PlannedFilm) -> tuple[str, ...] | State[tuple[str
                 host=host,
                 encoders=film.order.encoders,
                 retries=past_retries(),
+                fallback=film.because,
                 watch=watch.shards(),
             )
     except FlowStoppingError as stopping:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from uuid import UUID
@@ -15,6 +15,7 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from fanreel.media.host import current_host
 from fanreel.media.record import SegmentRecord
 from fanreel.media.render import ShardWatch
+from fanreel.plan.segments import Segment
 from fanreel.progress import Progress, Snapshot
 from tasks.artifacts import if_it_can_be_shown
 from tasks.planned_film import PlannedFilm
@@ -95,6 +96,23 @@ class FilmWatch:
         with self._lock:
             self._made.add(record.address)
         self._progress.add_segment()
+
+    def add_present(self, segments: Sequence[Segment]) -> None:
+        """Note segments that others have put into the store for this film."""
+        for segment in segments:
+            with self._lock:
+                self._made.add(segment.address)
+            self._progress.add_frames(segment.frame_count)
+            self._progress.add_segment()
+
+    def tick(self) -> None:
+        """Every five seconds tell the log and the UI.
+
+        Raises:
+            FlowStoppingError: The flow run is ending.
+        """
+        self.check()
+        self._report_if_due()
 
     def shards(self) -> ShardWatch:
         """Return what a task run tells of a shard, to this watch and to its own log."""

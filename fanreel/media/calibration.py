@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,12 +15,14 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from fanreel.errors import storage_error
+from fanreel.plan.pools import DeviceKind, MeasuredSpeed
 
 __all__ = [
     "Calibration",
     "CurvePoint",
     "DeviceCalibration",
     "calibration_from_json",
+    "calibration_speeds",
     "calibration_to_json",
     "find_knee",
     "read_calibration",
@@ -162,6 +165,16 @@ def calibration_from_json(text: bytes) -> Calibration:
         if not device.curve or min(counts) < 1 or max(counts) > 1024 or (device.limit or 1) < 1:
             raise ValueError(f"the numbers of {device.device} make no sense")
     return found
+
+
+def calibration_speeds(calibration: Calibration) -> list[MeasuredSpeed]:
+    """Return what one session of each device of a host makes, at the number of sessions that it is to have."""
+    speeds: list[MeasuredSpeed] = []
+    for device in calibration.devices:
+        if size := re.match(r"([1-9][0-9]{1,4})x([1-9][0-9]{1,4}) ", device.film):
+            kind = DeviceKind.GPU if device.device != "cpu" else DeviceKind.CPU
+            speeds.append(MeasuredSpeed(kind, device.best.fps / device.best.sessions * int(size[1]) * int(size[2])))
+    return speeds
 
 
 def read_calibration(path: Path | None) -> Calibration | None:

@@ -84,6 +84,11 @@ class Dispatcher:
         return [life.child for life in self._lives.values()]
 
     @property
+    def has_ended(self) -> bool:
+        """Whether a child has ended since `decide` was last asked."""
+        return bool(self._ended)
+
+    @property
     def frames_missing(self) -> int:
         """Frames of the segments that are not there yet."""
         return self._frames(self.missing)

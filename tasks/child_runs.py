@@ -1,0 +1,186 @@
+"""The child runs of one film, as the Prefect server has them: listed, started, told to end."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_API_URL
+from prefect.states import Cancelling
+
+from fanreel import errors
+from fanreel.errors import InvalidJobError, MediaError, RequestError
+from fanreel.media.calibration import calibration_from_json, calibration_speeds
+from fanreel.plan.children import Child, Phase, Pool, SegmentRun, Start
+from fanreel.plan.pools import DeviceKind, MeasuredSpeed
+
+__all__ = ["SHARD_FLOW", "ChildRuns", "read_pool_devices", "read_speeds"]
+
+SHARD_FLOW = "render-shard"
+"""Name of the flow whose deployments, one a pool and named after it, render shards."""
+
+PAGE = 200
+"""Flow runs that the server lists at a time: its own limit."""
+
+POOL_LOOK_SECONDS = 10.0
+"""How often pools are looked at; workers are seen to come and go by their heartbeats of 30 s."""
+
+_PHASES: Mapping[StateType, Phase] = {
+    StateType.SCHEDULED: Phase.WAITING,
+    StateType.PAUSED: Phase.WAITING,
+    StateType.PENDING: Phase.TAKEN,
+    StateType.RUNNING: Phase.RUNNING,
+    StateType.CANCELLING: Phase.LEAVING,
+    StateType.COMPLETED: Phase.DONE,
+}
+
+_HOPELESS = tuple(
+    name
+    for name in errors.__all__
+    if isinstance(kind := getattr(errors, name), type) and issubclass(kind, RequestError | MediaError)
+)
+"""What is wrong with the job or its photos is wrong on every machine."""
+
+LONGEST_REASON = 300
+
+
+class ChildRuns:
+    """The child runs of one film on one server.
+
+    Args:
+        film: What their tag names the film by.
+        name: What people call the film.
+        parameters: Of every child, its segments apart.
+        speeds: Frames a second that one child of each pool is thought to make; the preferred pool first.
+    """
+
+    def __init__(self, film: str, *, name: str, parameters: Mapping[str, Any], speeds: Mapping[str, float]) -> None:
+        self.tag = f"film:{film[:16]}"
+        self._film, self._name, self._parameters, self._speeds = film, name, parameters, speeds
+        self._pools: list[Pool] = []
+        self._looked_at = 0.0
+
+    def list(self) -> list[Child]:
+        """Return all that the film ever had, the newest first."""
+        with get_client(sync_client=True) as client:
+            return [child for run in self._runs(client) if (child := _child(run)) is not None]
+
+    def start(self, start: Start) -> Child:
+        """Start a child, or return the one that another parent of the film has just started for the same."""
+        run = start.segments
+        key = f"{self._film}:{run.start}-{run.end}:{start.number}"
+        last = run.end - 1
+        made = run_deployment(
+            f"{SHARD_FLOW}/{start.pool}",
+            parameters={
+                **self._parameters,
+                "start_segment": run.start,
+                "end_segment": run.end,
+                "because": start.because[:LONGEST_REASON],
+            },
+            flow_run_name=f"{self._name} {run.start}" + (f"-{last}" if last > run.start else ""),
+            timeout=0,
+            tags=[self.tag],
+            idempotency_key=key,
+        )
+        assert isinstance(made, FlowRun)  # noqa: S101 -- called from a thread without a loop
+        return _child(made) or Child(str(made.id), start.pool, run, Phase.WAITING)
+
+    def cancel(self, key: str, reason: str) -> None:
+        """Tell a child to end. One that no worker has taken ends at once."""
+        with get_client(sync_client=True) as client:
+            try:
+                client.set_flow_run_state(UUID(key), Cancelling(message=reason))
+            except ObjectNotFound:
+                return
+
+    def pools(self) -> list[Pool]:
+        """Return the pools as the server shows them, looked at a few times a minute."""
+        if not self._pools or time.monotonic() - self._looked_at > POOL_LOOK_SECONDS:
+            with get_client(sync_client=True) as client:
+                self._pools = [Pool(name, _count_workers(client, name), fps) for name, fps in self._speeds.items()]
+            self._looked_at = time.monotonic()
+        return self._pools
+
+    def _runs(self, client: SyncPrefectClient) -> Iterator[FlowRun]:
+        tagged = FlowRunFilter(tags=FlowRunFilterTags(all_=[self.tag]))
+        for offset in range(0, 100 * PAGE, PAGE):
+            page = client.read_flow_runs(
+                flow_run_filter=tagged, sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=PAGE, offset=offset
+            )
+            yield from page
+            if len(page) < PAGE:
+                return
+
+
+def read_pool_devices(pools: Iterable[str]) -> dict[str, DeviceKind]:
+    """Return what the workers of each pool encode with: what the pool's deployment of the shards' flow says.
+
+    Raises:
+        InvalidJobError: There is no server, or no such deployment on it.
+    """
+    if not PREFECT_API_URL.value():
+        raise InvalidJobError("render_on: pools are those of a Prefect server: set PREFECT_API_URL, or render_on: here")
+    devices: dict[str, DeviceKind] = {}
+    with get_client(sync_client=True) as client:
+        for pool in pools:
+            try:
+                deployment = client.read_deployment_by_name(f"{SHARD_FLOW}/{pool}")
+            except ObjectNotFound:
+                raise InvalidJobError(
+                    f"render_on: {pool!r} is not allowed; the server has no deployment {SHARD_FLOW}/{pool}: "
+                    "python -m deployments.apply makes those of prefect.yaml"
+                ) from None
+            devices[pool] = DeviceKind(deployment.parameters.get("device", DeviceKind.CPU))
+    return devices
+
+
+def read_speeds() -> list[MeasuredSpeed]:
+    """Return how fast one session is on the hosts that were calibrated, as their Prefect Variables say."""
+    with get_client(sync_client=True) as client:
+        variables = client.read_variables(limit=PAGE)
+    speeds: list[MeasuredSpeed] = []
+    for variable in variables:
+        if variable.name.startswith("calibration_"):
+            try:
+                speeds += calibration_speeds(calibration_from_json(json.dumps(variable.value).encode()))
+            except ValueError:
+                continue  # of another version; what it would say is seen in the film's own speed soon
+    return speeds
+
+
+def _count_workers(client: SyncPrefectClient, pool: str) -> int:
+    """Return how many workers of a pool are online; none while it is paused, or where there is no such pool."""
+    try:
+        if client.read_work_pool(pool).is_paused:
+            return 0
+        workers = client.read_workers_for_work_pool(pool)
+    except ObjectNotFound:
+        return 0
+    return sum(str(worker.status).upper().endswith("ONLINE") for worker in workers)
+
+
+def _child(run: FlowRun) -> Child | None:
+    """Return a flow run as a child; None if it is none: people may give their runs any tag."""
+    start, end = run.parameters.get("start_segment"), run.parameters.get("end_segment")
+    if not isinstance(start, int) or not isinstance(end, int) or run.state is None:
+        return None
+    phase = _PHASES.get(run.state.type, Phase.FAILED)
+    reason = _reason(run.state) if phase is Phase.FAILED else ""
+    hopeless = phase is Phase.FAILED and any(re.search(rf"\b{name}\b", reason) for name in _HOPELESS)
+    return Child(str(run.id), run.work_pool_name or "", SegmentRun(start, end), phase, reason, hopeless)
+
+
+def _reason(state: State[Any]) -> str:
+    said = " ".join((state.message or "").split()).removeprefix("Flow run encountered an exception: ")
+    return f"{state.name}: {said}"[:LONGEST_REASON] if said else str(state.name)

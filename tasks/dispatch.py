@@ -1,0 +1,193 @@
+"""Dispatch: the segments of a film, rendered by the workers of pools in child runs that outlive this one."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from httpx import HTTPError
+from prefect import State, get_run_logger, task
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import StateType
+from prefect.exceptions import PrefectException
+from prefect.runtime import flow_run
+from prefect.states import Cancelled, Failed
+
+from fanreel.errors import FanreelError, NoWorkerError, ShardFailedError, StorageAwayError
+from fanreel.job import Strategy
+from fanreel.media.host import current_host
+from fanreel.media.render_order import find_present
+from fanreel.plan.children import Cancel, DispatchRules, Start
+from fanreel.plan.dispatch import Dispatcher
+from fanreel.plan.film import FilmPlan
+from fanreel.plan.pools import expect_fps
+from fanreel.settings import Settings
+from tasks.child_runs import ChildRuns, read_speeds
+from tasks.planned_film import PlannedFilm
+from tasks.retries import ONCE
+from tasks.watch import FilmWatch, FlowStoppingError, watch_film
+
+__all__ = ["dispatch", "render_on_pools"]
+
+TICK_SECONDS = 1.0
+"""How often the server is asked how the children are: one question, however many there are."""
+
+LOOK_SECONDS = 5.0
+"""How often it is looked for what running children made: one question to the store for each of them."""
+
+END_SECONDS = 20.0
+"""How long a film that ends early waits to see its children end."""
+
+
+@task(name="dispatch", task_run_name="dispatch {film.name}", **ONCE)
+def dispatch(film: PlannedFilm) -> State[None] | None:
+    """Return when every segment of the film is in the store; `Cancelled` if the flow run ends before.
+
+    Its child runs go on where this process is killed: the same job, run again, takes them over.
+    """
+    try:
+        render_on_pools(film)
+    except FlowStoppingError as stopping:
+        return Cancelled(message=str(stopping))
+    except FanreelError as error:
+        return Failed(data=error, message=f"{type(error).__name__}: {error}")
+    return None
+
+
+def render_on_pools(film: PlannedFilm) -> None:
+    """Have the pools of a film render what the store lacks, and return when it is all there.
+
+    Raises:
+        FlowStoppingError: The flow run ends; its children were told to, if it was cancelled.
+        NoWorkerError: No worker took a shard for as long as the host's `wait_seconds`.
+        ShardFailedError: A segment failed wherever it was tried.
+    """
+    dispatching = _Dispatching(film, watch_film(film))
+    try:
+        dispatching.run()
+    except FlowStoppingError:
+        if not _is_to_go_on():
+            dispatching.end_children("the film was cancelled")
+        raise
+    except FanreelError:
+        dispatching.end_children("the film failed")
+        raise
+
+
+class _Dispatching:
+    """One film's dispatcher between the server, the store and the film's watch."""
+
+    def __init__(self, film: PlannedFilm, watch: FilmWatch) -> None:
+        host = current_host()
+        self._film, self._watch, self._host = film, watch, host
+        self._plan: FilmPlan = host.store.get_plan(film.plan)
+        missing = [segment.index for shard in film.order.shards for segment in shard.segments]
+        self._dispatcher = Dispatcher(
+            [segment.frame_count for segment in self._plan.segments], missing, rules=_rules(self._plan, host.settings)
+        )
+        measured = read_speeds()
+        encoding = self._plan.encoding
+        self._runs = ChildRuns(
+            film.plan,
+            name=film.name,
+            parameters={"plan": film.plan, "encoders": list(film.order.encoders)},
+            speeds={pool: expect_fps(encoding, device, measured) for pool, device in film.order.pools.items()},
+        )
+        self._log = get_run_logger()
+        self._looked_at = -LOOK_SECONDS
+        self._silent_since: float | None = None
+
+    def run(self) -> None:
+        """Dispatch until all is there."""
+        while not self._dispatcher.is_done:
+            self._watch.check()
+            try:
+                self._tick(time.monotonic())
+                self._silent_since = None
+            except (HTTPError, PrefectException, StorageAwayError) as error:
+                self._note_silence(error)
+            if self._dispatcher.failure:
+                kind = ShardFailedError if self._dispatcher.failed else NoWorkerError
+                raise kind(self._dispatcher.failure)
+            self._watch.tick()
+            time.sleep(TICK_SECONDS)
+
+    def end_children(self, reason: str) -> None:
+        """Tell the living children to end, and wait until they have, for a while."""
+        deadline = time.monotonic() + END_SECONDS
+        told: set[str] = set()
+        while time.monotonic() < deadline:
+            try:
+                self._dispatcher.observe(time.monotonic(), self._runs.list())
+                for child in self._dispatcher.living:
+                    if child.key not in told:
+                        self._runs.cancel(child.key, reason)
+                        told.add(child.key)
+            except (HTTPError, PrefectException) as error:
+                self._log.warning("%s: children could not be told to end: %s", self._film.name, error)
+            if not self._dispatcher.living:
+                return
+            time.sleep(TICK_SECONDS / 2)
+        self._log.warning("%s: %d children have not ended yet", self._film.name, len(self._dispatcher.living))
+
+    def _tick(self, now: float) -> None:
+        dispatcher = self._dispatcher
+        looked_for = dispatcher.observe(now, self._runs.list())
+        if looked_for and (now - self._looked_at >= LOOK_SECONDS or dispatcher.has_ended):
+            self._looked_at = now
+            self._note_present(now, looked_for)
+        for action in dispatcher.decide(now, self._runs.pools()):
+            self._carry_out(now, action)
+
+    def _note_present(self, now: float, looked_for: set[int]) -> None:
+        """Look for segments, and for those that follow one that is there, until one is not."""
+        found: set[int] = set()
+        while looked_for:
+            present = find_present(self._plan, looked_for, encoders=self._film.order.encoders, host=self._host)
+            found |= present
+            looked_for = {index + 1 for index in present} & self._dispatcher.missing - found
+        self._dispatcher.note_present(now, found)
+        self._watch.add_present([self._plan.segments[index] for index in sorted(found)])
+
+    def _carry_out(self, now: float, action: Start | Cancel) -> None:
+        if isinstance(action, Cancel):
+            self._log.warning("%s: child %s is told to end: %s", self._film.name, action.key, action.reason)
+            self._runs.cancel(action.key, action.reason)
+            return
+        child = self._runs.start(action)
+        self._dispatcher.note_started(now, child)
+        why = f", because of {action.because}" if action.because else ""
+        level = logging.WARNING if action.because else logging.INFO
+        run = action.segments
+        self._log.log(level, "%s: segments %d-%d go to %s%s", self._film.name, run.start, run.end - 1, action.pool, why)
+
+    def _note_silence(self, error: Exception) -> None:
+        """Wait through a server or a store that is away; the children go on without them."""
+        now = time.monotonic()
+        if self._silent_since is None:
+            self._silent_since = now
+            self._log.warning("%s: asked again in a moment: %s: %s", self._film.name, type(error).__name__, error)
+        if now - self._silent_since > self._host.settings.wait_seconds:
+            raise StorageAwayError(f"the server or the store was away for {now - self._silent_since:.0f} s: {error}")
+
+
+def _rules(plan: FilmPlan, settings: Settings) -> DispatchRules:
+    shortest = {Strategy.FILM: float("inf"), Strategy.SEGMENTS: 0.0}
+    rules = DispatchRules()
+    return DispatchRules(
+        late_seconds=settings.late_seconds,
+        stall_seconds=settings.stall_seconds,
+        wait_seconds=settings.wait_seconds,
+        shortest_seconds=shortest.get(plan.strategy, rules.shortest_seconds),
+        longest_seconds=settings.shard_seconds,
+    )
+
+
+def _is_to_go_on() -> bool:
+    """Return whether the children go on without this process: its run was handed back, to be started elsewhere."""
+    try:
+        with get_client(sync_client=True) as client:
+            state = client.read_flow_run(flow_run.id).state if flow_run.id else None
+    except (HTTPError, PrefectException):
+        return False
+    return state is not None and state.type in (StateType.SCHEDULED, StateType.PENDING)
