@@ -38,6 +38,7 @@ from fanreel.media.sources import fetch_stills
 from fanreel.plan.encoding import EncodingPlan, plan_encoding
 from fanreel.plan.film import plan_films
 from fanreel.plan.x264 import x264_options
+from fanreel.settings import Settings
 
 FOLDER = Path(".bench/x264")
 STREAM = {"sps-id": "1", "keyint": "infinite", "scenecut": "0", "open-gop": "0", "stitchable": "1"}
@@ -102,7 +103,7 @@ def draw_film(name: str, photos: Sequence[str], *, size: str, seconds: float, mo
     """Draw the film of a default job from these photos, and say where its clips start."""
     words = {"photos": list(photos), "output": "film.mp4", "base": str(Path.cwd()), "size": size}
     job = parse_job(words | {"seconds_per_slide": seconds})
-    plan = plan_films(job, fetch_stills(job, max_megapixels=200), output="/film.mp4")[0]
+    plan = plan_films(job, fetch_stills(job, settings=Settings(store=FOLDER)), output="/film.mp4")[0]
     path = FOLDER / f"{name}.yuv"
     frame = av.VideoFrame(job.width_px, job.height_px, "yuv420p")
     planes = plane_views(frame)

@@ -22,7 +22,7 @@ __all__ = ["upload"]
 def upload(film: PlannedFilm, draft: Draft) -> FilmReport:
     """Return what is to be told of the film, which is now under its final name."""
     plan, watch = current_host().store.get_plan(film.plan), watch_film(film)
-    published = publish_film(plan, draft)
+    published = publish_film(plan, draft, settings=current_host().settings)
     report = report_film(
         plan,
         film.order,

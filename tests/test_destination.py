@@ -204,7 +204,7 @@ class TestFilm:
         return plans[0], plans[1]
 
     def published(self, plan: FilmPlan, host: Host) -> Path:
-        return Path(publish_film(plan, join_film(plan, host=host)))
+        return Path(publish_film(plan, join_film(plan, host=host), settings=host.settings))
 
     def test_killed_at_any_moment_the_film_is_the_old_or_the_new_one_and_proven(
         self, host: Host, plans: tuple[FilmPlan, FilmPlan]
@@ -214,7 +214,7 @@ class TestFilm:
             film = self.published(plans[0], host)
             old = prove_film(film).plan
             draft = join_film(plans[1], host=host)
-            killed = killed_at(step, partial(publish_film, plans[1], draft))
+            killed = killed_at(step, partial(publish_film, plans[1], draft, settings=host.settings))
             seen.append(prove_film(film).plan == old)
             if not killed:
                 break
@@ -251,23 +251,23 @@ class TestFilm:
     def test_publishing_again_what_is_published_changes_nothing(self, host: Host, plans: tuple[FilmPlan, FilmPlan]):
         """As when the task that did it is tried again."""
         draft = join_film(plans[0], host=host)
-        film = Path(publish_film(plans[0], draft))
+        film = Path(publish_film(plans[0], draft, settings=host.settings))
         written_at = film.stat().st_mtime_ns
-        assert publish_film(plans[0], draft) == str(film)
+        assert publish_film(plans[0], draft, settings=host.settings) == str(film)
         assert film.stat().st_mtime_ns == written_at
 
     def test_a_draft_that_is_gone_is_told_if_another_film_is_there(self, host: Host, plans: tuple[FilmPlan, FilmPlan]):
         self.published(plans[0], host)
         gone = replace(join_film(plans[1], host=host), path="/nowhere/draft.mp4")
         with pytest.raises(StorageError, match="publish"):
-            publish_film(plans[1], gone)
+            publish_film(plans[1], gone, settings=host.settings)
 
     def test_two_drafts_of_one_film_are_published_one_after_the_other(
         self, host: Host, plans: tuple[FilmPlan, FilmPlan]
     ):
         drafts: list[Draft] = [join_film(plans[0], host=host) for _ in range(2)]
         for draft in drafts:
-            publish_film(plans[0], draft)
+            publish_film(plans[0], draft, settings=host.settings)
         prove_film(Path(plans[0].output), full=True)
 
     def test_two_films_published_at_once_under_one_name_never_mix(self, host: Host, plans: tuple[FilmPlan, FilmPlan]):
@@ -278,7 +278,7 @@ class TestFilm:
                 pid = os.fork()
                 if pid == 0:
                     try:
-                        publish_film(plan, draft)
+                        publish_film(plan, draft, settings=host.settings)
                     finally:
                         os._exit(sys.exc_info()[0] is not None)
                 pids.append(pid)

@@ -391,8 +391,8 @@ class TestLetters:
         # The flow and any other caller of the engine get an error of the job.
         code = (
             "import sys; from pathlib import Path; from fanreel.errors import InvalidJobError\n"
-            "from fanreel.media.sources import fetch_stills, load_job\n"
-            "try: fetch_stills(load_job(Path(sys.argv[1])), max_megapixels=9)\n"
+            "from fanreel.media.sources import fetch_stills, load_job; from fanreel.settings import Settings\n"
+            "try: fetch_stills(load_job(Path(sys.argv[1])), settings=Settings(store=Path()))\n"
             "except InvalidJobError as error: print(ascii(str(error)))"
         )
         done = ask([sys.executable, "-c", code, str(job)], environment | ascii_only)

@@ -37,6 +37,7 @@ from fanreel.errors import (
 from fanreel.media.sources import fetch_stills
 from fanreel.pipeline import plan_job, render_job
 from fanreel.plan.film import plan_from_json, plan_to_json
+from fanreel.settings import Settings
 
 FILM_TOLERANCE = 8
 """4 of 255 for the photo's own rounding and the film's 8-bit limited range, as much for the encoder at quality 10."""
@@ -140,7 +141,7 @@ def test_photos_of_any_name_become_a_film(host, tmp_path):
     (report,) = render_job(make_job(tmp_path, photos=[], slides=slides, **SHORT), host=host)
     frames = pictures(report.film)
     assert [round(frame.mean() / 5) for frame in frames[::2]] == [round(level / 5) for level in levels.values()]
-    found = fetch_stills(make_job(tmp_path, photos=[folder.name]), max_megapixels=1).stills
+    found = fetch_stills(make_job(tmp_path, photos=[folder.name]), settings=Settings(store=tmp_path)).stills
     assert {Path(still.source.path).name for still in found} == set(NAMES)
 
 

@@ -12,7 +12,11 @@ from PIL import Image
 from fanreel.errors import InvalidJobError, PhotoNotFoundError, StorageError, UnreadablePhotoError
 from fanreel.job import Move, parse_job
 from fanreel.media import sources
-from fanreel.media.sources import fetch_stills, load_job, output_path
+from fanreel.media.sources import fetch_stills, load_job, output_place
+from fanreel.settings import Settings
+
+ANYWHERE = Settings(store=Path("/nowhere"), max_photo_megapixels=1)
+"""A host that allows every place; nothing that is read from this machine is kept."""
 
 
 def photo(path, seed=None):
@@ -30,7 +34,7 @@ def make_job(base, *photos, **words):
 
 def names(base, *photos, **words):
     """Paths of the stills that a job has, relative to its base."""
-    stills = fetch_stills(make_job(base, *photos, **words), max_megapixels=1).stills
+    stills = fetch_stills(make_job(base, *photos, **words), settings=ANYWHERE).stills
     return [os.path.relpath(still.source.path, base) for still in stills]
 
 
@@ -161,9 +165,9 @@ def test_names_start_from_the_base_and_may_leave_it(tmp_path):
 def test_absolute_names_need_no_base(tmp_path):
     photo(tmp_path / "a.png")
     job = make_job("", str(tmp_path / "a.png"), str(tmp_path / "*.png"), str(tmp_path), output="/film.mp4")
-    stills = fetch_stills(job, max_megapixels=1).stills
+    stills = fetch_stills(job, settings=ANYWHERE).stills
     assert [still.source.path for still in stills] == [str(tmp_path / "a.png")] * 3
-    assert output_path(job) == Path("/film.mp4")
+    assert output_place(job, settings=ANYWHERE) == "/film.mp4"
 
 
 @pytest.mark.parametrize(
@@ -172,7 +176,7 @@ def test_absolute_names_need_no_base(tmp_path):
 def test_a_relative_name_without_a_base_is_refused(key, words):
     job = make_job("", output="/film.mp4", **words)
     with pytest.raises(InvalidJobError, match=f"^{key}: 'a.png' is relative; give `base`"):
-        fetch_stills(job, max_megapixels=1)
+        fetch_stills(job, settings=ANYWHERE)
 
 
 def test_a_relative_base_starts_from_the_working_folder_and_gives_absolute_paths(tmp_path, monkeypatch):
@@ -180,15 +184,15 @@ def test_a_relative_base_starts_from_the_working_folder_and_gives_absolute_paths
     monkeypatch.chdir(tmp_path)
     for base, entry in ((".", "in/a.png"), ("in", "*.png"), ("in", ".")):
         job = make_job(base, entry)
-        assert fetch_stills(job, max_megapixels=1).stills[0].source.path == str(tmp_path / "in" / "a.png")
-        assert output_path(job) == tmp_path / base / "film.mp4"
+        assert fetch_stills(job, settings=ANYWHERE).stills[0].source.path == str(tmp_path / "in" / "a.png")
+        assert output_place(job, settings=ANYWHERE) == str(tmp_path / base / "film.mp4")
 
 
 def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     photo(tmp_path / "in" / "a.png")
     for base, entry in (("/", "~/in/a.png"), ("/", "~/in/*.png"), ("~/in", "a.png"), ("~", "in/*.png")):
-        stills = fetch_stills(make_job(base, entry), max_megapixels=1).stills
+        stills = fetch_stills(make_job(base, entry), settings=ANYWHERE).stills
         assert [still.source.path for still in stills] == [str(tmp_path / "in" / "a.png")]
 
 
@@ -204,7 +208,7 @@ def test_a_slide_keeps_its_words_and_takes_the_rest_from_the_job(tmp_path):
         {"photo": "a.png", "start": [0, 0, 1, 1], "end": [0.25, 0.25, 0.75, 0.75]},
     ]
     job = make_job(tmp_path, slides=slides, seconds_per_slide=3, move="still")
-    stills = fetch_stills(job, max_megapixels=1).stills
+    stills = fetch_stills(job, settings=ANYWHERE).stills
     assert [(still.seconds, still.move, still.views) for still in stills] == [
         (3, Move.STILL, ()),
         (7.5, Move.STILL, ()),
@@ -219,7 +223,7 @@ def test_a_slide_keeps_its_words_and_takes_the_rest_from_the_job(tmp_path):
 def refusal(kind, base, *photos, **words):
     """The lines of the one error that names every bad photo."""
     with pytest.raises(kind) as caught:
-        fetch_stills(make_job(base, *photos, **words), max_megapixels=1)
+        fetch_stills(make_job(base, *photos, **words), settings=ANYWHERE)
     assert type(caught.value) is kind
     return str(caught.value).splitlines()
 
@@ -282,7 +286,7 @@ def test_a_name_that_is_not_utf_8_is_refused_in_words_that_can_be_printed(tmp_pa
 def test_a_name_that_no_file_can_have_is_refused_by_name(tmp_path, name):
     photo(tmp_path / "good.png")
     with pytest.raises((PhotoNotFoundError, StorageError)) as caught:
-        fetch_stills(make_job(tmp_path, name, "good.png"), max_megapixels=1)
+        fetch_stills(make_job(tmp_path, name, "good.png"), settings=ANYWHERE)
     assert name.replace("\0", "\\x00") in str(caught.value)
 
 
@@ -308,7 +312,7 @@ def test_a_photo_that_may_not_be_read_is_a_bad_photo(tmp_path, monkeypatch):
         f"{tmp_path}/c.png: the file is empty",
     ]
     assert refusal(UnreadablePhotoError, tmp_path, "*.png") == [f"photos: {line}" for line in bad]
-    fetched = fetch_stills(make_job(tmp_path, "*.png", on_bad_photo="skip"), max_megapixels=1)
+    fetched = fetch_stills(make_job(tmp_path, "*.png", on_bad_photo="skip"), settings=ANYWHERE)
     assert [still.source.path for still in fetched.stills] == [f"{tmp_path}/b.png"]
     assert list(fetched.left_out) == bad
 
@@ -337,7 +341,7 @@ def test_a_folder_that_another_user_may_not_enter_is_named(tmp_path):
     os.seteuid(65534)
     try:
         with pytest.raises(UnreadablePhotoError) as caught:
-            fetch_stills(job, max_megapixels=1)
+            fetch_stills(job, settings=ANYWHERE)
     finally:
         os.seteuid(0)
     lines = str(caught.value).splitlines()
@@ -356,7 +360,7 @@ def test_three_hundred_photos_are_read_side_by_side(tmp_path, monkeypatch):
         return measure(path, **words)
 
     monkeypatch.setattr(sources, "read_photo", read_with_another)
-    stills = fetch_stills(make_job(tmp_path, "."), max_megapixels=1).stills
+    stills = fetch_stills(make_job(tmp_path, "."), settings=ANYWHERE).stills
     assert [Path(still.source.path).stem for still in stills] == [str(index) for index in range(300)]
     assert len({still.source.photo.digest for still in stills}) == 300
 
@@ -380,24 +384,28 @@ def test_three_hundred_photos_are_read_side_by_side(tmp_path, monkeypatch):
 )
 def test_the_film_is_the_file_that_is_named_or_one_in_the_folder_named_after_it(tmp_path, output, wanted):
     (tmp_path / "there").mkdir()
-    assert output_path(make_job(tmp_path, "a", output=output)) == tmp_path / wanted
+    assert output_place(make_job(tmp_path, "a", output=output), settings=ANYWHERE) == str(tmp_path / wanted)
 
 
 def test_a_film_in_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert output_path(make_job("/elsewhere", "a", output="~/film.mp4")) == tmp_path / "film.mp4"
-    assert output_path(make_job("/elsewhere", "a", output="~")) == tmp_path / f"{tmp_path.name}.mp4"
+    assert output_place(make_job("/elsewhere", "a", output="~/film.mp4"), settings=ANYWHERE) == str(
+        tmp_path / "film.mp4"
+    )
+    assert output_place(make_job("/elsewhere", "a", output="~"), settings=ANYWHERE) == str(
+        tmp_path / f"{tmp_path.name}.mp4"
+    )
 
 
 @pytest.mark.parametrize("output", ["film", "film.mov", "film.mp4.part", "film.MP4"])
 def test_a_film_of_another_kind_is_refused(tmp_path, output):
     with pytest.raises(InvalidJobError, match=r"output: .* is not allowed; a file ending in \.mp4"):
-        output_path(make_job(tmp_path, "a", output=output))
+        output_place(make_job(tmp_path, "a", output=output), settings=ANYWHERE)
 
 
 def test_a_relative_film_without_a_base_is_refused():
     with pytest.raises(InvalidJobError, match=r"^output: 'film\.mp4' is relative; give `base`"):
-        output_path(make_job("", "/a.png"))
+        output_place(make_job("", "/a.png"), settings=ANYWHERE)
 
 
 # Job files
@@ -457,7 +465,7 @@ def test_a_photo_named_in_a_job_file_is_found_from_any_working_folder(tmp_path, 
     photo(tmp_path / "jobs" / "photos" / "a.png")
     job = load_job(job_file(tmp_path / "jobs", "photos: [photos]\noutput: film.mp4\n"))
     monkeypatch.chdir("/")
-    assert fetch_stills(job, max_megapixels=1).stills[0].source.path == str(tmp_path / "jobs" / "photos" / "a.png")
+    assert fetch_stills(job, settings=ANYWHERE).stills[0].source.path == str(tmp_path / "jobs" / "photos" / "a.png")
 
 
 @pytest.mark.parametrize(

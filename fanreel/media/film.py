@@ -23,12 +23,14 @@ from fanreel.media.certificate import Certificate, certificate_path, certify, re
 from fanreel.media.concat import concat_segments
 from fanreel.media.destination import Destination, LocalFolder, next_certificate_path
 from fanreel.media.host import Host
+from fanreel.media.places import check_place
 from fanreel.media.record import SegmentRecord
 from fanreel.media.render_order import RenderOrder
 from fanreel.media.verify import require_sound
 from fanreel.plan.encoding import allowed_encoders
 from fanreel.plan.film import FilmPlan, plan_digest
 from fanreel.report import FilmReport
+from fanreel.settings import Settings
 
 __all__ = ["Draft", "Join", "destination_of", "join_film", "prove_film", "publish_film", "report_film"]
 
@@ -132,20 +134,27 @@ def join_film(
     return Draft(str(path), size_bytes, dict(made_by), dict(fallbacks), join)
 
 
-def destination_of(plan: FilmPlan) -> Destination:
-    """Return where the film goes."""
+def destination_of(plan: FilmPlan, *, settings: Settings) -> Destination:
+    """Return where the film goes.
+
+    Raises:
+        NotAllowedError: This host may not publish there.
+    """
+    check_place(settings, plan.output)
     return LocalFolder(Path(plan.output))
 
 
-def publish_film(plan: FilmPlan, draft: Draft) -> str:
+def publish_film(plan: FilmPlan, draft: Draft, *, settings: Settings) -> str:
     """Move a draft to the film's output and return where it is now. Done again, it changes nothing.
 
     Raises:
+        NotAllowedError: This host may not publish there.
         StorageError: It cannot be published; what was there before still is.
     """
+    destination = destination_of(plan, settings=settings)
     if not Path(draft.path).exists() and _is_published(plan):
         return plan.output
-    return destination_of(plan).publish(Path(draft.path))
+    return destination.publish(Path(draft.path))
 
 
 def prove_film(film: Path, *, full: bool = False) -> Certificate:

@@ -10,8 +10,9 @@ import numpy as np
 
 from fanreel.errors import StorageError
 from fanreel.job import parse_job
-from fanreel.media.sources import fetch_stills, output_path
+from fanreel.media.sources import fetch_stills
 from fanreel.plan.film import FilmPlan, plan_films
+from fanreel.settings import Settings
 
 __all__ = ["ReferenceFilm", "plan_reference_film"]
 
@@ -63,8 +64,8 @@ def plan_reference_film(film: ReferenceFilm, folder: Path) -> FilmPlan:
         }
     )
     _draw_photos(folder, size_px=(round(film.width_px * ZOOM), round(film.height_px * ZOOM)))
-    stills = fetch_stills(job, max_megapixels=400).stills
-    (plan,) = plan_films(job, stills, output=str(output_path(job)))
+    stills = fetch_stills(job, settings=Settings(store=folder)).stills
+    (plan,) = plan_films(job, stills, output=str(folder / job.output))
     return plan
 
 

@@ -3,36 +3,50 @@
 from __future__ import annotations
 
 import glob
-import json
+import itertools
 import os
-import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from fanreel.errors import (
     FanreelError,
     InvalidJobError,
     MediaError,
+    NotAllowedError,
     PhotoNotFoundError,
     UnreadablePhotoError,
     storage_error,
 )
 from fanreel.job import OnBadPhoto, Slide, SlideshowJob, parse_job
+from fanreel.media.downloads import Downloads
+from fanreel.media.job_file import base_folder, read_words
 from fanreel.media.photo_header import shown_path
+from fanreel.media.photo_names import PHOTO_SUFFIXES, is_photo_name, natural_order
 from fanreel.media.photos import read_photo
+from fanreel.media.places import WEB, check_place, scheme_of, shown_place
+from fanreel.media.s3 import S3Object, S3Place, parse_s3, s3
 from fanreel.plan.film import FetchedStills, Source, Still
+from fanreel.settings import Settings
 
-__all__ = ["fetch_stills", "load_job", "output_path"]
+__all__ = ["fetch_stills", "load_job", "output_place"]
 
-PHOTO_SUFFIXES = frozenset(
-    {".avif", ".bmp", ".gif", ".heic", ".heif", ".hif", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"}
-)
 READERS = 4
 """Photos read and hashed side by side; both release the interpreter, and a disk likes a few at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """A photo that a job names.
+
+    Attributes:
+        place: An absolute path or an address.
+        listed: What a listing said of it.
+    """
+
+    place: str
+    listed: S3Object | None = None
 
 
 def load_job(path: Path) -> SlideshowJob:
@@ -41,54 +55,56 @@ def load_job(path: Path) -> SlideshowJob:
     Raises:
         InvalidJobError: The file cannot be read, is not YAML, or asks for what cannot be.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-        # YAML is a superset of JSON but for tabs between the words.
-        values: Any = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except OSError as error:
-        raise InvalidJobError(f"{path}: {error.strerror or error}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InvalidJobError(f"{path}: not YAML or JSON: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise InvalidJobError(f"{path}: a job is a mapping of keys to values")
-    base = path.absolute().parent / _expand_user(str(values.get("base") or ""))
-    return parse_job({**values, "base": str(base)})
+    words = read_words(path)
+    return parse_job({**words, "base": str(base_folder(path, words))})
 
 
-def output_path(job: SlideshowJob) -> Path:
-    """Return the absolute path of the job's film; a folder gets a file named after it.
+def output_place(job: SlideshowJob, *, settings: Settings) -> str:
+    """Return where the job's film goes, an absolute path or a place in S3; a folder gets a film named after it.
 
     Raises:
-        InvalidJobError: The path is relative and the job has no base.
+        InvalidJobError: The path is relative and the job has no base, or names no film.
+        NotAllowedError: It lies where this host's jobs may not publish.
     """
-    path = _absolute(job, job.output, key="output")
-    if path.is_dir() or job.output.endswith("/"):
-        return path / f"{path.name}.mp4"
-    if path.suffix != ".mp4":
+    if scheme_of(job.output):
+        place = _film_in(parse_s3(job.output), is_folder=job.output.endswith("/"))
+    else:
+        path = _absolute(job, job.output, key="output")
+        check_place(settings, str(path))
+        place = path / f"{path.name}.mp4" if path.is_dir() or job.output.endswith("/") else path
+    if not str(place).endswith(".mp4"):
         raise InvalidJobError(f"output: {job.output!r} is not allowed; a file ending in .mp4, or a folder ending in /")
-    return path
+    check_place(settings, str(place))
+    return str(place)
 
 
-def fetch_stills(job: SlideshowJob, *, max_megapixels: float) -> FetchedStills:
+def fetch_stills(job: SlideshowJob, *, settings: Settings) -> FetchedStills:
     """Return the job's slides in order, each with its photo read, hashed and measured.
 
     Where the job says so, photos that are missing or cannot be used are left out.
 
     Raises:
+        NotAllowedError: Some lie where this host's jobs may not read; then no photo is left out for it.
         PhotoNotFoundError: Some do not exist; the message lists every bad photo.
         UnreadablePhotoError: All exist, some are no pictures; the message lists them.
-        StorageError: A disk fails; then no photo is left out for it.
+        StorageError: A disk or a server fails; then no photo is left out for it.
     """
-    slides = list(_slides(job))
-    names = list(dict.fromkeys(path for path, _ in slides))
+    slides = list(_slides(job, settings))
+    names = {name.place: name for name, _ in slides}
+    downloads = Downloads(settings)
     with ThreadPoolExecutor(READERS) as pool:
-        results = dict(zip(names, pool.map(lambda path: _read(job, path, max_megapixels), names), strict=True))
+        read = pool.map(lambda name: _read(job, name, settings, downloads), names.values())
+        results = dict(zip(names, read, strict=True))
     errors = [result for result in results.values() if isinstance(result, FanreelError)]
-    sources = {path: result for path, result in results.items() if isinstance(result, Source)}
+    sources = {place: result for place, result in results.items() if isinstance(result, Source)}
     if job.on_bad_photo is OnBadPhoto.FAIL or not sources or not all(map(_is_the_photo_s, errors)):
         _refuse_bad(errors, is_skipping=job.on_bad_photo is OnBadPhoto.SKIP and not sources)
-    stills = tuple(_still(job, sources[path], slide) for path, slide in slides if path in sources)
+    stills = tuple(_still(job, sources[name.place], slide) for name, slide in slides if name.place in sources)
     return FetchedStills(stills, left_out=tuple(map(str, errors)))
+
+
+def _film_in(place: S3Place, *, is_folder: bool) -> S3Place:
+    return place / f"{place.key.rpartition('/')[2] or place.bucket}.mp4" if is_folder or not place.key else place
 
 
 def _is_the_photo_s(error: FanreelError) -> bool:
@@ -107,17 +123,31 @@ def _still(job: SlideshowJob, source: Source, slide: Slide | None) -> Still:
     )
 
 
-def _slides(job: SlideshowJob) -> Iterator[tuple[Path, Slide | None]]:
+def _slides(job: SlideshowJob, settings: Settings) -> Iterator[tuple[_Named, Slide | None]]:
     for slide in job.slides:
-        yield _absolute(job, slide.photo, key="slides.photo"), slide
+        name = slide.photo
+        yield _Named(name if scheme_of(name) else str(_absolute(job, name, key="slides.photo"))), slide
     for entry in job.photos:
-        for path in _expand(job, entry):
-            yield path, None
+        for named in _expand(job, entry, settings):
+            yield named, None
 
 
-def _expand(job: SlideshowJob, name: str) -> Sequence[Path]:
-    """Return the files that one entry of `photos` names; an entry that names none stands for itself."""
+def _expand(job: SlideshowJob, name: str, settings: Settings) -> Sequence[_Named]:
+    """Return the photos that one entry of `photos` names; an entry that names none stands for itself."""
+    scheme = scheme_of(name)
+    if not scheme:
+        return [_Named(str(path)) for path in _expand_path(job, name, settings)]
+    if scheme != "s3" or not name.endswith("/"):
+        return [_Named(name)]
+    check_place(settings, name)
+    objects = [found for found in s3().list(parse_s3(name)) if is_photo_name(found.place.key)]
+    objects.sort(key=lambda found: natural_order(found.place.key))
+    return [_Named(str(found.place), found) for found in objects] or [_Named(name)]
+
+
+def _expand_path(job: SlideshowJob, name: str, settings: Settings) -> Sequence[Path]:
     path = _absolute(job, name, key="photos")
+    _check_pattern(job, name, settings)
     try:
         if path.is_dir():
             found = _photos_in(path)
@@ -132,27 +162,44 @@ def _expand(job: SlideshowJob, name: str) -> Sequence[Path]:
         return [path]  # what is wrong with it is said when it is read
 
 
+def _check_pattern(job: SlideshowJob, name: str, settings: Settings) -> None:
+    """Raise `NotAllowedError` before a folder is looked into where this host's jobs may not read."""
+    if not settings.roots:
+        return
+    fixed = list(itertools.takewhile(lambda part: not glob.has_magic(part), Path(_expand_user(name)).parts))
+    check_place(settings, str(_base(job).joinpath(*fixed)))
+    if len(fixed) < len(Path(name).parts) and ".." in Path(name).parts:
+        raise NotAllowedError(f"{shown_place(name)}: a pattern with `..` is not allowed on this host (FANREEL_ROOTS)")
+
+
 def _photos_in(folder: Path) -> list[Path]:
-    """Return what lies in a folder and looks like a photo; `._photo.jpg` is another system's note about one."""
-    visible = (path for path in folder.iterdir() if not path.name.startswith("."))
-    return [path for path in visible if path.suffix.lower() in PHOTO_SUFFIXES]
+    return [path for path in folder.iterdir() if is_photo_name(path.name)]
 
 
 def _natural_order(path: Path) -> list[tuple[int, int, str]]:
-    """Return a key under which photo2 comes before photo10."""
-    parts = re.split(r"(\d+)", str(path))
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
+    return natural_order(str(path))
 
 
-def _read(job: SlideshowJob, path: Path, max_megapixels: float) -> Source | FanreelError:
+def _read(job: SlideshowJob, name: _Named, settings: Settings, downloads: Downloads) -> Source | FanreelError:
+    """Return the photo, or why it cannot be used."""
+    place, path, shown = name.place, Path(name.place), shown_place(name.place)
     try:
-        return _refusal(job, path) or Source(read_photo(path, max_megapixels=max_megapixels), str(path))
+        if scheme := scheme_of(place):
+            path = downloads.fetch(place, listed=name.listed)
+        else:
+            check_place(settings, place)
+            if wrong := _refusal(job, path):
+                return wrong
+        photo = read_photo(path, max_megapixels=settings.max_photo_megapixels)
+        # A plan is shown to many, and a web address with its query may be a secret.
+        return Source(photo, shown if scheme in WEB else place)
     except PermissionError as error:
-        return UnreadablePhotoError(f"{shown_path(path)}: {error.strerror}; let this user read it, or leave it out")
+        return UnreadablePhotoError(f"{shown}: {error.strerror}; let this user read it, or leave it out")
     except OSError as error:
-        return storage_error(error, doing=f"read the photo {shown_path(path)}")
+        return storage_error(error, doing=f"read the photo {shown}")
     except FanreelError as error:
-        return error
+        # A download is known to people by its address.
+        return type(error)(str(error).replace(f"{shown_path(path)}: ", f"{shown}: ", 1))
 
 
 def _refusal(job: SlideshowJob, path: Path) -> FanreelError | None:
@@ -177,11 +224,12 @@ def _refuse_bad(errors: Sequence[FanreelError], *, is_skipping: bool) -> None:
         return
     lines = ["none of them can be used"] if is_skipping and len(errors) > 1 else []
     text = "\n".join(f"photos: {line}" for line in [*lines, *errors])
-    if any(isinstance(error, PhotoNotFoundError) for error in errors):
-        raise PhotoNotFoundError(text)
+    for kind in (NotAllowedError, PhotoNotFoundError):
+        if any(isinstance(error, kind) for error in errors):
+            raise kind(text)
     if all(isinstance(error, MediaError) for error in errors):
         raise UnreadablePhotoError(text)
-    raise type(errors[0])(text)
+    raise type(next(error for error in errors if not isinstance(error, MediaError)))(text)
 
 
 def _absolute(job: SlideshowJob, name: str, *, key: str) -> Path:
