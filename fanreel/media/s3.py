@@ -9,13 +9,12 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import re
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -34,7 +33,8 @@ from botocore.exceptions import (
     PartialCredentialsError,
 )
 
-from fanreel.errors import InvalidJobError, StorageAwayError, StorageError, StorageFullError, storage_error
+from fanreel.errors import StorageAwayError, StorageError, StorageFullError, storage_error
+from fanreel.media.s3_place import S3Object, S3Place, parse_s3
 
 __all__ = ["S3", "S3Object", "S3Place", "parse_s3", "s3"]
 
@@ -54,73 +54,11 @@ CONNECTIONS = 16
 
 READ_BYTES = 1 << 20
 
-LONGEST_KEY_BYTES = 1024
-
 T = TypeVar("T")
 
 _BUSY = frozenset({"RequestTimeout", "SlowDown", "Throttling", "ThrottlingException", "TooManyRequests"})
 _FULL = frozenset({"XMinioStorageFull", "QuotaExceeded"})
 _REFUSED = "check the credentials, and what they allow, in this process's environment"
-
-
-@dataclass(frozen=True, slots=True)
-class S3Place:
-    """Where an object is, or a folder of them; as text, its URL.
-
-    Attributes:
-        bucket: Name of the bucket.
-        key: The object's name in it; a folder's has no slash at its end, and the bucket's own is empty.
-    """
-
-    bucket: str
-    key: str
-
-    def __truediv__(self, name: str) -> S3Place:
-        """Return the place of this name below this one."""
-        return S3Place(self.bucket, f"{self.key}/{name}" if self.key else name)
-
-    def __str__(self) -> str:
-        """Return the URL."""
-        return f"s3://{self.bucket}/{self.key}"
-
-
-@dataclass(frozen=True, slots=True)
-class S3Object:
-    """What is known of an object without its bytes.
-
-    Attributes:
-        place: Where it is.
-        size_bytes: Its length.
-        modified_at: When it was written, by the server's clock; with a time zone.
-        metadata: What its writer said of it; empty in a listing.
-    """
-
-    place: S3Place
-    size_bytes: int
-    modified_at: datetime
-    metadata: Mapping[str, str] = field(default_factory=dict)
-
-
-def parse_s3(url: str) -> S3Place:
-    """Return the place that a URL names.
-
-    Raises:
-        InvalidJobError: It names none, or one that some servers take for another.
-    """
-    scheme, _, rest = url.partition("://")
-    bucket, _, key = rest.partition("/")
-    key = key.rstrip("/")
-    shown = f"{scheme}://...@{rest.rpartition('@')[2]}" if "@" in bucket else url
-    if scheme != "s3" or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}", bucket):
-        raise InvalidJobError(f"{shown!r} is no place in S3; s3://bucket/key, with credentials in the environment")
-    if {".", ".."} & set(key.split("/")) or re.search(r"[\x00-\x1f\x7f]", key):
-        raise InvalidJobError(f"{shown!r} is not allowed; a key without `.` and `..` as parts and control characters")
-    try:
-        if len(key.encode()) > LONGEST_KEY_BYTES:
-            raise InvalidJobError(f"{shown[:80]!r}... is not allowed; a key has up to {LONGEST_KEY_BYTES} bytes")
-    except UnicodeEncodeError:
-        raise InvalidJobError(f"{shown!a} is not allowed; a key is UTF-8") from None
-    return S3Place(bucket, key)
 
 
 class S3:
@@ -139,12 +77,27 @@ class S3:
             return None
         # Headers, whose case servers change.
         metadata = {name.lower(): value for name, value in answer["Metadata"].items()}
-        return S3Object(place, answer["ContentLength"], answer["LastModified"], metadata)
+        return S3Object(place, answer["ContentLength"], answer["LastModified"], metadata, answer.get("ETag", ""))
 
     def read(self, place: S3Place) -> bytes | None:
         """Return the bytes of a small object, or None if there is none."""
-        pieces = self._pieces(place, largest_bytes=0)
+        pieces = self.pieces(place)
         return None if pieces is None else b"".join(pieces)
+
+    def pieces(self, place: S3Place, *, largest_bytes: int = 0) -> Iterator[bytes] | None:
+        """Return the bytes of an object, piece by piece, or None if there is none.
+
+        A connection that breaks is taken up where it broke.
+        """
+        with _explained(place):
+            answer = _found(lambda: self._client().get_object(Bucket=place.bucket, Key=place.key))
+        if answer is None:
+            return None
+        size_bytes = answer["ContentLength"]
+        if largest_bytes and size_bytes > largest_bytes:
+            answer["Body"].close()
+            raise StorageError(f"{place}: {size_bytes} bytes are too many; {largest_bytes} are allowed")
+        return self._follow(place, answer)
 
     def download(self, place: S3Place, path: Path, *, largest_bytes: int = 0) -> bool:
         """Write an object's bytes to `path`, which is whole or not made; return whether there is such an object.
@@ -157,7 +110,7 @@ class S3:
         Raises:
             StorageError: It is too large, cannot be read, or the file cannot be written.
         """
-        pieces = self._pieces(place, largest_bytes=largest_bytes)
+        pieces = self.pieces(place, largest_bytes=largest_bytes)
         if pieces is None:
             return False
         part = path.with_name(f".{secrets.token_hex(8)}.part")
@@ -214,13 +167,20 @@ class S3:
             pages = self._client().get_paginator("list_objects_v2").paginate(Bucket=folder.bucket, Prefix=prefix)
             for page in pages:
                 for item in page.get("Contents", ()):
-                    yield S3Object(S3Place(folder.bucket, item["Key"]), item["Size"], item["LastModified"])
+                    place, etag = S3Place(folder.bucket, item["Key"]), item.get("ETag", "")
+                    yield S3Object(place, item["Size"], item["LastModified"], etag=etag)
 
     def sign(self, place: S3Place, *, seconds: int) -> str:
         """Return a URL from which whoever has it may read the object for so long."""
         with _explained(place):
             asked = {"Bucket": place.bucket, "Key": place.key}
             return self._client().generate_presigned_url("get_object", Params=asked, ExpiresIn=seconds)
+
+    def now(self, folder: S3Place) -> datetime:
+        """Return the server's time, by which `S3Object.modified_at` goes."""
+        with _explained(folder):
+            answer = self._client().list_objects_v2(Bucket=folder.bucket, Prefix=folder.key, MaxKeys=1)
+        return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
 
     def abort_uploads(self, folder: S3Place, *, before: datetime) -> int:
         """Remove what uploads that were begun before then, and never ended, left below a folder; return how many."""
@@ -235,18 +195,6 @@ class S3:
                         _found(lambda names=names: client.abort_multipart_upload(**names))
                         count += 1
         return count
-
-    def _pieces(self, place: S3Place, *, largest_bytes: int) -> Iterator[bytes] | None:
-        """Return the bytes of an object; a connection that breaks is taken up where it broke."""
-        with _explained(place):
-            answer = _found(lambda: self._client().get_object(Bucket=place.bucket, Key=place.key))
-        if answer is None:
-            return None
-        size_bytes = answer["ContentLength"]
-        if largest_bytes and size_bytes > largest_bytes:
-            answer["Body"].close()
-            raise StorageError(f"{place}: {size_bytes} bytes are too many; {largest_bytes} are allowed")
-        return self._follow(place, answer)
 
     def _follow(self, place: S3Place, answer: Mapping[str, Any]) -> Iterator[bytes]:
         size_bytes, etag, done = answer["ContentLength"], answer["ETag"], 0
