@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -12,22 +13,27 @@ from urllib.parse import quote
 
 from fanreel.encoders import Codec, EncoderChoice
 from fanreel.errors import (
+    DriverError,
+    EncodeFaultError,
+    EncoderBusyError,
     EncoderError,
     EncoderSettingsError,
     EncoderUnavailableError,
     NoEncodeDeviceError,
     SessionBusyError,
     SessionLimitError,
+    SessionLostError,
 )
 from fanreel.job import Encoding, Preset
 from fanreel.media.calibration import read_calibration
 from fanreel.media.gate import FirstFreeGate, KernelLockGate, SessionGate, SessionSlot
 from fanreel.media.gpu_status import read_driver_version
 from fanreel.media.gpus import Gpu, count_sessions
-from fanreel.media.messages import GpusFound, ProbeRequest, SurveyRequest
+from fanreel.media.messages import GpusFound, ProbeRequest, SessionMessage, SessionRequest, SurveyRequest
 from fanreel.media.session_limit import LearnedLimit
 from fanreel.media.sessions import Launcher
 from fanreel.plan.encoding import plan_encoding
+from fanreel.policy import is_worth_retrying, retry_delay_seconds
 from fanreel.settings import Settings
 
 __all__ = ["CPU", "Device", "Devices", "GateWrap"]
@@ -47,6 +53,9 @@ PROBE_PX = (320, 180)
 
 PROBE_SECONDS = 30.0
 """A driver that needs longer for its first frame does not work; loading it takes a second or two."""
+
+_PASSING = (EncoderBusyError, EncodeFaultError, SessionLostError)
+"""What a moment's trouble shows itself as. A look that hangs is not repeated: everything else waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +118,7 @@ class Devices:
     def found(self) -> list[tuple[Device, EncoderError | None]]:
         """Return every GPU that CUDA shows, with why it is not used: it has no NVENC, or ought to work and does not."""
         works = [(gpu, self._faults.get(gpu)) for gpu in self._find_gpus(Codec.H264)]
-        faulty = [pair for pair in self._faults.items() if pair not in works]
+        faulty = [pair for pair in self._faults.items() if pair[0].gpu and pair not in works]
         return [*works, *faulty, *self._without.items()]
 
     def lose(self, device: Device, error: EncoderError) -> None:
@@ -152,13 +161,30 @@ class Devices:
 
     def _survey(self) -> tuple[Gpu, ...]:
         try:
-            with self._launcher.start(locks=()) as session:
-                for message in session.render(SurveyRequest(), hang_seconds=self._probe_seconds()):
-                    if isinstance(message, GpusFound):
-                        return message.gpus
+            said = self._ask(SurveyRequest(), locks=())
         except EncoderError as error:
             self._refusal = error
-        return ()
+            # No driver and no GPU are no fault; a driver that hangs, or fails, is one, of GPUs that nobody can name.
+            if not isinstance(error, NoEncodeDeviceError) and (error.code or not isinstance(error, DriverError)):
+                log.warning("no GPU is used: %s", error)
+                unknown = replace(self._cpu, encoder=EncoderChoice.NVENC.value, name="the GPUs of this machine")
+                self._faults[unknown] = error
+            return ()
+        return next((message.gpus for message in said if isinstance(message, GpusFound)), ())
+
+    def _ask(self, request: SessionRequest, *, locks: Sequence[int]) -> list[SessionMessage]:
+        """Return what a session answers; it is asked again, as often as the policy says, if what failed may pass."""
+        retries = 0
+        while True:
+            try:
+                with self._launcher.start(locks=locks) as session:
+                    return list(session.render(request, hang_seconds=self._probe_seconds()))
+            except _PASSING as error:
+                if not is_worth_retrying(error, retries=retries):
+                    raise
+                log.info("looked at again in a moment: %s", error)
+            time.sleep(retry_delay_seconds(0))
+            retries += 1
 
     def _works(self, device: Device, codec: Codec) -> bool:
         """Return whether a GPU's NVENC makes packets. One whose sessions are all taken does."""
@@ -169,10 +195,8 @@ class Devices:
             frame_rate=Fraction(30),
         )
         try:
-            with device.gate.hold(timeout_seconds=0) as slot, self._launcher.start(locks=slot.filenos()) as session:
-                request = ProbeRequest(encoding, device.encoder, device.gpu)
-                for _ in session.render(request, hang_seconds=self._probe_seconds()):
-                    pass
+            with device.gate.hold(timeout_seconds=0) as slot:
+                self._ask(ProbeRequest(encoding, device.encoder, device.gpu), locks=slot.filenos())
         except (SessionBusyError, SessionLimitError):
             return True
         except NoEncodeDeviceError as error:

@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from fanreel.errors import SessionBusyError, storage_error
 
-__all__ = ["FirstFreeGate", "KernelLockGate", "SessionGate", "SessionSlot"]
+__all__ = ["FirstFreeGate", "KernelLockGate", "SessionGate", "SessionSlot", "open_shared"]
 
 _FIRST_POLL_SECONDS = 0.02
 _LAST_POLL_SECONDS = 0.25
@@ -150,12 +150,12 @@ class KernelLockGate:
                 # Stopping once it cannot succeed keeps two heavy takers from blocking each other.
                 if len(descriptors) + allowed - k < weight:
                     break
-                descriptors += self._lock(k, taken)
+                for descriptor in self._lock(k, taken):
+                    os.ftruncate(descriptor, 0)  # at once: a former holder's mark would count as an open session
+                    descriptors.append(descriptor)
                 if len(descriptors) == weight:
                     if allowed < self.capacity and self.slots_in_use() > allowed:
                         break
-                    for descriptor in descriptors:
-                        os.ftruncate(descriptor, 0)
                     taken.pop_all()
                     return descriptors
         return []
@@ -245,9 +245,26 @@ def _attempts(timeout_seconds: float) -> Iterator[float]:
 def _open_lock(path: Path) -> int:
     """Return a descriptor of the lock file; it and its folder are made where missing, open to every user at once."""
     with suppress(FileNotFoundError):
-        return _open_existing(path)
+        return open_shared(path, make=False)
     if not path.parent.is_dir():
         _make_folder(path.parent)
+    return open_shared(path, make=True)
+
+
+def open_shared(path: Path, *, make: bool) -> int:
+    """Return a descriptor, to read and write, of a file that all users of a folder share.
+
+    Args:
+        path: A regular file; a link is refused, whoever planted it.
+        make: Make it where it is missing, open to every user at once.
+
+    Raises:
+        OSError: It is missing, no regular file, or not open to this user.
+    """
+    if not make:
+        return _open_existing(path)
+    with suppress(FileNotFoundError):
+        return _open_existing(path)
     descriptor, name = tempfile.mkstemp(prefix=".new-", dir=path.parent)
     try:
         os.fchmod(descriptor, 0o666)

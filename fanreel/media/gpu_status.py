@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import pynvml
 
-from fanreel.media.gpus import nvml_is_open
+from fanreel.media.gpus import ask_nvml
 
 __all__ = ["EncoderSession", "GpuStatus", "list_nvml_gpus", "read_driver_version", "read_gpu_bytes", "read_status"]
 
@@ -86,7 +86,7 @@ def read_status(uuid: str) -> GpuStatus | None:
         return None
     sessions, fault = None, ""
     try:
-        sessions = tuple(_describe(each.pid) for each in pynvml.nvmlDeviceGetEncoderSessions(handle))
+        sessions = tuple(_describe(each.pid) for each in ask_nvml(pynvml.nvmlDeviceGetEncoderSessions, handle))
     except pynvml.NVMLError as error:
         fault = str(error)
     busy, memory = _ask(pynvml.nvmlDeviceGetEncoderUtilization, handle), _ask(pynvml.nvmlDeviceGetMemoryInfo, handle)
@@ -105,9 +105,8 @@ def read_status(uuid: str) -> GpuStatus | None:
 
 def _ask(question: Callable[..., T], *arguments: Any) -> T | None:  # noqa: ANN401 -- NVML's handles have no type
     """Return what NVML answers; None if it is missing, or does not know."""
-    if nvml_is_open():
-        with contextlib.suppress(pynvml.NVMLError):
-            return question(*arguments)
+    with contextlib.suppress(pynvml.NVMLError):
+        return ask_nvml(question, *arguments)
     return None
 
 

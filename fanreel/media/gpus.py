@@ -6,18 +6,29 @@ asks, so only a session's does. NVML sees other programs' sessions too, and may 
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
+import logging
+import queue
 import re
 import threading
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import pynvml
 
-from fanreel.errors import DriverError, NoEncodeDeviceError
+from fanreel.errors import DriverError, EncoderError, NoEncodeDeviceError
+from fanreel.media.nvenc_faults import classify_fault
 
-__all__ = ["Gpu", "count_sessions", "list_gpus", "nvml_is_open"]
+__all__ = ["Gpu", "ask_nvml", "count_sessions", "list_gpus", "nvml_is_open"]
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+NVML_SECONDS = 5.0
+"""NVML answers within milliseconds; after a GPU's or a driver's fault it may never answer, as nvidia-smi then does."""
 
 _NAME_BYTES = 256
 
@@ -41,6 +52,7 @@ def list_gpus() -> tuple[Gpu, ...]:
     Raises:
         DriverError: There is no driver.
         NoEncodeDeviceError: There is a driver and no GPU that it shows.
+        EncoderError: What CUDA says otherwise, in the class that `classify_fault` finds.
     """
     try:
         cuda = ctypes.CDLL("libcuda.so.1")
@@ -48,8 +60,15 @@ def list_gpus() -> tuple[Gpu, ...]:
         raise DriverError(f"nvenc: no NVIDIA driver: {error}; install it, or ask for the encoder x264") from None
     count = ctypes.c_int()
     if (code := cuda.cuInit(0)) or (code := cuda.cuDeviceGetCount(ctypes.byref(count))):
-        raise NoEncodeDeviceError(f"nvenc: the NVIDIA driver shows no GPU: {_cuda_error(cuda, code)}")
+        raise _explain(_cuda_error(cuda, code))
     return tuple(_describe_gpu(cuda, index) for index in range(count.value))
+
+
+def _explain(said: str) -> EncoderError:
+    fault = classify_fault("the look for GPUs", [f"cuInit failed -> {said}"])
+    if isinstance(fault, NoEncodeDeviceError):
+        return NoEncodeDeviceError(f"nvenc: the NVIDIA driver shows no GPU: {said}")
+    return fault
 
 
 def _describe_gpu(cuda: ctypes.CDLL, index: int) -> Gpu:
@@ -71,7 +90,7 @@ def _cuda_error(cuda: ctypes.CDLL, code: int) -> str:
 
 
 class _Nvml:
-    """NVML, opened when it is first asked; missing, it knows nothing."""
+    """NVML, opened when it is first asked; missing, or silent once, it knows nothing from then on."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -80,14 +99,53 @@ class _Nvml:
     def is_open(self) -> bool:
         with self._lock:
             if self._is_open is None:
-                self._is_open = False
-                with contextlib.suppress(pynvml.NVMLError):
-                    pynvml.nvmlInit()
+                try:
+                    _bounded(pynvml.nvmlInit)
                     self._is_open = True
+                except pynvml.NVMLError as error:
+                    self._is_open = False
+                    _warn_if_silent(error)
             return self._is_open
+
+    def ask(self, question: Callable[..., T], *arguments: Any) -> T:  # noqa: ANN401 -- NVML's handles have no type
+        if not self.is_open():
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_UNINITIALIZED)
+        try:
+            return _bounded(question, *arguments)
+        except pynvml.NVMLError as error:
+            with self._lock:
+                self._is_open = self._is_open and not _warn_if_silent(error)
+            raise
 
 
 _nvml = _Nvml()
+
+
+def _bounded(question: Callable[..., T], *arguments: Any) -> T:  # noqa: ANN401 -- as above
+    """Return what NVML answers; one that does not is left to a thread of its own, which nobody waits for."""
+    answers: queue.SimpleQueue[tuple[T | None, Exception | None]] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put((question(*arguments), None))
+        except Exception as error:  # noqa: BLE001 -- raised where it was asked
+            answers.put((None, error))
+
+    threading.Thread(target=ask, name="NVML", daemon=True).start()
+    try:
+        answer, error = answers.get(timeout=NVML_SECONDS)
+    except queue.Empty:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_TIMEOUT) from None
+    if error is not None:
+        raise error
+    return answer  # type: ignore[return-value]
+
+
+def _warn_if_silent(error: pynvml.NVMLError) -> bool:
+    is_silent = vars(error).get("value") == pynvml.NVML_ERROR_TIMEOUT
+    if is_silent:
+        log.warning("NVML of the NVIDIA driver does not answer; other programs' sessions are not known from now on")
+    return is_silent
 
 
 def nvml_is_open() -> bool:
@@ -95,10 +153,18 @@ def nvml_is_open() -> bool:
     return _nvml.is_open()
 
 
+def ask_nvml(question: Callable[..., T], *arguments: Any) -> T:  # noqa: ANN401 -- as above
+    """Return what NVML answers to a function of `pynvml`.
+
+    Raises:
+        NVMLError: It is missing, does not know, or does not answer.
+    """
+    return _nvml.ask(question, *arguments)
+
+
 def count_sessions(uuid: str) -> int | None:
     """Return how many encoder sessions all programs together have open on a GPU; None if nobody knows."""
-    if not _nvml.is_open():
+    try:
+        return ask_nvml(lambda: pynvml.nvmlDeviceGetEncoderStats(pynvml.nvmlDeviceGetHandleByUUID(uuid))[0])
+    except pynvml.NVMLError:
         return None
-    with contextlib.suppress(pynvml.NVMLError):
-        return pynvml.nvmlDeviceGetEncoderStats(pynvml.nvmlDeviceGetHandleByUUID(uuid))[0]
-    return None

@@ -30,7 +30,7 @@ _BY_CODE: dict[int, tuple[type[EncoderError], str]] = {
     10: (SessionLimitError, "the driver's limit of sessions is reached, or the GPU's memory is full"),
     12: (EncoderSettingsError, "this GPU has no such codec, profile or size; ask for the encoder x264"),
     13: (EncoderBusyError, "it passes"),
-    15: (DriverError, "update the NVIDIA driver, or install a PyAV built for an older one"),
+    15: (DriverError, "update the NVIDIA driver, after an update restart, or install a PyAV built for an older one"),
     18: (EncoderBusyError, "it passes"),
     20: (EncodeFaultError, "a new session may do"),
     21: (SessionLimitError, "the driver's limit of sessions is reached"),
@@ -39,17 +39,18 @@ _BY_CODE: dict[int, tuple[type[EncoderError], str]] = {
 
 _BY_TEXT: tuple[tuple[str, int], ...] = (
     (r"Cannot load (libcuda|libnvidia-encode|nvcuda|nvEncodeAPI)", 0),
-    (r"does not support the required nvenc API version", 15),
+    (r"does not support the required nvenc API version|Cannot load (cu|Nv)[A-Z]|CUDA_ERROR_SYSTEM_DRIVER_MISMATCH", 15),
     (r"CUDA_ERROR_(NO_DEVICE|INVALID_DEVICE)|No CUDA capable devices found", 1),
     (r"CUDA_ERROR_(DEVICE_UNAVAILABLE|UNKNOWN|SYSTEM_NOT_READY|ECC_UNCORRECTABLE|LAUNCH_FAILED)", 5),
     (r"CUDA_ERROR_OUT_OF_MEMORY", 10),
-    (r"Codec not supported|exceeds|not supported|Unsupported", 12),
+    (r"not supported|Unsupported|exceeds? \d|doesn't support required NVENC features", 12),
     (r"No capable devices found", 2),
     (r"Error setting|Undefined constant|Invalid argument|out of range", 8),
 )
 """What is said without a number, and the number that means the same; 0: the driver is missing."""
 
-_NUMBER = re.compile(r"\b(?:failed|error)[^()]*\((\d{1,2})\)", re.IGNORECASE)
+# "what failed: name (number): details"; not everything that fails is said to: "Cannot get the preset configuration".
+_NUMBER = re.compile(r"(?:\b(?:failed|error)[^()]*|: [a-z ]+)\((\d{1,2})\)", re.IGNORECASE)
 
 
 def classify_fault(doing: str, said: Sequence[str]) -> EncoderError:

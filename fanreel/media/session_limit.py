@@ -9,10 +9,15 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from fanreel.media.gate import open_shared
+
 __all__ = ["LearnedLimit"]
 
 LEARNED_SECONDS = 60.0
 """How long a refusal is remembered: another program's session, or the limit itself, may be gone by then."""
+
+_TEXT_BYTES = 64
+"""Always so many, written at once: who reads meanwhile has the old ones or the new ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +35,7 @@ class LearnedLimit:
     def read(self) -> int | None:
         """Return how many sessions there may be, at least 1; None if nothing was learned lately."""
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-            learned = json.loads(self.path.read_bytes())
+            learned = json.loads(self._read())
             if 0 < learned["until"] - time.time() <= LEARNED_SECONDS:
                 return max(1, int(learned["sessions"]))
         return None
@@ -44,8 +49,18 @@ class LearnedLimit:
                 "until": time.time() + LEARNED_SECONDS,
             }
         )
-        part = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        # Not replaced: in a folder with the sticky bit nobody may replace another user's file.
         with contextlib.suppress(OSError):
-            part.write_text(text)
-            part.chmod(0o666)
-            part.replace(self.path)
+            descriptor = open_shared(self.path, make=True)
+            try:
+                os.pwrite(descriptor, text.encode().ljust(_TEXT_BYTES), 0)
+                os.ftruncate(descriptor, _TEXT_BYTES)
+            finally:
+                os.close(descriptor)
+
+    def _read(self) -> bytes:
+        descriptor = open_shared(self.path, make=False)
+        try:
+            return os.pread(descriptor, _TEXT_BYTES, 0)
+        finally:
+            os.close(descriptor)

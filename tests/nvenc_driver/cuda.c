@@ -97,6 +97,8 @@ int cuInit(unsigned flags)
         device_count =
             read_settings(0, &settings) ? list_devices(devices, getenv("CUDA_VISIBLE_DEVICES"), settings.gpus) : 0;
     pthread_mutex_unlock(&initialising);
+    if (device_count && read_settings(0, &settings) && settings.hang == HANG_INIT)
+        hang_for_ever();
     return device_count ? SUCCESS : NO_DEVICE;
 }
 

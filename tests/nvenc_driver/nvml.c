@@ -102,6 +102,8 @@ static int look_at_encoder(const struct device *device)
 {
     int code = look(device);
 
+    if (!code && settings.hang == HANG_NVML)
+        hang_for_ever();
     return code ? code : settings.no_encoder || settings.mig || device->mig >= 0 ? NOT_SUPPORTED : SUCCESS;
 }
 

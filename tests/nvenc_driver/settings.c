@@ -28,6 +28,18 @@ static const struct settings DEFAULTS = {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct settings current[MAX_GPUS];
 
+static int find_hang(const char *where)
+{
+    static const char *const PLACES[] = {
+        [HANG_OPEN] = "open", [HANG_ENCODE] = "encode", [HANG_INIT] = "init", [HANG_NVML] = "nvml",
+    };
+
+    for (int i = HANG_OPEN; i <= HANG_NVML; i++)
+        if (strcmp(where, PLACES[i]) == 0)
+            return i;
+    return HANG_NEVER;
+}
+
 static void apply(struct settings *settings, const char *key, const char *value)
 {
     int major = 0, minor = 0;
@@ -36,7 +48,7 @@ static void apply(struct settings *settings, const char *key, const char *value)
         if (strcmp(key, NUMBERS[i].name) == 0)
             *(int *)((char *)settings + NUMBERS[i].offset) = atoi(value);
     if (strcmp(key, "hang") == 0)
-        settings->hang = strcmp(value, "open") == 0 ? HANG_OPEN : strcmp(value, "encode") == 0 ? HANG_ENCODE : 0;
+        settings->hang = find_hang(value);
     if (strcmp(key, "api_version") == 0 && sscanf(value, "%d.%d", &major, &minor) == 2)
         settings->api_version = major << 4 | minor;
     if (strcmp(key, "driver_version") == 0)

@@ -22,7 +22,7 @@
 #define BUCKETS 128
 #define BUCKET_NS 100000000LL
 
-enum hang { HANG_NEVER, HANG_OPEN, HANG_ENCODE };
+enum hang { HANG_NEVER, HANG_OPEN, HANG_ENCODE, HANG_INIT, HANG_NVML };
 
 /* One GPU's settings; those of the whole system stand in every GPU's alike. 0 means off, unless defaults say more. */
 struct settings {
