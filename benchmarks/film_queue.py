@@ -34,7 +34,7 @@ def measure(bench: Bench) -> Iterator[Measurement]:
     count = 4 if bench.quick else FILMS
     with serve(folder) as server:
         server.run("work-pool", "create", "local", "--type", "process")
-        server.run("deploy", "--all")
+        server.run("deploy", "--name", "local")
         command = [*PREFECT, "worker", "start", "--pool", "local", "--limit", str(WORKER_LIMIT)]
         env = {**server.env, "PREFECT_WORKER_QUERY_SECONDS": str(POLL_SECONDS)}
         queued_at = time.time()

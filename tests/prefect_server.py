@@ -43,6 +43,18 @@ class Served:
             check=False,
         )
 
+    def apply(self, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        """Run `python -m deployments.apply` in the checkout."""
+        return subprocess.run(
+            [sys.executable, "-m", "deployments.apply", *arguments],
+            cwd=self.checkout,
+            env=self.env | (env or {}),
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+
     def ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
         """Return what the server's API answers."""
         data = None if body is None else json.dumps(body).encode()
@@ -59,8 +71,8 @@ class Served:
 
 
 @contextlib.contextmanager
-def serve(folder: Path) -> Iterator[Served]:
-    """Run a server with the deployments of a copy of the working tree."""
+def serve(folder: Path, *, applied: bool = True) -> Iterator[Served]:
+    """Run a server with the pools and deployments of a copy of the working tree; without any if not `applied`."""
     port = _free_port()
     served = Served(
         url=f"http://127.0.0.1:{port}",
@@ -78,8 +90,8 @@ def serve(folder: Path) -> Iterator[Served]:
             return False
 
         wait_until(is_up, seconds=120, what="the server is up")
-        for command in (["work-pool", "create", "local", "--type", "process"], ["deploy", "--all"]):
-            done = served.run(*command)
+        if applied:
+            done = served.apply()
             assert done.returncode == 0, done.stdout + done.stderr
         yield served
 
@@ -109,6 +121,8 @@ def _environment(folder: Path, port: int) -> dict[str, str]:
         "PREFECT_HOME": str(folder / "prefect"),
         "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        # A film's parent holds a slot of its deployment: with leases in memory, a server that restarts would end it.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         "PREFECT_WORKER_QUERY_SECONDS": "2",
         "FANREEL_STORE": str(folder / "store"),
         "FANREEL_LOCK_FOLDER": str(folder / "locks"),

@@ -1,0 +1,157 @@
+"""Make a Prefect server what `prefect.yaml` and `deployments/pools.py` say: `python -m deployments.apply [--check]`.
+
+One command, in the checkout, for work pools, their queues, priorities and limits, the deployments with their
+schedules, and the automation that ends zombies. It changes what differs and says so line by line; run again, it changes
+nothing. With ``--check`` it only tells, and exits 1 where there is something to tell. What it does not know, pools,
+queues, deployments, schedules and automations of others, it neither changes nor mentions.
+
+What an operator does to a server that runs is the operator's, and stays; it is named, and is no drift:
+
+- a paused pool, queue or deployment, a disabled automation;
+- a limit that is *below* the one written here, or that is there where none is written: turned down, at night or for
+  good. One that is higher, or gone, is drift: a limit written here protects something;
+- a schedule turned on or off. A schedule is made off where its runs would lack a parameter that the flow needs, on
+  otherwise; it goes on, or off, when applying gives such a parameter to the deployment, or takes it away.
+
+`prefect deploy --all` would unpause, and set every schedule, so it is not what runs here; a test has it deploy to an
+empty server, where nothing differs afterwards but pools, queues and the automation.
+
+The inbox of `render-inbox/nightly` is the server's variable `fanreel_inbox` (and `fanreel_output`), not of who applies:
+
+    prefect variable set fanreel_inbox s3://films/inbox && python -m deployments.apply      # runs every night from now
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from http import HTTPStatus
+from pathlib import Path
+
+from httpx import URL, HTTPError, HTTPStatusError
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.exceptions import PrefectException
+from prefect.settings import PREFECT_API_URL
+
+from deployments.deployment_drift import find_deployment
+from deployments.deployment_file import Deployment, read_deployments
+from deployments.drift import Findings
+from deployments.pool_drift import find_pool
+from deployments.pools import POOLS
+from deployments.zombies import find_automation, zombie_automation
+from fanreel.errors import FanreelError
+
+__all__ = ["apply_all", "describe_failure", "find_all", "main"]
+
+FAILED = 1
+
+MOST_ROUNDS = 3
+"""A pool that is made brings a queue of its own, which the next round sees; the last one has to find nothing."""
+
+PREFECT_FILE = Path(__file__).parents[1] / "prefect.yaml"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Apply, or check, and return the exit code.
+
+    Args:
+        arguments: Of the command line, without the command.
+    """
+    parser = argparse.ArgumentParser(prog="python -m deployments.apply", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--check", action="store_true", help="tell what differs, change nothing; 1 if anything does")
+    check = parser.parse_args(arguments).check
+    if not PREFECT_API_URL.value():
+        return _fail("PREFECT_API_URL is not set; name the server, for example http://127.0.0.1:4200/api")
+    try:
+        with get_client(sync_client=True) as client:
+            client.request("GET", "/version")  # whoever cannot reach the server need not load the flows
+            deployments = read_deployments(PREFECT_FILE)
+            return check_all(client, deployments) if check else apply_all(client, deployments)
+    except FanreelError as error:
+        return _fail(str(error))
+    except (HTTPError, PrefectException) as error:
+        return _fail(describe_failure(error))
+
+
+def find_all(client: SyncPrefectClient, deployments: Sequence[Deployment]) -> Findings:
+    """Return all that is to be changed on the server, pools first."""
+    findings = Findings()
+    for pool in POOLS:
+        findings.extend(find_pool(client, pool))
+    for deployment in deployments:
+        findings.extend(find_deployment(client, deployment))
+    findings.extend(find_automation(client, zombie_automation()))
+    return findings
+
+
+def check_all(client: SyncPrefectClient, deployments: Sequence[Deployment]) -> int:
+    """Tell what differs, and return 1 if anything does."""
+    findings = find_all(client, deployments)
+    for difference in findings.differences:
+        print(difference)
+    _tell_kept(findings)
+    if findings.changes:
+        print(f"{len(findings.differences)} differences; python -m deployments.apply mends them.")
+        return FAILED
+    print(f"No drift: {_summary(deployments)} are as they are written here.")
+    return 0
+
+
+def apply_all(client: SyncPrefectClient, deployments: Sequence[Deployment]) -> int:
+    """Change what differs until nothing does, and return the exit code."""
+    change_count = 0
+    for _ in range(MOST_ROUNDS):
+        findings = find_all(client, deployments)
+        if not findings.changes:
+            break
+        for change in findings.changes:
+            change.make(client)
+            change_count += len(change.differences)
+            for difference in change.differences:
+                print(difference.mended())
+    else:
+        findings = find_all(client, deployments)
+    _tell_kept(findings)
+    if findings.changes:
+        return _fail("still otherwise after all changes:\n" + "\n".join(map(str, findings.differences)))
+    print(
+        f"{change_count} changes made: {_summary(deployments)} are as they are written here."
+        if change_count
+        else f"Nothing to change: {_summary(deployments)} are as they are written here."
+    )
+    return 0
+
+
+def describe_failure(error: HTTPError | PrefectException) -> str:
+    """Return in one line why the server cannot be used, without a credential that its address may hold."""
+    address = URL(PREFECT_API_URL.value() or "").copy_with(username=None, password=None)
+    cause = error if isinstance(error, HTTPError) else error.__cause__
+    if isinstance(cause, HTTPStatusError):
+        status = cause.response.status_code
+        if status == HTTPStatus.UNAUTHORIZED:
+            why = "it wants another auth string (401); set PREFECT_API_AUTH_STRING to the server's"
+        else:
+            why = f"it answered {status} to {cause.request.method} {cause.request.url.path}: {cause.response.text}"
+    else:
+        why = str(error) or type(error).__name__
+    return f"the Prefect server at {address} cannot be used: {' '.join(why.split())}"
+
+
+def _summary(deployments: Sequence[Deployment]) -> str:
+    queue_count = sum(len(pool.queues) for pool in POOLS)
+    return f"{len(POOLS)} pools, {queue_count} queues, {len(deployments)} deployments and 1 automation"
+
+
+def _tell_kept(findings: Findings) -> None:
+    for line in findings.kept:
+        print(line)
+
+
+def _fail(message: str) -> int:
+    print(f"fanreel: {message}", file=sys.stderr)
+    return FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

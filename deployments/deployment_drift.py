@@ -1,0 +1,160 @@
+"""Deployments and their schedules: what of a server's differs from `prefect.yaml`."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import DeploymentScheduleCreate, DeploymentUpdate
+from prefect.client.schemas.objects import ConcurrencyOptions, DeploymentSchedule
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.exceptions import ObjectNotFound
+
+from deployments.deployment_file import Deployment, Schedule
+from deployments.drift import Difference, Findings, compare_limits, compare_values
+
+__all__ = ["find_deployment", "look_at_deployment"]
+
+_TITLES = {
+    "work_pool_name": "work pool",
+    "work_queue_name": "work queue",
+    "job_variables": "job variables",
+    "parameter_openapi_schema": "parameter schema",
+    "enforce_parameter_schema": "enforced schema",
+    "pull_steps": "pull steps",
+    "concurrency_options": "concurrency options",
+}
+
+
+def find_deployment(client: SyncPrefectClient, deployment: Deployment) -> Findings:
+    """Return what of a deployment and its schedules is to be changed on the server."""
+    try:
+        found = client.read_deployment_by_name(deployment.full_name)
+    except ObjectNotFound:
+        findings = Findings()
+        findings.add(
+            [Difference(f"deployment {deployment.full_name}")], partial(_make_deployment, deployment=deployment)
+        )
+        return findings
+    return look_at_deployment(deployment, found)
+
+
+def look_at_deployment(deployment: Deployment, found: DeploymentResponse) -> Findings:
+    """Return what of a deployment that is there is to be changed; a schedule that is not ours is left alone."""
+    where, findings = f"deployment {deployment.full_name}", Findings()
+    there = _values(found)
+    pairs = {name: (there[name], here) for name, here in deployment.values.items()}
+    differing = [name for name, (old, new) in pairs.items() if _ordered(name, old) != _ordered(name, new)]
+    differences = [part for name in differing for part in compare_values(where, _title(name), *pairs[name])]
+    limits = compare_limits(findings, where, there["limit"], deployment.limit)
+    update = {name: deployment.values[name] for name in differing}
+    if {"work_pool_name", "work_queue_name"} & set(update):  # a queue is known by both
+        update |= {name: deployment.values[name] for name in ("work_pool_name", "work_queue_name")}
+    if limits:
+        update["concurrency_limit"] = deployment.limit
+    findings.add([*differences, *limits], partial(_change_deployment, deployment_id=found.id, update=update))
+    if found.paused:
+        findings.keep(where, "paused")
+    by_slug = {schedule.slug: schedule for schedule in found.schedules}
+    for schedule in deployment.schedules:
+        _look_at_schedule(findings, deployment, schedule, found, by_slug.get(schedule.slug))
+    return findings
+
+
+def _look_at_schedule(
+    findings: Findings,
+    deployment: Deployment,
+    schedule: Schedule,
+    found: DeploymentResponse,
+    there: DeploymentSchedule | None,
+) -> None:
+    where = f"schedule {schedule.slug} of {deployment.full_name}"
+    can_run = deployment.can_run_by_itself(schedule, deployment.values["parameters"])
+    if there is None:
+        make = partial(_make_schedule, deployment_id=found.id, schedule=schedule, active=can_run)
+        findings.add([Difference(where)], make)
+        return
+    # Otherwise whether it is on is the operator's business: on and off are for what the parameters said.
+    flips = can_run != deployment.can_run_by_itself(schedule, found.parameters) and there.active != can_run
+    old, new = there.schedule.model_dump(mode="json"), schedule.schedule.model_dump(mode="json")
+    differences = [
+        *([Difference(where, "active", there.active, can_run)] if flips else ()),
+        *(
+            compare_values(where, "timing", old, new)
+            if set(old) == set(new)
+            else [Difference(where, "timing", old, new)]
+        ),
+        *compare_values(where, "parameters", there.parameters, schedule.parameters),
+    ]
+    change = partial(
+        _change_schedule,
+        deployment_id=found.id,
+        schedule_id=there.id,
+        schedule=schedule,
+        active=can_run if flips else None,
+    )
+    findings.add(differences, change)
+    if not flips and there.active != can_run:
+        findings.keep(where, "turned on" if there.active else "turned off")
+
+
+def _values(found: DeploymentResponse) -> dict[str, Any]:
+    dumped = found.model_dump(mode="json", exclude={"concurrency_limit"})
+    options = dumped["concurrency_options"]
+    limit = found.global_concurrency_limit
+    return dumped | {
+        "concurrency_options": options and {"collision_strategy": options["collision_strategy"]},
+        "limit": limit and limit.limit,
+    }
+
+
+def _ordered(name: str, value: Any) -> Any:  # noqa: ANN401 -- JSON
+    return sorted(value) if name == "tags" else value
+
+
+def _title(name: str) -> str:
+    return _TITLES.get(name, name)
+
+
+def _make_deployment(client: SyncPrefectClient, *, deployment: Deployment) -> None:
+    flow_id = client.create_flow_from_name(deployment.flow_name)
+    parameters = deployment.values["parameters"]
+    client.create_deployment(
+        flow_id,
+        deployment.name,
+        concurrency_limit=deployment.limit,
+        schedules=[
+            _schedule_create(schedule, active=deployment.can_run_by_itself(schedule, parameters))
+            for schedule in deployment.schedules
+        ],
+        **_typed(deployment.values),
+    )
+
+
+def _change_deployment(client: SyncPrefectClient, *, deployment_id: UUID, update: dict[str, Any]) -> None:
+    client.update_deployment(deployment_id, DeploymentUpdate(**_typed(update)))
+
+
+def _make_schedule(client: SyncPrefectClient, *, deployment_id: UUID, schedule: Schedule, active: bool) -> None:
+    client.create_deployment_schedules(deployment_id, [_schedule_create(schedule, active=active)])
+
+
+def _change_schedule(
+    client: SyncPrefectClient, *, deployment_id: UUID, schedule_id: UUID, schedule: Schedule, active: bool | None
+) -> None:
+    client.update_deployment_schedule(
+        deployment_id, schedule_id, active=active, schedule=schedule.schedule, parameters=schedule.parameters
+    )
+
+
+def _schedule_create(schedule: Schedule, *, active: bool) -> DeploymentScheduleCreate:
+    return DeploymentScheduleCreate(
+        schedule=schedule.schedule, active=active, parameters=schedule.parameters, slug=schedule.slug
+    )
+
+
+def _typed(values: dict[str, Any]) -> dict[str, Any]:
+    options = values.get("concurrency_options")
+    return values | ({"concurrency_options": ConcurrencyOptions(**options)} if options else {})

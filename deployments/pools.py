@@ -1,0 +1,66 @@
+"""The work pools and their queues: what `deployments.apply` makes on a server. The deployments are in `prefect.yaml`.
+
+A film's parent has a pool of its own: one that held a slot its own shards wait for would wait for ever.
+"""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+
+__all__ = ["POOLS", "POOL_TYPE", "Pool", "Queue"]
+
+POOL_TYPE = "process"
+"""Runs are processes of their worker, in the checkout on its host."""
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A work queue of a pool; workers take from the one with the lowest number first.
+
+    Attributes:
+        name: `default` is the one that Prefect makes, for runs that name no queue.
+        priority: 1 is taken first.
+        limit: Runs at once; None is as many as the pool has.
+    """
+
+    name: str
+    _: KW_ONLY
+    priority: int
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A work pool of processes.
+
+    Attributes:
+        name: What workers, deployments and a job's `render_on` call it.
+        description: One line, for the UI.
+        limit: Runs at once, of all its workers; None leaves it to each worker's ``--limit``.
+        bulk_limit: How many of those may come from the queue `bulk`: a priority says who is next, and takes nothing
+            from those who run, so a thousand films in bulk would leave no place for an urgent one.
+    """
+
+    name: str
+    _: KW_ONLY
+    description: str
+    limit: int | None = None
+    bulk_limit: int | None = None
+
+    @property
+    def queues(self) -> tuple[Queue, ...]:
+        """Its queues, the first to be taken first; numbers are left free between them."""
+        return (
+            Queue("urgent", priority=1),
+            Queue("default", priority=5),
+            Queue("bulk", priority=9, limit=self.bulk_limit),
+        )
+
+
+# A parent is a process of some 200 MB that waits for its shards, then joins them: 20 are at home on a small machine.
+POOLS = (
+    Pool("control", description="Films' parents: they plan, wait for shards, join.", limit=20, bulk_limit=12),
+    Pool("nvenc", description="Shards on hosts whose GPU encodes."),
+    Pool("cpu", description="Shards on any host."),
+    Pool("local", description="Whole films, on the machine of the worker."),
+)

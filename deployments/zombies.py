@@ -1,0 +1,114 @@
+"""The automation that ends zombies: a flow run whose process died unseen, with its worker or its whole host.
+
+A worker notices within seconds that a run's process ended. When the worker is gone too, only the server is left to
+notice, and a film that waits for such a shard would wait for ever. Runs of our deployments beat every 30 s
+(`prefect.yaml`), by events of Prefect's own; four beats in a row that are missing end the run as Crashed.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from prefect.automations import AutomationCore, ChangeFlowRunState, EventTrigger, Posture, ResourceSpecification
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import StateType
+from prefect.events.schemas.automations import Automation
+
+from deployments.drift import Difference, Findings, compare_values
+
+__all__ = ["BEAT_SECONDS", "SILENT_SECONDS", "find_automation", "look_at_automation", "zombie_automation"]
+
+TAG = "fanreel"
+"""What every deployment is tagged with: runs of others beat as they like, and are theirs to end."""
+
+BEAT_SECONDS = 30
+"""Prefect's least; `prefect.yaml` sets it."""
+
+SILENT_SECONDS = 4 * BEAT_SECONDS
+"""A window of fewer than three beats ends healthy runs, whose beats wait while a server starts again."""
+
+_NO_BEAT_IS_DUE = (
+    *("Completed", "Failed", "Crashed", "Cancelled", "TimedOut", "Cached"),
+    *("Scheduled", "AwaitingRetry", "AwaitingConcurrencySlot", "Late", "Paused", "Suspended"),
+)
+"""Names of states in which nothing has to beat. Running, Pending and Cancelling are not among them: what dies there
+stays there."""
+
+
+def zombie_automation(*, silent_seconds: float = SILENT_SECONDS) -> AutomationCore:
+    """Return the automation.
+
+    Args:
+        silent_seconds: A run that has beaten, and then does not for so long, is dead; at least 10.
+    """
+    beat = "prefect.flow-run.heartbeat"
+    return AutomationCore(
+        name="fanreel: end runs that died unseen",
+        description=f"A run tagged {TAG} that stops beating for {silent_seconds:g} s is marked Crashed.",
+        trigger=EventTrigger(
+            match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
+            match_related=ResourceSpecification(
+                {"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{TAG}"}
+            ),
+            for_each={"prefect.resource.id"},
+            after={beat},
+            expect={beat, *(f"prefect.flow-run.{state}" for state in _NO_BEAT_IS_DUE)},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=timedelta(seconds=silent_seconds),
+        ),
+        actions=[
+            ChangeFlowRunState(
+                name=None,
+                state=StateType.CRASHED,
+                message=f"It did not beat for {silent_seconds:g} s: its process is gone.",
+                force=False,
+            )
+        ],
+    )
+
+
+def find_automation(client: SyncPrefectClient, automation: AutomationCore) -> Findings:
+    """Return what is to be changed for the automation to be there, once; it is known by its name."""
+    return look_at_automation(automation, client.read_automations_by_name(automation.name))
+
+
+def look_at_automation(automation: AutomationCore, found: list[Automation]) -> Findings:
+    """Return what of those with its name is to be changed: the first is mended, the others are deleted."""
+    where, findings = f"automation {automation.name!r}", Findings()
+    if not found:
+        findings.add([Difference(where)], partial(_make, automation=automation))
+        return findings
+    first, *others = found
+    differences = compare_values(where, "automation", _values(first), _values(automation))
+    changed = automation.model_copy(update={"enabled": first.enabled})
+    findings.add(differences, partial(_change, automation_id=first.id, automation=changed))
+    for other in others:
+        twice = Difference(where, "times it is there", 1 + len(others), 1)
+        findings.add([twice], partial(_delete, automation_id=other.id))
+    if not first.enabled:
+        findings.keep(where, "disabled")
+    return findings
+
+
+def _values(automation: AutomationCore) -> dict[str, Any]:
+    values = automation.model_dump(mode="json", exclude={"id", "enabled", "owner_resource", "tags"})
+    trigger = values["trigger"]
+    for name in ("after", "expect", "for_each"):
+        trigger[name] = sorted(trigger[name])
+    return values
+
+
+def _make(client: SyncPrefectClient, *, automation: AutomationCore) -> None:
+    client.create_automation(automation)
+
+
+def _change(client: SyncPrefectClient, *, automation_id: UUID, automation: AutomationCore) -> None:
+    client.update_automation(automation_id, automation)
+
+
+def _delete(client: SyncPrefectClient, *, automation_id: UUID) -> None:
+    client.delete_automation(automation_id)
