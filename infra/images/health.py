@@ -45,13 +45,13 @@ def services_age_seconds(url: str, *, docket: str = "prefect-server") -> float:
 
 def main(what: str) -> int:
     """Return 0 if `what` is well, else 1."""
-    if what == "worker":
-        return (
-            0 if is_served(f"http://127.0.0.1:{os.environ.get('PREFECT_WORKER_WEBSERVER_PORT', '8080')}/health") else 1
-        )
-    if what == "server":
-        return 0 if is_served(f"http://127.0.0.1:{os.environ.get('PREFECT_SERVER_API_PORT', '4200')}/api/ready") else 1
-    return 0 if services_age_seconds(os.environ["PREFECT_SERVER_DOCKET_URL"]) < HEARTBEAT_SECONDS else 1
+    if what == "services":
+        well = services_age_seconds(os.environ["PREFECT_SERVER_DOCKET_URL"]) < HEARTBEAT_SECONDS
+    elif what == "server":
+        well = is_served(f"http://127.0.0.1:{os.environ.get('PREFECT_SERVER_API_PORT', '4200')}/api/ready")
+    else:
+        well = is_served(f"http://127.0.0.1:{os.environ.get('PREFECT_WORKER_WEBSERVER_PORT', '8080')}/health")
+    return 0 if well else 1
 
 
 if __name__ == "__main__":

@@ -17,8 +17,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-import runpod
-
 from fanreel.errors import FanreelError, InvalidJobError
 from fanreel.job import parse_job
 from fanreel.media.host import Host, current_host
@@ -117,16 +115,20 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 -- any part of a report
 
 
 def _tell_platform(request: dict[str, Any]) -> Tell:
+    from runpod.serverless import progress_update
+
     told_at = time.monotonic()
 
     def tell(snapshot: Snapshot) -> None:
         nonlocal told_at
         if time.monotonic() - told_at >= PROGRESS_SECONDS:
             told_at = time.monotonic()
-            runpod.serverless.progress_update(request, str(snapshot))
+            progress_update(request, str(snapshot))
 
     return tell
 
 
 if __name__ == "__main__":
+    import runpod  # the engine's part works without it
+
     runpod.serverless.start({"handler": handle})
