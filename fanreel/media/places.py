@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from fanreel.errors import InvalidJobError, NotAllowedError
-from fanreel.media.s3 import parse_s3
+from fanreel.media.s3_place import parse_s3
 from fanreel.settings import Settings
 
 __all__ = ["WEB", "check_place", "scheme_of", "shown_place"]

@@ -26,7 +26,7 @@ from fanreel.media.photo_header import shown_path
 from fanreel.media.photo_names import PHOTO_SUFFIXES, is_photo_name, natural_order
 from fanreel.media.photos import read_photo
 from fanreel.media.places import WEB, check_place, scheme_of, shown_place
-from fanreel.media.s3 import S3Object, S3Place, parse_s3, s3
+from fanreel.media.s3_place import S3Object, S3Place, parse_s3
 from fanreel.plan.film import FetchedStills, Source, Still
 from fanreel.settings import Settings
 
@@ -140,6 +140,9 @@ def _expand(job: SlideshowJob, name: str, settings: Settings) -> Sequence[_Named
     if scheme != "s3" or not name.endswith("/"):
         return [_Named(name)]
     check_place(settings, name)
+    # A job without S3 has no need of boto3, which takes half a second.
+    from fanreel.media.s3 import s3
+
     objects = [found for found in s3().list(parse_s3(name)) if is_photo_name(found.place.key)]
     objects.sort(key=lambda found: natural_order(found.place.key))
     return [_Named(str(found.place), found) for found in objects] or [_Named(name)]
@@ -167,7 +170,9 @@ def _check_pattern(job: SlideshowJob, name: str, settings: Settings) -> None:
     if not settings.roots:
         return
     fixed = list(itertools.takewhile(lambda part: not glob.has_magic(part), Path(_expand_user(name)).parts))
-    check_place(settings, str(_base(job).joinpath(*fixed)))
+    start = str(_base(job).joinpath(*fixed))
+    for place in (start, os.path.normpath(start)):  # which differ where a link is followed by `..`
+        check_place(settings, place)
     if len(fixed) < len(Path(name).parts) and ".." in Path(name).parts:
         raise NotAllowedError(f"{shown_place(name)}: a pattern with `..` is not allowed on this host (FANREEL_ROOTS)")
 

@@ -165,7 +165,7 @@ def _parsed(url: str) -> Url:
         address = parse_url(url)
     except LocationParseError:
         raise InvalidJobError(f"{shown}: no web address") from None
-    if address.auth is not None or "@" in (address.netloc or ""):
+    if address.auth is not None:
         raise InvalidJobError(f"{shown}: an address with a user's name and password is not taken")
     if not address.host or address.scheme not in _PORTS:
         raise InvalidJobError(f"{shown}: no web address; http:// or https://, and the name of a host")
