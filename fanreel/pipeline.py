@@ -113,7 +113,10 @@ def _make_film(plan: FilmPlan, host: Host, watch: _Watch) -> FilmReport:
             retries += 1
             continue
         seconds = time.monotonic() - started_at
-        return report_film(plan, order, draft, film=film, fps=fps, seconds=seconds, rendered=len(watch.made))
+        count = len(watch.made)
+        return report_film(
+            plan, order, draft, film=film, fps=fps, seconds=seconds, rendered=count, settings=host.settings
+        )
 
 
 class _Rendering:

@@ -30,6 +30,7 @@ class FilmReport:
         left_out: Why each photo that was asked for and could not be used is not in the film.
         sessions: How many sessions worked, with how many threads; empty if none did.
         verified: The film was proven against its certificate before it was published.
+        link: A web address of it, if there is one. It may be signed: nothing but the report shows it.
     """
 
     film: str
@@ -46,6 +47,7 @@ class FilmReport:
     encoders: Mapping[str, int] = field(default_factory=dict)
     fallbacks: Mapping[str, int] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+    link: str = ""
 
     def __str__(self) -> str:
         """Return the block that people see."""
@@ -60,6 +62,7 @@ class FilmReport:
             "verified": "yes: every packet, every time stamp, sampled frames" if self.verified else "NO",
         }
         lines = [f"{name:<9} {value}" for name, value in rows.items()]
+        lines[1:1] = [f"link      {self.link}"] if self.link else []
         lines += [f"fallback  {count} segments; {reason}" for reason, count in self.fallbacks.items()]
         lines += [f"left out  {reason}" for reason in self.left_out[:MOST_LEFT_OUT_SHOWN]]
         if len(self.left_out) > MOST_LEFT_OUT_SHOWN:

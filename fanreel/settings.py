@@ -13,6 +13,9 @@ __all__ = ["Settings", "child_environment", "read_settings", "see_gpu"]
 
 LARGEST_COUNT = 1024
 
+LONGEST_LINK_SECONDS = 7 * 86_400
+"""Source: Amazon S3, X-Amz-Expires."""
+
 DEFAULT_LOCK_FOLDER = Path("/tmp/fanreel-sessions")  # noqa: S108 -- one folder a host, shared by all its users
 
 
@@ -32,6 +35,10 @@ class Settings:
             are private; ``*`` for all (`FANREEL_PRIVATE_HOSTS`, separated by commas).
         max_download_bytes: Larger sources are refused (`FANREEL_MAX_DOWNLOAD_MEGABYTES`).
         download_seconds: How long one download may take (`FANREEL_DOWNLOAD_SECONDS`).
+        link_seconds: How long whoever has a report's link may fetch a film from S3; 0 gives no such link
+            (`FANREEL_LINK_SECONDS`).
+        public_url: Where the bucket of the films is public, ``{bucket}`` standing for its name; links then start with
+            it and are not signed (`FANREEL_PUBLIC_URL`).
         lock_folder: Folder of the session locks, the same for every user of a host (`FANREEL_LOCK_FOLDER`).
         hang_seconds: A session that reports nothing for so long is killed (`FANREEL_HANG_SECONDS`).
         wait_seconds: How long a shard waits for a free session (`FANREEL_WAIT_SECONDS`).
@@ -56,6 +63,8 @@ class Settings:
     private_hosts: tuple[str, ...] = ()
     max_download_bytes: int = 2_000_000_000
     download_seconds: float = 600.0
+    link_seconds: int = 0
+    public_url: str = ""
     lock_folder: Path = DEFAULT_LOCK_FOLDER
     hang_seconds: float = 60.0
     wait_seconds: float = 3600.0
@@ -85,6 +94,8 @@ def read_settings() -> Settings:
         private_hosts=tuple(host.lower() for host in _list("FANREEL_PRIVATE_HOSTS")),
         max_download_bytes=round(_positive("FANREEL_MAX_DOWNLOAD_MEGABYTES", 2000.0) * 1_000_000),
         download_seconds=_positive("FANREEL_DOWNLOAD_SECONDS", 600.0),
+        link_seconds=_count("FANREEL_LINK_SECONDS", 0, largest=LONGEST_LINK_SECONDS),
+        public_url=_public_url(),
         lock_folder=_folder("FANREEL_LOCK_FOLDER") or DEFAULT_LOCK_FOLDER,
         hang_seconds=_positive("FANREEL_HANG_SECONDS", 60.0),
         wait_seconds=_positive("FANREEL_WAIT_SECONDS", 3600.0),
@@ -135,6 +146,13 @@ def _root(text: str, tenant: str) -> str:
     return root.rstrip("/") if "://" in root else str(Path(root).expanduser().absolute())
 
 
+def _public_url() -> str:
+    text = os.environ.get("FANREEL_PUBLIC_URL", "")
+    if text and not re.fullmatch(r"https?://[^/?#@\s]+[^?#\s]*", text):
+        raise RequestError(f"FANREEL_PUBLIC_URL: {text!r} is not allowed; https://host/path, without a query")
+    return text.rstrip("/")
+
+
 def _cache_folder() -> Path:
     return _folder("XDG_CACHE_HOME") or Path.home() / ".cache"
 
@@ -154,10 +172,10 @@ def _positive(name: str, default: float) -> float:
     return value
 
 
-def _count(name: str, default: int) -> int:
+def _count(name: str, default: int, *, largest: int = LARGEST_COUNT) -> int:
     text = os.environ.get(name, "")
-    if text and not (text.isascii() and text.isdecimal() and 0 < int(text) <= LARGEST_COUNT):
-        raise RequestError(f"{name}: {text!r} is not allowed; a whole number from 1 to {LARGEST_COUNT}")
+    if text and not (text.isascii() and text.isdecimal() and 0 < int(text) <= largest):
+        raise RequestError(f"{name}: {text!r} is not allowed; a whole number from 1 to {largest}")
     return int(text) if text else default
 
 

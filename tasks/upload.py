@@ -31,6 +31,7 @@ def upload(film: PlannedFilm, draft: Draft) -> FilmReport:
         fps=watch.finish().fps,
         seconds=time.time() - film.planned_at,
         rendered=watch.made_count,
+        settings=current_host().settings,
     )
     get_run_logger().info("%s is published, %.1f MB", published, draft.size_bytes / 1e6)
     with if_it_can_be_shown(f"the report of {film.name}"):

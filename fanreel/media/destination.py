@@ -14,8 +14,9 @@ from typing import BinaryIO, Protocol
 
 from blake3 import blake3
 
-from fanreel.errors import StorageError, storage_error
+from fanreel.errors import FanreelError, StorageError, storage_error
 from fanreel.media.certificate import certificate_path
+from fanreel.media.prove import next_certificate_path, prove_film
 
 __all__ = ["Destination", "LocalFolder", "next_certificate_path"]
 
@@ -29,6 +30,14 @@ class Destination(Protocol):
         Raises:
             StorageError: It could not.
         """
+        ...
+
+    def holds(self, plan: str) -> bool:
+        """Return whether the film that is there is whole and was made of the plan of this digest."""
+        ...
+
+    def link(self) -> str:
+        """Return a web address of the film; nothing if it has none."""
         ...
 
     def publish(self, draft: Path) -> str:
@@ -67,6 +76,16 @@ class LocalFolder:
         if spare < 0:
             raise StorageError(f"output: the name {self._film.name} is {-spare} bytes too long")
 
+    def holds(self, plan: str) -> bool:
+        """Return whether the film that is there is whole and was made of the plan of this digest."""
+        with contextlib.suppress(FanreelError):
+            return prove_film(self._film).plan == plan
+        return False
+
+    def link(self) -> str:
+        """Return nothing: a folder has no web address."""
+        return ""
+
     def publish(self, draft: Path) -> str:
         """Move the film and its certificate under their final names.
 
@@ -84,12 +103,6 @@ class LocalFolder:
         except OSError as error:
             raise storage_error(error, doing=f"publish {self._film}") from error
         return str(self._film)
-
-
-def next_certificate_path(film: Path) -> Path:
-    """Return where the certificate of the next film of this name waits until that film is there."""
-    path = certificate_path(film)
-    return path.with_name(f".{path.name}.next")
 
 
 @contextlib.contextmanager

@@ -1,12 +1,10 @@
-"""Photos from S3 and from the web, kept on this machine by the digest of their bytes.
+"""Photos from S3 and from the web, kept in this machine's workspace by the digest of their bytes.
 
 A note for each address says which version of it is here, so that what has not changed is not fetched again.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +12,14 @@ from pathlib import Path
 from blake3 import blake3
 from pydantic import TypeAdapter, ValidationError
 
-from fanreel.errors import PhotoNotFoundError, UnreadablePhotoError, storage_error
-from fanreel.media.places import check_place, scheme_of
-from fanreel.media.s3 import S3Object, parse_s3, s3
-from fanreel.media.store import LocalStore
-from fanreel.media.web import WebVersion, download
+from fanreel.errors import PhotoNotFoundError, StorageAwayError, UnreadablePhotoError, storage_error
+from fanreel.media.local_store import LocalStore
+from fanreel.media.places import check_place, scheme_of, shown_place
+from fanreel.media.proof import file_digest
+from fanreel.media.s3_place import S3Object, parse_s3
 from fanreel.settings import Settings
 
-__all__ = ["Downloads", "file_digest"]
+__all__ = ["Downloads"]
 
 _SIGNATURE = re.compile(r"(?<=[?&])x-amz-[^&]*&?", re.IGNORECASE)
 """Says who may read and until when, and nothing of what is read; it is another one each time."""
@@ -36,7 +34,7 @@ class _Note:
         digest: BLAKE3 of them.
     """
 
-    version: tuple[str, ...]
+    version: tuple[str, str]
     digest: str
 
 
@@ -44,7 +42,7 @@ _NOTE = TypeAdapter(_Note)
 
 
 class Downloads:
-    """What was downloaded, in the workspace of this machine; of each tenant in a folder of its own.
+    """What was downloaded, among the photos of this machine's workspace; of each tenant in a folder of its own.
 
     Args:
         settings: Gives the folder, and the bounds of downloads.
@@ -54,7 +52,7 @@ class Downloads:
         root = settings.store / "tenants" / settings.tenant if settings.tenant else settings.store
         self._settings = settings
         self._workspace = LocalStore(root)
-        self._folder = root / "downloads"
+        self._notes = root / "downloads"
 
     def fetch(self, place: str, *, listed: S3Object | None = None) -> Path:
         """Return a file that holds what is now at an address.
@@ -71,32 +69,33 @@ class Downloads:
         """
         check_place(self._settings, place)
         try:
-            if scheme_of(place) == "s3":
-                return self._fetch_object(place, listed)
-            return self._fetch_page(place)
+            return self._fetch_object(place, listed) if scheme_of(place) == "s3" else self._fetch_page(place)
         except OSError as error:
-            raise storage_error(error, doing=f"write {self._folder}") from error
+            raise storage_error(error, doing=f"write {self._notes}") from error
 
     def find(self, digest: str) -> Path | None:
         """Return a file with these bytes, proven, if there is one."""
-        path = self._path(digest)
-        with contextlib.suppress(OSError):
-            if file_digest(path) == digest:
-                return path
-        return None
+        return self._workspace.fetch_photo(digest)
 
     def _fetch_page(self, url: str) -> Path:
+        from fanreel.media.web import WebVersion, download  # what reads no web page has no need of it
+
         name = blake3(_SIGNATURE.sub("", url).encode()).hexdigest()
-        note, kept = self._look_up(name)
+        note = self._note(name)
+        kept = self.find(note.digest) if note else None
         with self._workspace.scratch() as folder:
             part = folder / "photo"
-            version = download(url, part, settings=self._settings, known=WebVersion(*note.version) if note else None)
-            if version is None and kept is not None:
-                return kept
-            assert version is not None, "a server cannot leave unchanged what it was not told of"  # noqa: S101
-            return self._keep(name, part, folder, version=(version.etag, version.modified))
+            known = WebVersion(*note.version) if note and kept else None
+            version = download(url, part, settings=self._settings, known=known)
+            if version is not None:
+                return self._keep(name, part, folder, version=(version.etag, version.modified))
+        if kept is None:
+            raise StorageAwayError(f"{shown_place(url)}: the server calls unchanged what it has not given yet")
+        return kept
 
     def _fetch_object(self, url: str, listed: S3Object | None) -> Path:
+        from fanreel.media.s3 import s3  # boto3 takes half a second
+
         place, most = parse_s3(url), self._settings.max_download_bytes
         found = listed or s3().head(place)
         if found is None:
@@ -106,9 +105,10 @@ class Downloads:
                 f"{place}: over {most / 1e6:g} MB; FANREEL_MAX_DOWNLOAD_MEGABYTES raises the bound"
             )
         name = blake3(str(place).encode()).hexdigest()
-        version = (found.modified_at.isoformat(), str(found.size_bytes))
-        note, kept = self._look_up(name)
-        if note is not None and kept is not None and note.version == version:
+        # Some servers' ETags tell of the time of the last write only, and in full seconds.
+        version = (found.etag, f"{found.modified_at.isoformat()} {found.size_bytes}")
+        note = self._note(name)
+        if note is not None and note.version == version and (kept := self.find(note.digest)):
             return kept
         with self._workspace.scratch() as folder:
             part = folder / "photo"
@@ -116,32 +116,21 @@ class Downloads:
                 raise PhotoNotFoundError(f"{place}: gone since it was looked at")
             return self._keep(name, part, folder, version=version)
 
-    def _look_up(self, name: str) -> tuple[_Note | None, Path | None]:
-        """Return what was noted of an address, and the file, if that is still whole."""
+    def _note(self, name: str) -> _Note | None:
         try:
-            note = _NOTE.validate_json((self._folder / "notes" / f"{name}.json").read_bytes())
+            return _NOTE.validate_json((self._notes / f"{name}.json").read_bytes())
         except (OSError, ValidationError):
-            return None, None
-        kept = self.find(note.digest)
-        return (note, kept) if kept is not None else (None, None)
+            return None
 
-    def _keep(self, name: str, part: Path, scratch: Path, *, version: tuple[str, ...]) -> Path:
+    def _keep(self, name: str, part: Path, scratch: Path, *, version: tuple[str, str]) -> Path:
         note = _Note(version, file_digest(part))
-        path, note_path = self._path(note.digest), self._folder / "notes" / f"{name}.json"
-        for folder in (path.parent, note_path.parent):
-            folder.mkdir(parents=True, exist_ok=True)
-        part.replace(path)
+        self._workspace.put_photo(note.digest, part)
         if any(version):
+            self._notes.mkdir(parents=True, exist_ok=True)
             written = scratch / "note"
             written.write_bytes(_NOTE.dump_json(note))
-            written.replace(note_path)
-        return path
-
-    def _path(self, digest: str) -> Path:
-        return self._folder / digest[:2] / digest
-
-
-def file_digest(path: Path) -> str:
-    """Return the BLAKE3 of a file's bytes: 64 hexadecimal digits."""
-    with path.open("rb", buffering=0) as file:
-        return hashlib.file_digest(file, blake3).hexdigest()  # pyright: ignore[reportArgumentType]
+            written.replace(self._notes / f"{name}.json")
+        kept = self.find(note.digest)
+        if kept is None:
+            raise StorageAwayError(f"{part.name}: the download was removed while it was kept")
+        return kept

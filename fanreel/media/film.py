@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 from collections import Counter
@@ -10,20 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fanreel.errors import (
-    FanreelError,
-    FilmDamagedError,
-    MediaError,
-    SegmentDamagedError,
-    StorageError,
-    storage_error,
-)
+from fanreel.errors import FanreelError, FilmDamagedError, SegmentDamagedError, StorageError, storage_error
 from fanreel.media.audio import AudioTrack
-from fanreel.media.certificate import Certificate, certificate_path, certify, read_certificate, write_certificate
+from fanreel.media.certificate import certificate_path, certify, write_certificate
 from fanreel.media.concat import concat_segments
-from fanreel.media.destination import Destination, LocalFolder, next_certificate_path
+from fanreel.media.destination import Destination, LocalFolder
 from fanreel.media.host import Host
-from fanreel.media.places import check_place
+from fanreel.media.places import check_place, scheme_of
+from fanreel.media.prove import prove_film
 from fanreel.media.record import SegmentRecord
 from fanreel.media.render_order import RenderOrder
 from fanreel.media.verify import require_sound
@@ -141,7 +134,11 @@ def destination_of(plan: FilmPlan, *, settings: Settings) -> Destination:
         NotAllowedError: This host may not publish there.
     """
     check_place(settings, plan.output)
-    return LocalFolder(Path(plan.output))
+    if not scheme_of(plan.output):
+        return LocalFolder(Path(plan.output))
+    from fanreel.media.s3_destination import S3Folder  # boto3 takes half a second
+
+    return S3Folder(plan.output, settings)
 
 
 def publish_film(plan: FilmPlan, draft: Draft, *, settings: Settings) -> str:
@@ -152,38 +149,9 @@ def publish_film(plan: FilmPlan, draft: Draft, *, settings: Settings) -> str:
         StorageError: It cannot be published; what was there before still is.
     """
     destination = destination_of(plan, settings=settings)
-    if not Path(draft.path).exists() and _is_published(plan):
+    if not Path(draft.path).exists() and destination.holds(plan_digest(plan)):
         return plan.output
     return destination.publish(Path(draft.path))
-
-
-def prove_film(film: Path, *, full: bool = False) -> Certificate:
-    """Return the certificate of a film that is what it says.
-
-    Args:
-        film: The film; its certificate lies beside it.
-        full: Decode every frame as well.
-
-    Raises:
-        FilmDamagedError: It is not; the message lists what differs.
-        StorageError: The film cannot be read, or has no certificate.
-    """
-    try:
-        film.stat()
-    except OSError as error:
-        raise storage_error(error, doing=f"read {film}") from None
-    path, following = certificate_path(film), next_certificate_path(film)
-    if not path.exists() and not following.exists():
-        raise StorageError(f"{film}: no certificate beside it ({path.name}); only films that have one can be verified")
-    try:
-        return _prove(film, path, full=full)
-    except (FilmDamagedError, StorageError):
-        # A run that was killed while it published may have left the film's certificate under its first name.
-        if not following.exists():
-            raise
-        with contextlib.suppress(FilmDamagedError, MediaError):
-            return _prove(film, following, full=full)
-        raise
 
 
 def report_film(
@@ -195,6 +163,7 @@ def report_film(
     fps: float,
     seconds: float,
     rendered: int,
+    settings: Settings,
 ) -> FilmReport:
     """Return what to tell of a film that was published at `film`, `seconds` after it was begun.
 
@@ -215,19 +184,8 @@ def report_film(
         encoders=draft.encoders,
         fallbacks=draft.fallbacks,
         left_out=plan.left_out,
+        link=destination_of(plan, settings=settings).link(),
     )
-
-
-def _prove(film: Path, path: Path, *, full: bool) -> Certificate:
-    certificate = read_certificate(path)
-    require_sound(film, certificate, full=full)
-    return certificate
-
-
-def _is_published(plan: FilmPlan) -> bool:
-    with contextlib.suppress(FanreelError):
-        return prove_film(Path(plan.output)).plan == plan_digest(plan)
-    return False
 
 
 def _blame_segments(records: Sequence[SegmentRecord], host: Host, error: FanreelError) -> None:
