@@ -6,12 +6,31 @@ BIN := .venv/bin
 LOCAL := env -u PREFECT_API_URL -u PREFECT_PROFILE DO_NOT_TRACK=1 PREFECT_SERVER_ANALYTICS_ENABLED=false \
 	PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS=180 PREFECT_RUNNER_SERVER_LOG_LEVEL=error
 
-.PHONY: demo test soak check bench lock clean system-packages
+.PHONY: demo up down apply apply-check test soak check bench lock clean system-packages
 
 demo: .venv/ready
 	$(BIN)/python examples/draw_photos.py .demo/photos
 	$(LOCAL) PREFECT_HOME=$(CURDIR)/.demo/prefect FANREEL_STORE=$(CURDIR)/.demo/store \
 		$(BIN)/python -m flows.render_slideshow examples/demo.yaml
+
+# A Prefect server of this machine and a worker for each pool, in the background; again it starts what is missing.
+PORT ?= 4200
+up: .venv/ready
+	$(BIN)/python examples/draw_photos.py .demo/photos
+	mkdir -p .demo/up
+	$(LOCAL) PREFECT_HOME=$(CURDIR)/.demo/up/prefect FANREEL_STORE=$${FANREEL_STORE:-$(CURDIR)/.demo/store} \
+		$(BIN)/python -m deployments.local_stack up --port $(PORT)
+
+down: .venv/ready
+	mkdir -p .demo/up
+	$(LOCAL) PREFECT_HOME=$(CURDIR)/.demo/up/prefect $(BIN)/python -m deployments.local_stack down
+
+# To and against the server that PREFECT_API_URL names.
+apply: .venv/ready
+	$(BIN)/python -m deployments.apply
+
+apply-check: .venv/ready
+	$(BIN)/python -m deployments.apply --check
 
 test: .venv/ready
 	$(LOCAL) $(BIN)/python -m pytest -m "not soak" --durations=20

@@ -54,12 +54,13 @@ def look_at_deployment(deployment: Deployment, found: DeploymentResponse) -> Fin
         update |= {name: deployment.values[name] for name in ("work_pool_name", "work_queue_name")}
     if limits:
         update["concurrency_limit"] = deployment.limit
-    findings.add([*differences, *limits], partial(_change_deployment, deployment_id=found.id, update=update))
-    if found.paused:
-        findings.keep(where, "paused")
+    # Schedules first: what turns one on or off is a difference of the parameters, still there if we are cut off.
     by_slug = {schedule.slug: schedule for schedule in found.schedules}
     for schedule in deployment.schedules:
         _look_at_schedule(findings, deployment, schedule, found, by_slug.get(schedule.slug))
+    findings.add([*differences, *limits], partial(_change_deployment, deployment_id=found.id, update=update))
+    if found.paused:
+        findings.keep(where, "paused")
     return findings
 
 

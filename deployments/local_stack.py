@@ -1,0 +1,293 @@
+"""`make up` and `make down`: a Prefect server of this machine alone, and a worker for each pool, in the background.
+
+`python -m deployments.local_stack up [--port 4200]`, in the checkout. The server keeps its database (SQLite), and its
+leases, below `.demo/up`, listens on 127.0.0.1 only and reports to nobody; logs and records of the processes lie beside.
+The pool `nvenc` gets a worker where a GPU encodes. `up` again starts what is missing; `down` ends what `up` started,
+with everything below, and nothing else. Anyone on this machine can use such a server: it is for one person's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import secrets
+import shlex
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import WorkerStatus
+from prefect.exceptions import PrefectException
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from deployments import apply
+from deployments.local_processes import Process, end_all, marked, read_process, start_process
+from deployments.pools import POOLS
+from deployments.worker import count_gpu_sessions
+from fanreel.errors import FanreelError, RequestError, SessionBusyError
+from fanreel.media.gate import KernelLockGate
+from fanreel.settings import read_settings
+
+__all__ = ["Stack", "main"]
+
+ROOT = Path(__file__).parents[1]
+HOST = "127.0.0.1"
+GPU_POOL = "nvenc"
+
+START_SECONDS = 180.0
+"""A server that makes its database on a busy machine needs a minute; one that does not start at all ends by itself."""
+
+WORKER_GRACE_SECONDS = 40.0
+"""A worker that is told to end hands back what it holds; a second later nothing is left to wait for."""
+
+SERVER_GRACE_SECONDS = 15.0
+_POLL_SECONDS = 0.3
+
+
+class StartError(FanreelError):
+    """A process did not start; the message says where its log is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """The server and the workers that `up` starts, by their records.
+
+    Attributes:
+        folder: Holds records, logs and the server's database.
+    """
+
+    folder: Path
+
+    def record(self, name: str) -> Path:
+        """The file that says which process `name` is."""
+        return self.folder / f"{name}.pid"
+
+    def log(self, name: str) -> Path:
+        """The file that has what `name` wrote."""
+        return self.folder / f"{name}.log"
+
+    def running(self, name: str) -> Process | None:
+        """The process, if it runs."""
+        return read_process(self.record(name))
+
+    @property
+    def about(self) -> Path:
+        """The file that has the mark and the port."""
+        return self.folder / "about.json"
+
+    def start(self, name: str, command: Sequence[str], *, mark: str, url: str) -> Process:
+        """Start a process of the stack."""
+        environment = {
+            "PREFECT_API_URL": url,
+            "PREFECT_HOME": str(self.folder / "prefect"),
+            "PREFECT_PROFILE": "",
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "DO_NOT_TRACK": "1",
+            # A run holds a slot of its deployment's limit: with leases in memory, a server that restarts would end it.
+            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+            "PREFECT_WORKER_QUERY_SECONDS": "2",
+        }
+        return start_process(
+            command,
+            mark=mark,
+            record=self.record(name),
+            log=self.log(name),
+            folder=ROOT,
+            environment=environment,
+        )
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Start or end the stack, and return the exit code.
+
+    Args:
+        arguments: Of the command line, without the command.
+    """
+    parser = argparse.ArgumentParser(prog="python -m deployments.local_stack", description="A local Prefect server.")
+    parser.add_argument("what", choices=("up", "down"))
+    parser.add_argument("--port", type=int, default=4200, help="of the server (PORT=4300 make up)")
+    parser.add_argument("--folder", type=Path, default=ROOT / ".demo" / "up", help="for its database, logs and records")
+    options = parser.parse_args(arguments)
+    stack = Stack(options.folder.absolute())
+    try:
+        stack.folder.mkdir(parents=True, exist_ok=True)
+        with KernelLockGate("up-or-down", capacity=1, folder=stack.folder).hold(timeout_seconds=0):
+            return up(stack, port=options.port) if options.what == "up" else down(stack)
+    except SessionBusyError:
+        return _fail(f"another make up or make down is at work in {stack.folder}; wait for it")
+    except FanreelError as error:
+        return _fail(str(error))
+
+
+def up(stack: Stack, *, port: int) -> int:
+    """Start what does not run, apply the deployments, tell where the UI is, and return the exit code."""
+    mark, port = _about(stack, port)
+    url = f"http://{HOST}:{port}/api"
+    _start_server(stack, mark=mark, port=port, url=url)
+    with temporary_settings({PREFECT_API_URL: url}):
+        if code := apply.main([]):
+            return code
+        pools = [pool.name for pool in POOLS]
+        if not count_gpu_sessions(read_settings()):
+            pools.remove(GPU_POOL)
+            print(f"worker {GPU_POOL}: none, for no GPU of this machine encodes; fanreel doctor says why")
+        try:
+            _start_workers(stack, pools, mark=mark, url=url)
+        except (httpx.HTTPError, PrefectException) as error:
+            raise StartError(apply.describe_failure(error)) from error
+    job = {
+        "photos": [str(ROOT / ".demo/photos")],
+        "size": "1280x720",
+        "render_on": [pool for pool in (GPU_POOL, "cpu") if pool in pools],
+        "output": str(ROOT / ".demo/films/first.mp4"),
+    }
+    run = [f"{Path(sys.executable).parent}/prefect", "deployment", "run", "render-slideshow/pools", "--watch"]
+    print(f"\nThe UI is at http://{HOST}:{port} and a film is made by\n")
+    print(f"    PREFECT_API_URL={url} {shlex.join([*run, '--params', json.dumps({'job': job})])}\n")
+    print(f"Logs are in {stack.folder}; make down ends it all.")
+    return 0
+
+
+def down(stack: Stack) -> int:
+    """End what runs of the stack and everything below, workers first; return the exit code."""
+    about = _read_about(stack)
+    if about is None:
+        print("Nothing runs.")
+        return 0
+    mark, _ = about
+    names = [record.stem for record in stack.folder.glob("worker-*.pid")]
+    workers = [process for name in names if (process := stack.running(name))]
+    server = stack.running("server")
+    # The server ends last: workers tell it what they held.
+    count = end_all(workers, mark=_workers_mark(mark), grace_seconds=WORKER_GRACE_SECONDS)
+    count += end_all([server] if server else [], mark=_server_mark(mark), grace_seconds=SERVER_GRACE_SECONDS)
+    for name in (*names, "server"):
+        stack.record(name).unlink(missing_ok=True)
+    stack.about.unlink()
+    print(f"Ended {count} processes: the server, {len(workers)} workers, and all below." if count else "Nothing runs.")
+    return 0
+
+
+def _about(stack: Stack, port: int) -> tuple[str, int]:
+    """Return the mark of all that is started and the port of the server: of what runs, or new ones."""
+    about = _read_about(stack)
+    if about is not None and (marked(_server_mark(about[0])) or marked(_workers_mark(about[0]))):
+        return about
+    mark = secrets.token_hex(8)
+    stack.about.write_text(json.dumps({"mark": mark, "port": port}), encoding="utf-8")
+    return mark, port
+
+
+def _read_about(stack: Stack) -> tuple[str, int] | None:
+    try:
+        about = json.loads(stack.about.read_text(encoding="utf-8"))
+        return str(about["mark"]), int(about["port"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _server_mark(mark: str) -> str:
+    return f"{mark}-server"
+
+
+def _workers_mark(mark: str) -> str:
+    return f"{mark}-workers"
+
+
+def _start_server(stack: Stack, *, mark: str, port: int, url: str) -> None:
+    if stack.running("server"):
+        print(f"server: runs already, on port {port}")
+    else:
+        _refuse_taken(port)
+        command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
+        stack.start("server", command, mark=_server_mark(mark), url=url)
+
+    def is_up() -> bool:
+        try:
+            return httpx.get(f"{url}/health", timeout=5, trust_env=False).status_code == httpx.codes.OK
+        except httpx.HTTPError:
+            return False
+
+    if not is_up():
+        _wait(stack, {"server": is_up})
+        print("server: started")
+
+
+def _refuse_taken(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server will: past connections are no bar
+        try:
+            probe.bind((HOST, port))
+        except (OSError, OverflowError) as error:
+            raise RequestError(
+                f"port {port} of {HOST} cannot be had: {error}; PORT=4300 make up takes another"
+            ) from None
+
+
+def _start_workers(stack: Stack, pools: Sequence[str], *, mark: str, url: str) -> None:
+    waiting: dict[str, Callable[[], bool]] = {}
+    for pool in pools:
+        name = f"worker-{pool}"
+        if stack.running(name):
+            print(f"worker {pool}: runs already")
+            continue
+        started_at = datetime.now(UTC)
+        command = [sys.executable, "-m", "deployments.worker", "--pool", pool, "--name", f"make-up-{pool}"]
+        stack.start(name, command, mark=_workers_mark(mark), url=url)
+        waiting[name] = lambda pool=pool, started_at=started_at: _is_online(pool, since=started_at)
+    _wait(stack, waiting)
+    for name in waiting:
+        print(f"{name.replace('-', ' ', 1)}: started")
+
+
+def _is_online(pool: str, *, since: datetime) -> bool:
+    """Return whether the server has heard from our worker of a pool; one that ended lately still seems to be there."""
+    with get_client(sync_client=True) as client:
+        return any(
+            worker.name == f"make-up-{pool}"
+            and worker.status is WorkerStatus.ONLINE
+            and worker.last_heartbeat_time is not None
+            and worker.last_heartbeat_time >= since
+            for worker in client.read_workers_for_work_pool(pool)
+        )
+
+
+def _wait(stack: Stack, are_up: dict[str, Callable[[], bool]]) -> None:
+    """Return once all are up.
+
+    Raises:
+        StartError: One of them ended, or is not up in time.
+    """
+    deadline, left = time.monotonic() + START_SECONDS, dict(are_up)
+    while left:
+        for name in [name for name, is_up in left.items() if is_up()]:
+            del left[name]
+        for name in left:
+            if not stack.running(name):
+                raise StartError(
+                    f"{name} ended at once; its last words, in {stack.log(name)}: {_last_line(stack, name)}"
+                )
+            if time.monotonic() > deadline:
+                raise StartError(f"{name} is not up after {START_SECONDS:g} s; {stack.log(name)} may say why")
+        if left:
+            time.sleep(_POLL_SECONDS)
+
+
+def _last_line(stack: Stack, name: str) -> str:
+    lines = stack.log(name).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1] if lines else "none"
+
+
+def _fail(message: str) -> int:
+    print(f"fanreel: {message}", file=sys.stderr)
+    return apply.FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
