@@ -145,7 +145,9 @@ class S3Server:
         """Start the server."""
         self._port = _free_port()
         command = [str(RCLONE), "serve", "s3", "--addr", f"127.0.0.1:{self._port}", "--config", ""]
-        command += ["--auth-key", f"{ACCESS_KEY},{SECRET_KEY}", "--dir-cache-time", "0s", str(self.folder / "buckets")]
+        command += ["--auth-key", f"{ACCESS_KEY},{SECRET_KEY}"]
+        # Not 0s: a timer of rclone then fires without end, and after keys in nested folders it answers no PUT.
+        command += ["--dir-cache-time", "10ms", str(self.folder / "buckets")]
         with (self.folder / "s3.log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=_die_with_parent)
         wait_until(self._is_up, seconds=60, what="the S3 server is up")
