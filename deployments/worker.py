@@ -1,6 +1,10 @@
 """A Prefect worker of this host, and the limit on the host's GPU sessions for as long as one runs.
 
-`python -m deployments.worker --pool local`, in the checkout, takes the options of `prefect worker start`, which it is.
+`python -m deployments.worker --pool local`, in the checkout, takes the options of `prefect worker start`, which it is,
+and `--idle-exit SECONDS`: end when there was nothing to do for so long, as rented machines should. Without `--limit` it
+runs as many shards side by side as the host has encoder sessions for its pool; one of a pool of GPUs whose host has
+none that encodes does not start, and says why. Told to end by SIGTERM, it hands back what it runs (host_worker.py).
+
 Prefect has no hooks for the start and the end of a worker, so its command runs in this process: a supervisor's signals
 reach the worker itself, no worker outlives this process, and the exit code is Prefect's. A second Ctrl-C or SIGTERM
 kills the process at once, as it does Prefect's own command; the limit is then left for the next worker to take over.
@@ -9,10 +13,11 @@ kills the process at once, as it does Prefect's own command; the limit is then l
 from __future__ import annotations
 
 import hashlib
+import re
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +27,27 @@ from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.settings import PREFECT_API_URL
 
-from fanreel.errors import FanreelError
+from deployments.host_worker import HostWorker
+from fanreel.errors import FanreelError, InvalidJobError, RequestError
 from fanreel.job import EncoderChoice
+from fanreel.media.capacity import choose_sessions, read_capacity
 from fanreel.media.gate import KernelLockGate
 from fanreel.media.host import open_host
+from fanreel.plan.pools import DeviceKind
 from fanreel.settings import Settings, read_settings
+from tasks.child_runs import read_pool_devices
 from tasks.prefect_limit import limit_name
 
-__all__ = ["count_gpu_sessions", "run_worker", "shown_limit"]
+__all__ = ["count_children", "count_gpu_sessions", "run_worker", "shown_limit"]
 
 FAILED = 1
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
+
+MOST_CHILDREN = 1024
+"""Shards side by side on one host, whatever it has."""
+
+USUAL_FILM_PX = (1920, 1080)
 
 MOST_WORKERS = 64
 """Workers that one host may run for one server; each holds one of so many locks."""
@@ -49,12 +63,16 @@ def run_worker(arguments: Sequence[str], *, session_count: int | None = None) ->
         arguments: Options of `prefect worker start`.
         session_count: GPU sessions of the host; by default its GPUs are looked for.
     """
-    signal.signal(signal.SIGTERM, _terminate)  # until Prefect's own takes over
+    signal.signal(signal.SIGTERM, _terminate)  # until the worker's own takes over
     if {"--help", "-h"} & set(arguments):
         return _start_worker(arguments)
     try:
         settings = read_settings()
-        count = count_gpu_sessions(settings) if session_count is None else session_count
+        arguments, HostWorker.idle_seconds = _take_idle_exit(arguments)
+        device = _pool_device(_option(arguments, "--pool", "-p"))
+        count = _require_gpu_sessions(settings, device) if session_count is None else session_count
+        if device is not None and _option(arguments, "--limit", "-l") is None:
+            arguments = [*arguments, "--limit", str(count_children(device, gpu_sessions=count))]
         with shown_limit(limit_name(), count, folder=settings.lock_folder):
             return _start_worker(arguments)
     except FanreelError as error:
@@ -69,12 +87,71 @@ def run_worker(arguments: Sequence[str], *, session_count: int | None = None) ->
 
 def count_gpu_sessions(settings: Settings) -> int:
     """Return how many encoder sessions the GPUs of this host may run at once."""
+    return _require_gpu_sessions(settings, None)
+
+
+def count_children(device: DeviceKind, *, gpu_sessions: int) -> int:
+    """Return how many shards this host renders side by side on devices of a kind.
+
+    On GPUs a few more than there are sessions, so that one has started when another ends; on the CPU as many as have
+    cores and, at 1080p, memory.
+    """
+    if device is DeviceKind.GPU:
+        return gpu_sessions + max(1, gpu_sessions // 4)
+    width_px, height_px = USUAL_FILM_PX
+    return choose_sessions(
+        read_capacity(), width_px=width_px, height_px=height_px, segment_count=MOST_CHILDREN
+    ).sessions
+
+
+def _require_gpu_sessions(settings: Settings, device: DeviceKind | None) -> int:
+    """Return how many sessions the GPUs may run at once.
+
+    Raises:
+        EncoderError: None, and the worker's pool is one of GPUs.
+    """
     host = open_host(settings)
-    try:
+    with closing(host.launcher):
         gpus = host.devices.usable((EncoderChoice.NVENC.value,))
-        return sum(device.gate.capacity for device in gpus)
-    finally:
-        host.launcher.close()
+        if device is DeviceKind.GPU and not gpus:
+            why = host.devices.why_no_gpu()
+            raise type(why)(f"this host does not encode for a pool of GPUs: {why}; `fanreel doctor` says more")
+        return sum(gpu.gate.capacity for gpu in gpus)
+
+
+def _pool_device(pool: str | None) -> DeviceKind | None:
+    """Return what the shards of a pool are encoded with; None if it renders none, or does not exist."""
+    if pool is None:
+        return None
+    try:
+        return read_pool_devices([pool])[pool]
+    except InvalidJobError:
+        return None
+
+
+def _option(arguments: Sequence[str], *names: str) -> str | None:
+    """Return the value of an option of Prefect's command; None if it is not given."""
+    for place, argument in enumerate(arguments):
+        name, is_joined, value = argument.partition("=")
+        if name in names:
+            return value if is_joined else next(iter(arguments[place + 1 :]), None)
+    return None
+
+
+def _take_idle_exit(arguments: Sequence[str]) -> tuple[list[str], float]:
+    """Return the options without `--idle-exit`, which Prefect does not know, and its seconds; 0 if it is not given.
+
+    Raises:
+        RequestError: It is no number of seconds.
+    """
+    text = _option(arguments, "--idle-exit")
+    if text is None:
+        return list(arguments), 0.0
+    if not re.fullmatch(r"[1-9][0-9]{0,6}", text):
+        raise RequestError(f"--idle-exit: {text!r} is not allowed; a number of seconds from 1")
+    place = next(place for place, argument in enumerate(arguments) if argument.partition("=")[0] == "--idle-exit")
+    rest = arguments[place + (1 if "=" in arguments[place] else 2) :]
+    return [*arguments[:place], *rest], float(text)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +17,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL
-from prefect.states import Cancelling
+from prefect.states import Cancelled, Cancelling
 
 from fanreel import errors
 from fanreel.errors import InvalidJobError, MediaError, RequestError
@@ -34,6 +35,9 @@ PAGE = 200
 
 POOL_LOOK_SECONDS = 10.0
 """How often pools are looked at; workers are seen to come and go by their heartbeats of 30 s."""
+
+SETTLE_SECONDS = 3.0
+"""How long a crash is waited through: a worker that leaves puts its runs back within a second of their end."""
 
 _PHASES: Mapping[StateType, Phase] = {
     StateType.SCHEDULED: Phase.WAITING,
@@ -67,13 +71,14 @@ class ChildRuns:
     def __init__(self, film: str, *, name: str, parameters: Mapping[str, Any], speeds: Mapping[str, float]) -> None:
         self.tag = f"film:{film[:16]}"
         self._film, self._name, self._parameters, self._speeds = film, name, parameters, speeds
+        self._crashed_at: dict[str, float] = {}
         self._pools: list[Pool] = []
         self._looked_at = 0.0
 
     def list(self) -> list[Child]:
         """Return all that the film ever had, the newest first."""
         with get_client(sync_client=True) as client:
-            return [child for run in self._runs(client) if (child := _child(run)) is not None]
+            return [self._settle(child) for run in self._runs(client) if (child := _child(run)) is not None]
 
     def start(self, start: Start) -> Child:
         """Start a child, or return the one that another parent of the film has just started for the same."""
@@ -96,11 +101,12 @@ class ChildRuns:
         assert isinstance(made, FlowRun)  # noqa: S101 -- called from a thread without a loop
         return _child(made) or Child(str(made.id), start.pool, run, Phase.WAITING)
 
-    def cancel(self, key: str, reason: str) -> None:
-        """Tell a child to end. One that no worker has taken ends at once."""
+    def cancel(self, child: Child, reason: str) -> None:
+        """Tell a child to end. One that no worker has taken ends at once: nobody would tell that it has."""
+        state = Cancelled if child.phase is Phase.WAITING else Cancelling
         with get_client(sync_client=True) as client:
             try:
-                client.set_flow_run_state(UUID(key), Cancelling(message=reason))
+                client.set_flow_run_state(UUID(child.key), state(message=reason), force=state is Cancelled)
             except ObjectNotFound:
                 return
 
@@ -111,6 +117,14 @@ class ChildRuns:
                 self._pools = [Pool(name, _count_workers(client, name), fps) for name, fps in self._speeds.items()]
             self._looked_at = time.monotonic()
         return self._pools
+
+    def _settle(self, child: Child) -> Child:
+        """Return a child that has just crashed as one that leaves: its worker may put it back into its queue."""
+        if child.phase is not Phase.FAILED or not child.reason.startswith("Crashed"):
+            self._crashed_at.pop(child.key, None)
+            return child
+        since = self._crashed_at.setdefault(child.key, time.monotonic())
+        return replace(child, phase=Phase.LEAVING) if time.monotonic() - since < SETTLE_SECONDS else child
 
     def _runs(self, client: SyncPrefectClient) -> Iterator[FlowRun]:
         tagged = FlowRunFilter(tags=FlowRunFilterTags(all_=[self.tag]))

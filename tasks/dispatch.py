@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 
 from httpx import HTTPError
@@ -35,8 +36,11 @@ TICK_SECONDS = 1.0
 LOOK_SECONDS = 5.0
 """How often it is looked for what running children made: one question to the store for each of them."""
 
-END_SECONDS = 20.0
-"""How long a film that ends early waits to see its children end."""
+START_SECONDS = 5.0
+"""What a child costs before its first frame: less work than that in one is not worth a child of its own."""
+
+END_SECONDS = 25.0
+"""How long a film that ends early waits to see its children end; Prefect kills a cancelled process after 30 s."""
 
 
 @task(name="dispatch", task_run_name="dispatch {film.name}", **ONCE)
@@ -121,7 +125,7 @@ class _Dispatching:
                 self._dispatcher.observe(time.monotonic(), self._runs.list())
                 for child in self._dispatcher.living:
                     if child.key not in told:
-                        self._runs.cancel(child.key, reason)
+                        self._runs.cancel(child, reason)
                         told.add(child.key)
             except (HTTPError, PrefectException) as error:
                 self._log.warning("%s: children could not be told to end: %s", self._film.name, error)
@@ -151,15 +155,17 @@ class _Dispatching:
 
     def _carry_out(self, now: float, action: Start | Cancel) -> None:
         if isinstance(action, Cancel):
-            self._log.warning("%s: child %s is told to end: %s", self._film.name, action.key, action.reason)
-            self._runs.cancel(action.key, action.reason)
+            for child in self._dispatcher.living:
+                if child.key == action.key:
+                    told = (self._film.name, child.segments, child.pool, action.reason)
+                    self._log.warning("%s: %s is told to end on %s: %s", *told)
+                    self._runs.cancel(child, action.reason)
             return
         child = self._runs.start(action)
         self._dispatcher.note_started(now, child)
         why = f", because of {action.because}" if action.because else ""
         level = logging.WARNING if action.because else logging.INFO
-        run = action.segments
-        self._log.log(level, "%s: segments %d-%d go to %s%s", self._film.name, run.start, run.end - 1, action.pool, why)
+        self._log.log(level, "%s: %s to %s%s", self._film.name, action.segments, action.pool, why)
 
     def _note_silence(self, error: Exception) -> None:
         """Wait through a server or a store that is away; the children go on without them."""
@@ -172,13 +178,13 @@ class _Dispatching:
 
 
 def _rules(plan: FilmPlan, settings: Settings) -> DispatchRules:
-    shortest = {Strategy.FILM: float("inf"), Strategy.SEGMENTS: 0.0}
-    rules = DispatchRules()
+    shortest_seconds = min(DispatchRules().shortest_seconds, settings.shard_seconds)
+    shortest = {Strategy.FILM: math.inf, Strategy.SEGMENTS: min(START_SECONDS, shortest_seconds)}
     return DispatchRules(
         late_seconds=settings.late_seconds,
         stall_seconds=settings.stall_seconds,
         wait_seconds=settings.wait_seconds,
-        shortest_seconds=shortest.get(plan.strategy, rules.shortest_seconds),
+        shortest_seconds=shortest.get(plan.strategy, shortest_seconds),
         longest_seconds=settings.shard_seconds,
     )
 

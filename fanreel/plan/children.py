@@ -20,6 +20,10 @@ class SegmentRun:
         """The index of each."""
         return range(self.start, self.end)
 
+    def __str__(self) -> str:
+        """Return what people call it."""
+        return f"segments {self.start}-{self.end - 1}" if self.end - self.start > 1 else f"segment {self.start}"
+
 
 class Phase(Enum):
     """Where a child run is in its life."""

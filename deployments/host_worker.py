@@ -1,0 +1,121 @@
+"""A Prefect process worker that hands back what it holds when its host goes, and leaves when it has nothing to do.
+
+Prefect's own worker, told to end, lets its runs go on without it: on a host that is about to vanish they are lost, and
+stay "Running" for ever. Ours ends them at once and puts them back into their queue, where another worker finds them;
+what they have rendered is in the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+import warnings
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+from uuid import UUID
+
+from httpx import HTTPError
+from prefect.client.orchestration import get_client
+from prefect.exceptions import PrefectException
+from prefect.states import AwaitingRetry
+from prefect.workers.process import ProcessWorker, ProcessWorkerResult
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import FlowRun
+
+__all__ = ["HostWorker"]
+
+HAND_BACK_SECONDS = 20.0
+"""How long a worker that leaves waits for its runs to be handed back: cloud hosts go two minutes after they said so,
+containers ten seconds after SIGTERM unless they are given more."""
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # that it takes the place of Prefect's own worker of this type: it is meant to
+
+    class HostWorker(ProcessWorker):
+        """See the module.
+
+        Attributes:
+            idle_seconds: Leave when there was no run for so long; 0 is never.
+        """
+
+        type = "process"
+        idle_seconds: ClassVar[float] = 0.0
+
+        async def __aenter__(self) -> Self:
+            """Begin to work; from now on SIGTERM means that the host goes."""
+            self._held: set[UUID] = set()
+            self._is_leaving = False
+            self._last_held_at = time.monotonic()
+            await super().__aenter__()
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._leave)
+            return self
+
+        async def run(self, flow_run: FlowRun, configuration: Any, task_status: Any = None) -> ProcessWorkerResult:  # noqa: ANN401
+            """Run a flow run; hand it back if the worker leaves before it has ended."""
+            self._held.add(flow_run.id)
+            try:
+                result = await super().run(flow_run, configuration, task_status)
+                if self._is_leaving and result.status_code != 0:
+                    await self._hand_back(flow_run)
+                    return ProcessWorkerResult(status_code=0, identifier=result.identifier)
+                return result
+            finally:
+                self._held.discard(flow_run.id)
+                self._last_held_at = time.monotonic()
+
+        async def get_and_submit_flow_runs(self) -> list[FlowRun]:
+            """Take what is scheduled; nothing once the worker leaves, which an idle one may do now."""
+            if self._is_leaving:
+                return []
+            taken = await super().get_and_submit_flow_runs()
+            idle_seconds = time.monotonic() - self._last_held_at
+            if self.idle_seconds and not taken and not self._held and idle_seconds >= self.idle_seconds:
+                self._logger.info("Nothing to do for %.0f s: this worker ends", idle_seconds)
+                self._is_leaving = True
+                os.kill(os.getpid(), signal.SIGINT)
+            return taken
+
+        def _leave(self) -> None:
+            """End every run and, when each is handed back, this worker; told a second time, end now."""
+            if self._is_leaving:
+                os.kill(os.getpid(), signal.SIGKILL)
+            self._is_leaving = True
+            self._logger.warning("SIGTERM: %d runs are handed back, then this worker ends", len(self._held))
+            _kill_below(os.getpid())
+            self._leaving = asyncio.get_running_loop().create_task(self._end_when_handed_back())
+
+        async def _end_when_handed_back(self) -> None:
+            deadline = time.monotonic() + HAND_BACK_SECONDS
+            while self._held and time.monotonic() < deadline:
+                await asyncio.sleep(0.1)
+                _kill_below(os.getpid())  # one that was being started meanwhile
+            os.kill(os.getpid(), signal.SIGINT)
+
+        async def _hand_back(self, flow_run: FlowRun) -> None:
+            now = datetime.now(UTC)
+            state = AwaitingRetry(scheduled_time=now, message=f"handed back: its worker {self.name} has to end")
+            try:
+                async with get_client() as client:
+                    await client.set_flow_run_state(flow_run.id, state, force=True)
+            except (HTTPError, PrefectException) as error:
+                self._logger.warning("%s could not be handed back: %s", flow_run.name, error)
+
+
+def _kill_below(pid: int) -> None:
+    """Kill every process that descends from `pid`: a worker's are its runs, and their sessions end with them."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, ValueError):
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(stat.parent.name))
+    waiting = [pid]
+    while waiting:
+        for child in children.get(waiting.pop(), []):
+            waiting.append(child)
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(child, signal.SIGKILL)
