@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import signal
 import sys
@@ -12,10 +13,12 @@ from typing import Any
 from fanreel.errors import FanreelError
 from fanreel.job import SlideshowJob
 from fanreel.media.host import current_host
+from fanreel.media.inbox import CompleteWhen
+from fanreel.media.inbox_films import InboxRow
 from fanreel.media.sources import load_job
 from fanreel.report import FilmReport
 
-__all__ = ["run_calibration", "run_job"]
+__all__ = ["run_calibration", "run_inbox", "run_job"]
 
 USAGE = 2
 INTERRUPTED = 128 + signal.SIGINT
@@ -66,6 +69,47 @@ def run_calibration(calibrate: Callable[[bool], object], arguments: Sequence[str
     except KeyboardInterrupt:
         return _give_up("interrupted; nothing is kept", INTERRUPTED)
     return 0
+
+
+def run_inbox(render: Callable[..., list[InboxRow]], arguments: Sequence[str]) -> int:
+    """Run the flow `render-inbox`, tell what became of each sub-folder, and return the exit code.
+
+    Args:
+        render: The flow.
+        arguments: Of the command line, without the command.
+    """
+    words = vars(_inbox_parser().parse_args(arguments))
+    signal.signal(signal.SIGTERM, _terminate)
+    _spare_stacks()
+    try:
+        current_host()
+        for key in ("inbox", "output"):
+            # Relative to where the command was given; a deployment has no such folder.
+            words[key] = words[key] if "://" in words[key] or not words[key] else str(Path(words[key]).absolute())
+        rows = render(**words)
+    except FanreelError as error:
+        return _give_up(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _give_up("interrupted; films that are done stay done, run the same command to go on", INTERRUPTED)
+    print(*rows, sep="\n")
+    return 0
+
+
+def _inbox_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m flows.render_inbox", description="A film of each sub-folder.")
+    parser.add_argument("inbox", help="a folder, or s3://bucket/prefix/")
+    parser.add_argument("--output", default="", help="where the films go; beside the sub-folders if left out")
+    parser.add_argument("--ready", default=".ready", help="name of the file that says that a sub-folder is complete")
+    parser.add_argument(
+        "--complete-when",
+        type=CompleteWhen,
+        choices=list(CompleteWhen),
+        default=CompleteWhen.EITHER,
+        help="see --ready",
+    )
+    parser.add_argument("--quiet-seconds", type=float, default=60, help="nothing changed for so long: complete as well")
+    parser.add_argument("--render-on", default="here", help="here, or work pools with commas between them")
+    return parser
 
 
 def _give_up(message: str, code: int) -> int:
