@@ -28,6 +28,9 @@ from pathlib import Path
 import pytest
 from processes import wait_until
 
+from fanreel.media import s3
+from fanreel.media.s3 import S3
+
 RCLONE = Path(sys.executable).with_name("rclone")
 ACCESS_KEY = "fanreel-tests-access"
 SECRET_KEY = "fanreel-tests-marked-secret"
@@ -90,6 +93,7 @@ class S3Server:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._port = 0
+        self._client: S3 | None = None
         self._proxy = _Proxy(self)
         self.url = f"http://127.0.0.1:{self._proxy.server_port}"
         threading.Thread(target=self._proxy.serve_forever, args=(0.05,), daemon=True).start()
@@ -119,11 +123,11 @@ class S3Server:
 
     def use(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Lead this process's clients here."""
-        from fanreel.media import s3
-
         for name, value in self.env.items():
             monkeypatch.setenv(name, value)
-        monkeypatch.setattr(s3, "_OF_PROCESS", s3.S3())
+        # One for all tests of a server: to make a client takes half a second.
+        self._client = self._client or s3.S3()
+        monkeypatch.setattr(s3, "_OF_PROCESS", self._client)
 
     def fail(self, *faults: Fault) -> None:
         """Have requests go wrong from now on, in addition."""
@@ -146,8 +150,9 @@ class S3Server:
         self._port = _free_port()
         command = [str(RCLONE), "serve", "s3", "--addr", f"127.0.0.1:{self._port}", "--config", ""]
         command += ["--auth-key", f"{ACCESS_KEY},{SECRET_KEY}"]
-        # Not 0s: a timer of rclone then fires without end, and after keys in nested folders it answers no PUT.
-        command += ["--dir-cache-time", "10ms", str(self.folder / "buckets")]
+        # What is changed on the disk is seen. Not 0s: a timer of rclone then fires without end, and PUTs hang.
+        command += ["--dir-cache-time", "10ms", "--auth-key", f"{ACCESS_KEY},{SECRET_KEY}"]
+        command += [str(self.folder / "buckets")]
         with (self.folder / "s3.log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=_die_with_parent)
         wait_until(self._is_up, seconds=60, what="the S3 server is up")

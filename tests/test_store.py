@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,14 +18,24 @@ import pytest
 from blake3 import blake3
 from conftest import draw_photo, make_job
 from processes import in_fork, killed_at
+from s3_server import S3Server, serve_s3
 
-from fanreel.errors import SegmentDamagedError, SegmentMissingError, StorageError, StorageFullError
+from fanreel.errors import (
+    PhotoChangedError,
+    SegmentDamagedError,
+    SegmentMissingError,
+    StorageError,
+    StorageFullError,
+)
 from fanreel.media.host import open_host
+from fanreel.media.manifest import WORK_SECONDS, begin_film, mark_published
 from fanreel.media.messages import SegmentMade, ShardRequest
+from fanreel.media.proof import file_digest
 from fanreel.media.record import SegmentRecord
-from fanreel.media.store import DRAFT_SECONDS, LocalStore, SegmentStore
+from fanreel.media.s3 import S3Place, parse_s3, s3
+from fanreel.media.store import DRAFT_SECONDS, LocalStore, SegmentStore, open_store
 from fanreel.pipeline import plan_job
-from fanreel.plan.film import FilmPlan, plan_to_json
+from fanreel.plan.film import FilmPlan, plan_digest, plan_to_json
 from fanreel.settings import Settings
 
 NOBODY = 65534
@@ -59,13 +69,67 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return Made(plan, segment.record, Path(segment.path))
 
 
+@dataclass(frozen=True)
+class Kept:
+    """A store, and the files that it keeps, for those who damage them."""
+
+    store: SegmentStore
+    root: Path
+    fetched: Path
+    place: S3Place | None = None
+
+    def film(self, record: SegmentRecord) -> str:
+        """Return the name of the film that the store itself keeps."""
+        folder = self.root / "segments" / record.address[:2]
+        (path,) = folder.glob(f"{record.address}.{record.encoder}*.mp4")
+        return path.relative_to(self.root).as_posix()
+
+    def record(self, record: SegmentRecord) -> str:
+        return f"segments/{record.address[:2]}/{record.address}.{record.encoder}.json"
+
+    def damage(self, name: str, how: Callable[[bytearray], object] | None) -> None:
+        """Change the bytes of a file in the store, or remove it."""
+        path = self.root / name
+        content = bytearray(path.read_bytes())
+        if how is None:
+            self.store.files.remove(name)
+        elif self.place is None:
+            how(content)
+            path.write_bytes(content)
+        else:
+            how(content)
+            s3().write(bytes(content), self.place / name, content_type="video/mp4")
+        # What another machine would read.
+        shutil.rmtree(self.fetched, ignore_errors=True)
+
+
+def flip_at(place: int) -> Callable[[bytearray], None]:
+    def flip_there(content: bytearray) -> None:
+        content[place] ^= 0x10
+
+    return flip_there
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with serve_s3(tmp_path_factory.mktemp("s3")) as opened:
+        yield opened
+
+
 # Every implementation of SegmentStore passes the contract below; another one is added here.
-STORES: dict[str, Callable[[Path], SegmentStore]] = {"local": lambda folder: LocalStore(folder / "store")}
+@pytest.fixture(params=["local", "s3"])
+def kept(request: pytest.FixtureRequest, server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kept:
+    workspace, prefix = tmp_path / "store", tmp_path.name
+    if request.param == "local":
+        return Kept(open_store(Settings(store=workspace)), workspace, tmp_path / "nothing")
+    server.use(monkeypatch)
+    store = open_store(Settings(store=workspace, remote_store=f"s3://films/{prefix}"))
+    return Kept(store, server.bucket / prefix, workspace / "fetched", parse_s3(f"s3://films/{prefix}"))
 
 
-@pytest.fixture(params=STORES.values(), ids=STORES.keys())
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> SegmentStore:
-    return request.param(tmp_path)
+@pytest.fixture
+def store(kept: Kept) -> SegmentStore:
+    return kept.store
 
 
 @pytest.fixture
@@ -94,17 +158,20 @@ def flip(path: Path, place: int) -> None:
 
 
 class TestContract:
-    def test_what_was_put_is_found_whole(self, store: SegmentStore, made: Made, tmp_path: Path):
+    def test_what_was_put_is_found_whole(self, kept: Kept, store: SegmentStore, made: Made, tmp_path: Path):
         path = made.copy(tmp_path / "store")
         content = path.read_bytes()
         store.put(made.record, path)
         assert not path.exists()
-        assert store.find(made.record.address) == made.record
-        assert store.get(made.record.address) == made.record
-        assert store.fetch(made.record).read_bytes() == content
+        for _ in range(2):
+            for look in (store.find, store.present, store.get):
+                assert look(made.record.address) == made.record
+            assert store.fetch(made.record).read_bytes() == content
+            shutil.rmtree(kept.fetched, ignore_errors=True)
 
     def test_what_was_never_put_is_not_there(self, store: SegmentStore, made: Made):
         assert store.find(made.record.address) is None
+        assert store.present(made.record.address) is None
         with pytest.raises(SegmentMissingError, match=made.record.address[:12]):
             store.get(made.record.address)
         with pytest.raises(SegmentMissingError, match=made.record.address[:12]):
@@ -146,18 +213,18 @@ class TestContract:
         with pytest.raises(SegmentMissingError):
             store.get(made.record.address, encoders=("nvenc",))
         store.put(others, made.copy(tmp_path / "store"))
-        for read in (store.find, store.get):
+        for read in (store.find, store.present, store.get):
             assert read(made.record.address, encoders=("x264",)) == made.record
             assert read(made.record.address, encoders=("nvenc",)) == others
             assert read(made.record.address, encoders=("x264", "nvenc")) == made.record
             assert read(made.record.address) == others, "NVENC's is the best one"
 
-    def test_only_what_is_not_whole_is_discarded(self, store: SegmentStore, made: Made, tmp_path: Path):
+    def test_only_what_is_not_whole_is_discarded(self, kept: Kept, store: SegmentStore, made: Made, tmp_path: Path):
         others = replace(made.record, encoder="nvenc")
         for record in (made.record, others):
             store.put(record, made.copy(tmp_path / "store"))
         assert not store.discard(others)
-        flip(store.fetch(others), others.payload_offset + 10)
+        kept.damage(kept.film(others), flip_at(others.payload_offset + 10))
         assert store.get(made.record.address) == others, "a look at the record alone does not see it"
         assert store.discard(others)
         assert store.get(made.record.address) == made.record
@@ -168,14 +235,14 @@ class TestContract:
         assert store.find(made.record.address) == others
 
     def test_what_is_damaged_of_one_encoder_is_taken_from_another(
-        self, store: SegmentStore, made: Made, tmp_path: Path
+        self, kept: Kept, store: SegmentStore, made: Made, tmp_path: Path
     ):
         others = replace(made.record, encoder="nvenc")
         for record in (made.record, others):
             store.put(record, made.copy(tmp_path / "store"))
-        flip(store.fetch(others).with_suffix(".json"), 40)
-        assert store.find(made.record.address) == made.record
-        assert store.get(made.record.address) == made.record
+        kept.damage(kept.record(others), flip_at(40))
+        for look in (store.find, store.present, store.get):
+            assert look(made.record.address) == made.record
         with pytest.raises(SegmentDamagedError):
             store.get(made.record.address, encoders=("nvenc",))
 
@@ -187,6 +254,91 @@ class TestContract:
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(put, range(32)))
         assert store.find(made.record.address) is not None
+
+    @pytest.mark.parametrize("damage", ["gone", "cut", "grow"])
+    def test_a_cheap_look_sees_a_film_that_is_gone_or_of_another_length(
+        self, kept: Kept, store: SegmentStore, made: Made, tmp_path: Path, damage: str
+    ):
+        store.put(made.record, made.copy(tmp_path / "store"))
+        ways = {"gone": None, "cut": bytearray.pop, "grow": lambda content: content.append(0)}
+        kept.damage(kept.film(made.record), ways[damage])
+        assert store.present(made.record.address) is None
+        store.put(made.record, made.copy(tmp_path / "store"))
+        shutil.rmtree(kept.fetched, ignore_errors=True)
+        assert store.find(made.record.address) == made.record
+
+    def test_a_photo_comes_back_whole(self, kept: Kept, store: SegmentStore, tmp_path: Path):
+        photo = draw_photo(tmp_path / "photo.jpg", seed=5)
+        digest = file_digest(photo)
+        assert store.fetch_photo(digest) is None
+        store.put_photo(digest, photo)
+        store.put_photo(digest, photo)
+        for _ in range(2):
+            found = store.fetch_photo(digest)
+            assert found is not None
+            assert found.read_bytes() == photo.read_bytes()
+            shutil.rmtree(kept.fetched, ignore_errors=True)
+        assert photo.exists(), "it is the person's"
+
+    def test_a_photo_that_changed_is_not_kept(self, store: SegmentStore, tmp_path: Path):
+        photo = draw_photo(tmp_path / "photo.jpg", seed=5)
+        with pytest.raises(PhotoChangedError, match=r"photo\.jpg"):
+            store.put_photo("0" * 64, photo)
+        assert store.fetch_photo("0" * 64) is None
+
+    def test_a_damaged_photo_is_removed_so_that_it_is_kept_again(self, kept: Kept, store: SegmentStore, tmp_path: Path):
+        photo = draw_photo(tmp_path / "photo.jpg", seed=5)
+        digest = file_digest(photo)
+        store.put_photo(digest, photo)
+        kept.damage(f"photos/{digest[:2]}/{digest}", flip_at(1000))
+        assert store.fetch_photo(digest) is None
+        store.put_photo(digest, photo)
+        found = store.fetch_photo(digest)
+        assert found is not None
+        assert found.read_bytes() == photo.read_bytes()
+
+    @pytest.mark.parametrize("name", ["../../etc/passwd", "..", "", "A" * 64, "0" * 63 + "/"])
+    def test_what_is_no_digest_is_part_of_no_path(self, store: SegmentStore, tmp_path: Path, name: str):
+        photo = draw_photo(tmp_path / "photo.jpg", seed=5)
+        for ask in (store.fetch_photo, store.get_manifest, lambda name: store.put_photo(name, photo)):
+            with pytest.raises(StorageError, match="no digest"):
+                ask(name)
+
+    def test_a_manifest_says_what_a_film_needs_and_when_it_was_published(self, store: SegmentStore, made: Made):
+        address = plan_digest(made.plan)
+        assert store.get_manifest(address) is None
+        begin_film(store, made.plan)
+        begun = store.get_manifest(address)
+        assert begun is not None
+        assert begun.segments == tuple(segment.address for segment in made.plan.segments)
+        assert set(begun.photos) == set(made.plan.photo_paths)
+        assert (begun.name, begun.output, begun.published_at) == (made.plan.name, made.plan.output, 0)
+        assert begun.is_in_work(time.time())
+        assert not begun.is_in_work(time.time() + WORK_SECONDS + 1)
+        mark_published(store, made.plan)
+        published = store.get_manifest(address)
+        assert published is not None
+        assert published.published_at >= published.begun_at == begun.begun_at
+        assert not published.is_in_work(time.time())
+        begin_film(store, made.plan)
+        again = store.get_manifest(address)
+        assert again is not None
+        assert again.is_in_work(time.time()), "begun again, it needs everything again"
+
+    @pytest.mark.parametrize("output", ["s3://id:secret@films/a.mp4", "https://id:secret@host/a.mp4?token=secret"])
+    def test_a_manifest_holds_no_credentials(self, kept: Kept, store: SegmentStore, made: Made, output: str):
+        plan = replace(made.plan, output=output)
+        begin_film(store, plan)
+        text = (kept.root / "films" / f"{plan_digest(plan)}.json").read_text()
+        assert "a.mp4" in text
+        assert "secret" not in text
+
+    def test_a_damaged_manifest_is_a_storage_error(self, kept: Kept, store: SegmentStore, made: Made):
+        begin_film(store, made.plan)
+        address = plan_digest(made.plan)
+        kept.damage(f"films/{address}.json", bytearray.clear)
+        with pytest.raises(StorageError, match=f"manifest of film {address[:12]} is damaged"):
+            store.get_manifest(address)
 
     def test_plans_come_back_equal(self, store: SegmentStore, made: Made):
         address = store.put_plan(made.plan)

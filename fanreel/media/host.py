@@ -9,7 +9,7 @@ from fanreel.media.capacity import HostCapacity, SessionPlan, choose_sessions, r
 from fanreel.media.devices import CPU, Devices
 from fanreel.media.gate import KernelLockGate
 from fanreel.media.sessions import Launcher
-from fanreel.media.store import LocalStore, SegmentStore
+from fanreel.media.store import SegmentStore, open_store
 from fanreel.plan.encoding import encoder_bytes_per_pixel
 from fanreel.plan.film import FilmPlan
 from fanreel.settings import Settings, read_settings
@@ -72,7 +72,7 @@ def open_host(settings: Settings, *, launcher: Launcher | None = None) -> Host:
     return Host(
         settings=settings,
         capacity=capacity,
-        store=LocalStore(settings.store),
+        store=open_store(settings),
         devices=Devices(settings, cpu_gate=gate, launcher=launcher),
         gate=gate,
         launcher=launcher,

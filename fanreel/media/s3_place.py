@@ -26,6 +26,11 @@ class S3Place:
     bucket: str
     key: str
 
+    @property
+    def name(self) -> str:
+        """The last part of the key."""
+        return self.key.rpartition("/")[2]
+
     def __truediv__(self, name: str) -> S3Place:
         """Return the place of this name below this one."""
         return S3Place(self.bucket, f"{self.key}/{name}" if self.key else name)
@@ -63,7 +68,7 @@ def parse_s3(url: str) -> S3Place:
     scheme, _, rest = url.partition("://")
     bucket, _, key = rest.partition("/")
     key = key.rstrip("/")
-    shown = f"{scheme}://...@{rest.rpartition('@')[2]}" if "@" in bucket else url
+    shown = f"{scheme}://...@{rest.rpartition('@')[2]}" if "@" in rest and ":" in bucket else url
     if scheme != "s3" or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}", bucket):
         raise InvalidJobError(f"{shown!r} is no place in S3; s3://bucket/key, with credentials in the environment")
     if {".", ".."} & set(key.split("/")) or re.search(r"[\x00-\x1f\x7f]", key):
