@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 from prefect.client.schemas.schedules import CronSchedule
-from prefect.deployments.steps.core import run_steps
+from prefect.deployments.steps.core import StepExecutionError, run_steps
 from prefect.exceptions import PrefectException
 from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
@@ -137,7 +137,7 @@ def _refuse_others(where: str, mapping: Mapping[str, Any], known: set[str]) -> N
 async def _run_build(where: str, steps: list[dict[str, Any]]) -> dict[str, Any]:
     try:
         return await run_steps(steps, {}, print_function=lambda *_, **__: None)
-    except PrefectException as error:
+    except StepExecutionError as error:
         raise RequestError(f"{where}: a build step failed: {error.__cause__ or error}") from error
 
 
