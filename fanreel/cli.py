@@ -1,4 +1,4 @@
-"""The command `fanreel`: render, plan, verify, doctor, calibrate. No Prefect, no server."""
+"""The command `fanreel`: render, batch, plan, verify, doctor, calibrate. No Prefect, no server."""
 
 from __future__ import annotations
 
@@ -13,14 +13,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fanreel.cli_batch import add_batch
+from fanreel.cli_store import add_store_command
 from fanreel.errors import EncoderError, FanreelError, RequestError, StorageError
 
 # What a command needs is imported by it: that takes most of a second, in which Ctrl-C has to end
 # in one line too, and `--help` has no need of it.
 if TYPE_CHECKING:
+    from fanreel.job import SlideshowJob
+    from fanreel.media.host import Host
     from fanreel.media.render_order import RenderOrder
     from fanreel.plan.film import FilmPlan
     from fanreel.progress import Snapshot
+    from fanreel.report import FilmReport
 
 __all__ = ["main"]
 
@@ -49,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say(f"fanreel: {error}")
         return error.exit_code
     except KeyboardInterrupt:
-        kept = "; finished segments are kept, run the same command to go on" if options.run is _render else ""
+        kept = "; finished segments are kept, run the same command to go on" if options.keeps_segments else ""
         _say(f"\nfanreel: interrupted{kept}")
         return INTERRUPTED
     except BrokenPipeError:
@@ -74,13 +79,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fanreel", description=__doc__)
     parser.add_argument("--verbose", "-v", action="store_true", help="say more about each step")
+    parser.set_defaults(keeps_segments=False)
     commands = parser.add_subparsers(required=True, metavar="command")
     render = commands.add_parser("render", help="make the film that a job file asks for")
     render.add_argument("job", type=Path, metavar="JOB.yaml")
     render.add_argument(
         "--sessions", type=_session_count, help="encoder sessions at once, over the job's own; 0 for what fits"
     )
-    render.set_defaults(run=_render)
+    render.set_defaults(run=_render, keeps_segments=True)
+    add_batch(commands.add_parser("batch", help="make a film of each row of a table"), render=_render_shown, say=_say)
     plan = commands.add_parser("plan", help="show what would be rendered and why it is cut so")
     plan.add_argument("job", type=Path, metavar="JOB.yaml")
     plan.add_argument("--json", action="store_true", help="the whole plan, for programs")
@@ -94,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_calibrate(
         commands.add_parser("calibrate", help="measure how many sessions at once are best here, and keep it")
     )
+    add_store_command(commands.add_parser("store", help="show, verify or prune the segment store"))
     return parser
 
 
@@ -123,23 +131,26 @@ def _size(text: str) -> tuple[int, int]:
 def _render(options: argparse.Namespace) -> int:
     from fanreel.media.host import open_host
     from fanreel.media.sources import load_job
-    from fanreel.pipeline import render_job
     from fanreel.settings import read_settings
 
     host = open_host(read_settings())
     job = load_job(options.job)
     if options.sessions is not None:
         job = job.model_copy(update={"sessions": options.sessions})
-    display = _Display()
-    try:
-        reports = render_job(
-            job, host=host, on_order=_show_order, on_progress=display.show, on_retry=display.show_retry
-        )
-    finally:
-        host.launcher.close()
-        display.clear()
+    with contextlib.closing(host.launcher):
+        reports = _render_shown(job, host)
     print(*reports, sep="\n\n")
     return 0
+
+
+def _render_shown(job: SlideshowJob, host: Host) -> list[FilmReport]:
+    from fanreel.pipeline import render_job
+
+    display = _Display()
+    try:
+        return render_job(job, host=host, on_order=_show_order, on_progress=display.show, on_retry=display.show_retry)
+    finally:
+        display.clear()
 
 
 def _plan(options: argparse.Namespace) -> int:
