@@ -148,7 +148,7 @@ def _root(text: str, tenant: str) -> str:
 
 def _public_url() -> str:
     text = os.environ.get("FANREEL_PUBLIC_URL", "")
-    if text and not re.fullmatch(r"https?://[^/?#@\s]+[^?#\s]*", text):
+    if text and not re.fullmatch(r"https?://[^/?#@\s]+(/[^?#\s]*)?", text):
         raise RequestError(f"FANREEL_PUBLIC_URL: {text!r} is not allowed; https://host/path, without a query")
     return text.rstrip("/")
 

@@ -97,6 +97,8 @@ class Downloads:
         from fanreel.media.s3 import s3  # boto3 takes half a second
 
         place, most = parse_s3(url), self._settings.max_download_bytes
+        if url.endswith("/"):
+            raise PhotoNotFoundError(f"{url}: a folder without a photo, or where one file is asked for")
         found = listed or s3().head(place)
         if found is None:
             raise PhotoNotFoundError(f"{place}: no such object; the name of a folder ends in /")

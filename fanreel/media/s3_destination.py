@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from urllib.parse import quote
 
-from fanreel.errors import FanreelError, StorageAwayError, StorageError, storage_error
+from fanreel.errors import MediaError, StorageAwayError, StorageError, storage_error
 from fanreel.media.certificate import certificate_path, read_certificate
 from fanreel.media.places import check_place
 from fanreel.media.proof import file_digest
@@ -81,7 +81,7 @@ class S3Folder:
 
     def holds(self, plan: str) -> bool:
         """Return whether the film that is there was made of the plan of this digest, as its certificate says."""
-        with contextlib.suppress(FanreelError), tempfile.TemporaryDirectory() as folder:
+        with contextlib.suppress(MediaError), tempfile.TemporaryDirectory() as folder:
             path = self.fetch_certificate(Path(folder))
             return path is not None and read_certificate(path).plan == plan
         return False
