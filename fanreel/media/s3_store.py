@@ -17,6 +17,7 @@ from fanreel.errors import (
     storage_error,
 )
 from fanreel.media.fetched import Fetched
+from fanreel.media.inventory import DIGITS
 from fanreel.media.local_store import LocalStore
 from fanreel.media.manifest import FilmManifest, manifest_from_json, manifest_to_json
 from fanreel.media.proof import check_film_file, file_digest, open_plan, open_record, require_digest, seal_record
@@ -30,9 +31,6 @@ from fanreel.plan.film import FilmPlan, plan_digest, plan_to_json
 __all__ = ["S3Files", "S3Store"]
 
 JSON, FILM, PHOTO = "application/json", "video/mp4", "application/octet-stream"
-
-DIGITS = 16
-"""Of the payload's digest, in a film's name: two writers' films never share one, so that neither's record lies."""
 
 
 class S3Store:
@@ -222,6 +220,7 @@ class S3Store:
         return self._place / f"segments/{address[:2]}/{address}.{encoder}.json"
 
     def _film_place(self, record: SegmentRecord) -> S3Place:
+        # With digits, so that two writers' films never share a name and neither's record tells of the other's.
         address, digits = record.address, record.payload_digest[:DIGITS]
         return self._place / f"segments/{address[:2]}/{address}.{record.encoder}.{digits}.mp4"
 
