@@ -10,10 +10,11 @@ from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 
-from fanreel.errors import FanreelError, SegmentDamagedError, SegmentMissingError
+from fanreel.errors import FanreelError, SegmentDamagedError, SegmentMissingError, StorageAwayError
 from fanreel.job import SlideshowJob
 from fanreel.media.film import destination_of, join_film, publish_film, report_film
 from fanreel.media.host import Host
+from fanreel.media.manifest import begin_film, mark_published
 from fanreel.media.record import SegmentRecord
 from fanreel.media.render import ShardWatch, render_shard
 from fanreel.media.render_order import RenderOrder, order_render
@@ -100,6 +101,7 @@ def _make_film(plan: FilmPlan, host: Host, watch: _Watch) -> FilmReport:
     watch.made.clear()
     retries = 0
     while True:
+        begin_film(host.store, plan)
         order = order_render(plan, host=host)
         watch.on_order(order)
         fps = _Rendering(plan, order, host, watch).run()
@@ -108,10 +110,11 @@ def _make_film(plan: FilmPlan, host: Host, watch: _Watch) -> FilmReport:
             with host.store.scratch() as folder:
                 draft = join_film(plan, host=host, encoders=order.encoders, folder=folder)
                 film = publish_film(plan, draft, settings=host.settings)
-        except (SegmentMissingError, SegmentDamagedError) as error:
+        except (SegmentMissingError, SegmentDamagedError, StorageAwayError) as error:
             watch.pause(error, retries)
             retries += 1
             continue
+        mark_published(host.store, plan)
         seconds = time.monotonic() - started_at
         count = len(watch.made)
         return report_film(

@@ -9,12 +9,12 @@ from fanreel.media.host import current_host
 from fanreel.media.sources import fetch_stills
 from fanreel.plan.film import FetchedStills
 from tasks.names import name_task_run
-from tasks.retries import ONCE
+from tasks.retries import RETRIED
 
 __all__ = ["fetch"]
 
 
-@task(name="fetch", task_run_name=name_task_run("fetch photos for"), **ONCE)
+@task(name="fetch", task_run_name=name_task_run("fetch photos for"), **RETRIED)
 def fetch(job: SlideshowJob) -> FetchedStills:
     """Return the job's slides in order, and what was left out. Warms the session launcher meanwhile."""
     host = current_host()

@@ -10,6 +10,8 @@ from prefect import get_run_logger, task
 from fanreel.job import SlideshowJob
 from fanreel.media.film import destination_of
 from fanreel.media.host import current_host
+from fanreel.media.manifest import begin_film
+from fanreel.media.photo_places import share_photos
 from fanreel.media.render_order import RenderOrder, order_in_pools, order_render
 from fanreel.media.sources import output_place
 from fanreel.plan.film import FetchedStills, FilmPlan, plan_films
@@ -17,13 +19,13 @@ from fanreel.plan.pools import DeviceKind, choose_pools
 from tasks.child_runs import read_pool_devices
 from tasks.names import name_task_run
 from tasks.planned_film import PlannedFilm
-from tasks.retries import ONCE
+from tasks.retries import RETRIED
 from tasks.watch import watch_film
 
 __all__ = ["plan"]
 
 
-@task(name="plan", task_run_name=name_task_run("plan"), **ONCE)
+@task(name="plan", task_run_name=name_task_run("plan"), **RETRIED)
 def plan(job: SlideshowJob, fetched: FetchedStills) -> list[PlannedFilm]:
     """Return the films of a job, each with the shards that the store lacks."""
     output = output_place(job, settings=current_host().settings)
@@ -35,6 +37,7 @@ def plan(job: SlideshowJob, fetched: FetchedStills) -> list[PlannedFilm]:
 def _order(film: FilmPlan, devices: Mapping[str, DeviceKind]) -> PlannedFilm:
     host, log = current_host(), get_run_logger()
     destination_of(film, settings=host.settings).check()
+    begin_film(host.store, film)
     order = _order_in_pools(film, devices) if devices else order_render(film, host=host)
     planned = PlannedFilm(film.name, host.store.put_plan(film), order, time.time())
     log.info(
@@ -54,4 +57,7 @@ def _order_in_pools(film: FilmPlan, devices: Mapping[str, DeviceKind]) -> Render
     choice = choose_pools(film.encoding, devices)
     for pool in choice.left_out:
         get_run_logger().warning("%s: the pool %s has no encoder that this film may have", film.name, pool)
-    return order_in_pools(film, choice, host=current_host())
+    host = current_host()
+    if host.settings.remote_store:
+        share_photos(film, host)  # a store in a folder that machines mount means that they mount the photos too
+    return order_in_pools(film, choice, host=host)

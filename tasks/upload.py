@@ -9,6 +9,7 @@ from prefect.artifacts import create_markdown_artifact
 
 from fanreel.media.film import Draft, publish_film, report_film
 from fanreel.media.host import current_host
+from fanreel.media.manifest import mark_published
 from fanreel.report import FilmReport
 from tasks.artifacts import if_it_can_be_shown
 from tasks.planned_film import PlannedFilm
@@ -23,6 +24,7 @@ def upload(film: PlannedFilm, draft: Draft) -> FilmReport:
     """Return what is to be told of the film, which is now under its final name."""
     plan, watch = current_host().store.get_plan(film.plan), watch_film(film)
     published = publish_film(plan, draft, settings=current_host().settings)
+    mark_published(current_host().store, plan)
     report = report_film(
         plan,
         film.order,

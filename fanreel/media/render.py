@@ -16,6 +16,7 @@ from fanreel.media.devices import Device, GateWrap
 from fanreel.media.gate import SessionSlot
 from fanreel.media.host import Host
 from fanreel.media.messages import FramesMade, SegmentMade, ShardRequest
+from fanreel.media.photo_places import localize_photos
 from fanreel.media.record import SegmentEvent, SegmentRecord
 from fanreel.media.render_order import choose_encoders, missing_segments
 from fanreel.plan.film import FilmPlan
@@ -147,7 +148,8 @@ class _Turn:
             place = f"{self.shard.label} of {self.plan.name}: session {session.pid}, {device.encoder} on {device.name}"
             watch.on_line(logging.INFO, f"START {place}, after {1000 * waited:.0f} ms of waiting")
             started_at = time.monotonic()
-            request = ShardRequest(self.plan, missing, self.threads, str(folder), device.encoder, device.gpu)
+            plan = localize_photos(self.plan, missing, host)
+            request = ShardRequest(plan, missing, self.threads, str(folder), device.encoder, device.gpu)
             frames = 0
             for message in session.render(request, hang_seconds=host.settings.hang_seconds):
                 slot.mark_open()
