@@ -32,6 +32,7 @@ from botocore.exceptions import (
     NoCredentialsError,
     PartialCredentialsError,
 )
+from botocore.exceptions import ConnectionError as BotoConnectionError
 
 from fanreel.errors import StorageAwayError, StorageError, StorageFullError, storage_error
 from fanreel.media.s3_place import S3Object, S3Place, parse_s3
@@ -56,6 +57,7 @@ READ_BYTES = 1 << 20
 
 T = TypeVar("T")
 
+_AWAY = (BotoConnectionError, HTTPClientError, IncompleteReadError)
 _BUSY = frozenset({"RequestTimeout", "SlowDown", "Throttling", "ThrottlingException", "TooManyRequests"})
 _FULL = frozenset({"XMinioStorageFull", "QuotaExceeded"})
 _REFUSED = "check the credentials, and what they allow, in this process's environment"
@@ -205,7 +207,7 @@ class S3:
                         while piece := body.read(READ_BYTES):
                             done += len(piece)
                             yield piece
-                except (HTTPClientError, IncompleteReadError):
+                except _AWAY:
                     if tries == TRIES:
                         raise
                 if done >= size_bytes:
@@ -267,7 +269,7 @@ def _explained(place: S3Place) -> Iterator[None]:
         raise _explain(place, error) from None
     except (NoCredentialsError, PartialCredentialsError):
         raise StorageError(f"{place}: there are no credentials, or half of them; {_REFUSED}") from None
-    except (HTTPClientError, IncompleteReadError) as error:
+    except _AWAY as error:
         raise StorageAwayError(f"{place}: the object store does not answer ({type(error).__name__})") from None
     except (BotoCoreError, Boto3Error) as error:
         raise StorageError(f"{place}: the object store cannot be asked ({type(error).__name__}); {_REFUSED}") from None
@@ -285,8 +287,8 @@ def _explain(place: S3Place, error: ClientError) -> StorageError:
         return StorageError(f"{place}: the object store's clock and this machine's differ; set this machine's")
     if code == "NoSuchBucket" or (status == 404 and not code):
         return StorageError(f"{place}: there is no bucket {place.bucket}; make it, or name another")
-    if code in ("PreconditionFailed", "412"):
-        return StorageAwayError(f"{place}: it was written anew while it was read")
+    if code in ("PreconditionFailed", "412", "NoSuchKey", "InvalidRange"):
+        return StorageAwayError(f"{place}: it was written anew or removed while it was read")
     if status in (401, 403):
         return StorageError(f"{place}: the object store refuses ({code or status}); {_REFUSED}")
     return StorageError(f"{place}: the object store answers {code or status}")
