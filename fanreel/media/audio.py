@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import av.error
 import numpy as np
 
 from fanreel.errors import MediaError
+from fanreel.media.containers import open_mp4
 from fanreel.media.moov import Track
 from fanreel.media.sample_entries import mp4a_sample_entry
 
@@ -82,7 +82,7 @@ def read_audio(path: Path) -> AudioTrack:
     """
     try:
         # PyAV's streams are gone once their container is closed.
-        with av.open(str(path), options={"protocol_whitelist": "file"}, format="mp4") as container:
+        with open_mp4(path) as container:
             stream = container.streams.audio[0]
             packets = [packet for packet in container.demux(stream) if packet.size]
             time_base, context = stream.time_base, stream.codec_context

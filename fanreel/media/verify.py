@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
-import av
 from av.container import InputContainer
 from blake3 import blake3
 
 from fanreel.errors import FilmDamagedError, MediaError, storage_error
 from fanreel.media.bitstream import FORMS
 from fanreel.media.certificate import AudioCertificate, Certificate
+from fanreel.media.containers import open_mp4
 from fanreel.media.damage import Damage, Finding, gather_findings
 from fanreel.media.libav import BT709, LIMITED_RANGE
 from fanreel.media.mp4_layout import Mp4Layout, read_layout
@@ -66,9 +66,8 @@ def find_damage(film: Path, certificate: Certificate, *, full: bool = False) -> 
 @contextmanager
 def _opened(film: Path, *, edited: bool = False) -> Iterator[InputContainer]:
     # Raw times, so that the edit list is judged apart; keyframes as the tables mark them, which is what players
-    # seek by, not as the parser sees them; no file but this one is ever opened.
-    options = {"ignore_editlist": "0" if edited else "1", "protocol_whitelist": "file", "fflags": "noparse"}
-    with av.open(str(film.absolute()), format="mp4", options=options) as container:
+    # seek by, not as the parser sees them.
+    with open_mp4(film, options={"ignore_editlist": "0" if edited else "1", "fflags": "noparse"}) as container:
         yield container
 
 
