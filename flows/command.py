@@ -13,7 +13,7 @@ from typing import Any
 from fanreel.errors import FanreelError
 from fanreel.job import SlideshowJob
 from fanreel.media.host import current_host
-from fanreel.media.inbox import CompleteWhen
+from fanreel.media.inbox import LONGEST_QUIET_SECONDS, CompleteWhen
 from fanreel.media.inbox_films import InboxRow
 from fanreel.media.sources import load_job
 from fanreel.report import FilmReport
@@ -105,11 +105,21 @@ def _inbox_parser() -> argparse.ArgumentParser:
         type=CompleteWhen,
         choices=list(CompleteWhen),
         default=CompleteWhen.EITHER,
-        help="see --ready",
+        help="what counts as complete: the marker, that nothing changed for a while, or either",
     )
-    parser.add_argument("--quiet-seconds", type=float, default=60, help="nothing changed for so long: complete as well")
+    parser.add_argument("--quiet-seconds", type=_quiet_seconds, default=60, help="how long that while is")
     parser.add_argument("--render-on", default="here", help="here, or work pools with commas between them")
     return parser
+
+
+def _quiet_seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1
+    if not 0 <= seconds <= LONGEST_QUIET_SECONDS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; a number from 0 to {LONGEST_QUIET_SECONDS:,}")
+    return seconds
 
 
 def _give_up(message: str, code: int) -> int:

@@ -12,7 +12,7 @@ from prefect import State, flow
 from pydantic import Field
 
 from fanreel.job import SlideshowJob
-from fanreel.media.inbox import CompleteWhen
+from fanreel.media.inbox import LONGEST_QUIET_SECONDS, CompleteWhen
 from fanreel.media.inbox_films import InboxRow, order_inbox
 from fanreel.report import FilmReport
 from flows.command import run_inbox
@@ -28,7 +28,7 @@ def render_inbox(
     output: str = "",
     ready: str = ".ready",
     complete_when: CompleteWhen = CompleteWhen.EITHER,
-    quiet_seconds: Annotated[float, Field(ge=0, le=604800)] = 60,
+    quiet_seconds: Annotated[float, Field(ge=0, le=LONGEST_QUIET_SECONDS)] = 60,
     render_on: str = "here",
 ) -> list[InboxRow]:
     """Make a film of each sub-folder that is complete and was not made before.

@@ -20,6 +20,7 @@ from fanreel.media.s3_place import parse_s3
 __all__ = [
     "AUDIO_SUFFIXES",
     "JOB_FILES",
+    "LONGEST_QUIET_SECONDS",
     "CompleteWhen",
     "Inbox",
     "InboxFile",
@@ -31,6 +32,9 @@ __all__ = [
 JOB_FILES = ("job.yaml", "job.yml", "job.json")
 
 AUDIO_SUFFIXES = frozenset({".aac", ".aif", ".aiff", ".flac", ".m4a", ".mp3", ".ogg", ".opus", ".wav", ".wma"})
+
+LONGEST_QUIET_SECONDS = 604800
+"""A week."""
 
 
 class CompleteWhen(StrEnum):
