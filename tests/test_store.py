@@ -16,9 +16,10 @@ from pathlib import Path
 
 import pytest
 from blake3 import blake3
-from conftest import draw_photo, make_job
+from conftest import draw_photo
 from processes import in_fork, killed_at
 from s3_server import S3Server, serve_s3
+from stored_segments import Made, make_segment
 
 from fanreel.errors import (
     PhotoChangedError,
@@ -27,46 +28,21 @@ from fanreel.errors import (
     StorageError,
     StorageFullError,
 )
-from fanreel.media.host import open_host
 from fanreel.media.manifest import WORK_SECONDS, begin_film, mark_published
-from fanreel.media.messages import SegmentMade, ShardRequest
 from fanreel.media.proof import file_digest
 from fanreel.media.record import SegmentRecord
 from fanreel.media.s3 import S3Place, parse_s3, s3
 from fanreel.media.store import DRAFT_SECONDS, LocalStore, SegmentStore, open_store
-from fanreel.pipeline import plan_job
-from fanreel.plan.film import FilmPlan, plan_digest, plan_to_json
+from fanreel.plan.film import plan_digest, plan_to_json
 from fanreel.settings import Settings
 
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
 
 
-@dataclass(frozen=True)
-class Made:
-    """A real segment, waiting to be stored."""
-
-    plan: FilmPlan
-    record: SegmentRecord
-    path: Path
-
-    def copy(self, folder: Path) -> Path:
-        """Return a file of the caller's own that holds the segment."""
-        folder.mkdir(parents=True, exist_ok=True)
-        return Path(shutil.copy(self.path, folder / "made.mp4"))
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    folder = tmp_path_factory.mktemp("made")
-    draw_photo(folder / "photo.jpg", seed=1)
-    host = open_host(Settings(store=folder / "store", lock_folder=folder / "locks"))
-    plan = plan_job(make_job(folder, photos=["photo.jpg"]), host=host)[0]
-    with host.launcher.start(locks=[]) as session:
-        messages = list(session.render(ShardRequest(plan, plan.segments, 1, str(folder), "x264"), hang_seconds=60))
-    (segment,) = (message for message in messages if isinstance(message, SegmentMade))
-    host.launcher.close()
-    return Made(plan, segment.record, Path(segment.path))
+    return make_segment(tmp_path_factory.mktemp("made"))
 
 
 @dataclass(frozen=True)
