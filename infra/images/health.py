@@ -15,6 +15,9 @@ __all__ = ["HEARTBEAT_SECONDS", "is_served", "services_age_seconds"]
 
 ANSWER_SECONDS = 5.0
 
+SERVICES = "prefect"
+"""What `prefect server services start` calls its work; the API servers do theirs under another name."""
+
 HEARTBEAT_SECONDS = 30.0
 """The services say every 2 s that they live; a busy database may hold them up."""
 
@@ -28,7 +31,7 @@ def is_served(url: str) -> bool:
         return False
 
 
-def services_age_seconds(url: str, *, docket: str = "prefect-server") -> float:
+def services_age_seconds(url: str, *, docket: str = SERVICES) -> float:
     """Return how long ago this container's services last said that they live; infinity if they never did.
 
     Args:
