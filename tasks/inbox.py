@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -52,7 +53,7 @@ def make_film(row: InboxRow, order: InboxOrder, *, render: Callable[[SlideshowJo
     """
     made = make_inbox_film(row, order, render=lambda job: _report_of(render(job)))
     if made is not row:
-        get_run_logger().log(30 if made.error else 20, "%s", made)
+        get_run_logger().log(logging.WARNING if made.error else logging.INFO, "%s", made)
     return made
 
 
