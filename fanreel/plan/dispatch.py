@@ -14,21 +14,19 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from fanreel.plan.children import Cancel, Child, DispatchRules, Phase, Pool, SegmentRun, Start
-from fanreel.plan.shards import LARGEST_SHARD_COUNT
+from fanreel.plan.pool_records import FULL_SECONDS, PoolRecord
+from fanreel.plan.shard_sizes import PoolLoad, ShardSizes, cut_run
 
 __all__ = ["Dispatcher"]
 
-MOST_SHARDS = 200
-"""Child runs that a film may be cut into: each costs a server rows, and a worker seconds to start."""
-
-SHARDS_A_SLOT = 2
-"""What is left is cut for so many turns of every slot: shards shrink towards the end, and none ends much later."""
-
-LEAST_WAITING = 2
-"""Children that may wait for each worker, or half as many as run, so that one starts when another ends."""
-
 ATTEMPTS_A_POOL = 2
 """How often one segment may fail in each pool, and in all as often again, before its film does."""
+
+TOLD_COUNT = 10
+"""A child that was told to end so often, and is not seen to, counts as dead like one that takes too long to."""
+
+_LATE = "no worker started it in time"
+_OLD = "it ended before it was known here"
 
 
 @dataclass(slots=True)
@@ -40,6 +38,8 @@ class _Life:
     """When it came into its phase, or made its last segment."""
     given_up: str = ""
     """Why it was told to end; empty if nobody here did that."""
+    told_count: int = 0
+    has_made: bool = False
 
 
 class Dispatcher:
@@ -69,8 +69,8 @@ class Dispatcher:
         self._numbers: Counter[SegmentRun] = Counter()
         self._avoided: defaultdict[int, Counter[str]] = defaultdict(Counter)
         self._faults: defaultdict[int, list[str]] = defaultdict(list)
-        self._frames_made: Counter[str] = Counter()
-        self._seconds_worked: defaultdict[str, float] = defaultdict(float)
+        self._records: defaultdict[str, PoolRecord] = defaultdict(PoolRecord)
+        self._shard_count = 0
         self._moved_at: float | None = None
 
     @property
@@ -95,8 +95,7 @@ class Dispatcher:
 
     def speed(self, pool: Pool) -> float:
         """Return the frames a second of one child in a pool: as seen in this film, else as known before."""
-        seconds = self._seconds_worked[pool.name]
-        return self._frames_made[pool.name] / seconds if seconds > 0 else pool.fps
+        return self._records[pool.name].fps(pool)
 
     def observe(self, now: float, children: Iterable[Child]) -> set[int]:
         """Take note of the film's children, as the server lists them, those that ended long ago too.
@@ -107,18 +106,22 @@ class Dispatcher:
 
         Returns:
             The segments to be looked for in the store, the answer being for `note_present`: those of children that
-            have just ended, and the next one that each running child is expected to make.
+            ended since `decide` was last asked, and the next one that each running child is expected to make.
         """
         self._moved_at = now if self._moved_at is None else self._moved_at
         self._numbers.clear()
-        looked_for: set[int] = set()
+        looked_for = set[int]()
         listed = {child.key: child for child in children}
-        for key in (self._listed & self._lives.keys()) - listed.keys():
-            listed[key] = replace(self._lives[key].child, phase=Phase.FAILED, reason="its run was deleted")
-        self._listed = set(listed)
+        for key in self._lives.keys() - listed.keys():
+            life = self._lives[key]
+            if key in self._listed or now - life.changed_at > self._rules.leave_seconds:
+                listed[key] = replace(life.child, phase=Phase.FAILED, reason="its run was deleted")
         for child in listed.values():
             self._numbers[child.segments] += 1
             looked_for.update(self._observe_one(now, child))
+        self._listed = set(listed)
+        for life in self._ended:  # again and again, until the store has answered and they were judged
+            looked_for.update(life.child.segments.indices)
         return looked_for & self.missing
 
     def note_present(self, now: float, indices: Collection[int]) -> None:
@@ -129,15 +132,17 @@ class Dispatcher:
         self.missing -= found
         self._moved_at = now
         for life in [*self._lives.values(), *self._ended]:
-            made = self._frames(found.intersection(life.child.segments.indices))
-            if made and life.child.phase is not Phase.WAITING:
-                self._frames_made[life.child.pool] += made
-                self._seconds_worked[life.child.pool] += now - life.changed_at
-                life.changed_at = now
+            child = life.child
+            made = self._frames(found.intersection(child.segments.indices))
+            if made and child.phase not in (Phase.WAITING, Phase.LEAVING) and not life.given_up:
+                self._records[child.pool].note_made(made, now - life.changed_at)
+                life.changed_at, life.has_made = now, True
 
     def note_started(self, now: float, child: Child) -> None:
         """Take note of a child that was started as `decide` said, before the server lists it."""
-        self._lives.setdefault(child.key, _Life(child, now))
+        if child.key not in self._lives:
+            self._lives[child.key] = _Life(child, now)
+            self._shard_count += 1
 
     def decide(self, now: float, pools: Sequence[Pool]) -> list[Start | Cancel]:
         """Return what is to be done now; nothing once all is done, or `failure` says that it cannot be.
@@ -147,13 +152,15 @@ class Dispatcher:
             pools: Those that may be used, the preferred one first.
         """
         for life in self._ended:
-            self._judge(life, len(pools))
+            self._judge(now, life, len(pools))
         self._ended.clear()
         if self.is_done or self.failure:
             return []
-        room = self._room(pools)
+        self._note_loads(now, pools)
+        served = self._served(now, pools)
+        room = self._room(pools, served)
         actions: list[Start | Cancel] = list(self._give_up(now, pools, room))
-        actions += self._start(pools, room)
+        actions += self._start(now, pools, served, room)
         idle_seconds = now - (self._moved_at if self._moved_at is not None else now)
         if not actions and idle_seconds > self._rules.wait_seconds:
             self.failure = _explain_wait(idle_seconds, pools)
@@ -161,35 +168,48 @@ class Dispatcher:
 
     def _observe_one(self, now: float, child: Child) -> Iterable[int]:
         life, is_over = self._lives.get(child.key), child.phase in (Phase.DONE, Phase.FAILED)
-        if child.key in self._given_up or (life is None and is_over):
+        if child.key in self._given_up:
             return ()
         if life is None:
-            life = self._lives[child.key] = _Life(child, now)
+            if is_over:
+                if child.key not in self._listed:
+                    self._ended.append(_Life(child, now, given_up=_OLD))  # what it made may not be known here
+                return ()
+            self.note_started(now, child)
+            life = self._lives[child.key]
         if child.phase is not life.child.phase:
             if child.phase is Phase.RUNNING:
                 self._moved_at = now
             if not is_over:
                 life.changed_at = now
         life.child = child
-        if child.phase is Phase.LEAVING and now - life.changed_at > self._rules.leave_seconds:
+        if not is_over and self._is_given_up(now, life):
             self._given_up.add(child.key)  # nobody will see it dead: its host is gone, or frozen
             life.given_up = life.given_up or "it did not end when it was told to"
             is_over = True
         if is_over:
             del self._lives[child.key]
             self._ended.append(life)
-            return child.segments.indices
+            return ()
         expected = self.missing.intersection(child.segments.indices) if child.phase is Phase.RUNNING else ()
         return sorted(expected)[:1]
 
-    def _judge(self, life: _Life, pool_count: int) -> None:
+    def _is_given_up(self, now: float, life: _Life) -> bool:
+        """Return whether a child that was told to end, and did not, counts as dead."""
+        is_told = life.child.phase is Phase.LEAVING or life.told_count >= TOLD_COUNT
+        return is_told and now - life.changed_at > self._rules.leave_seconds
+
+    def _judge(self, now: float, life: _Life, pool_count: int) -> None:
         """Note against a child that ended what it did not make."""
         child = life.child
         left = sorted(self.missing.intersection(child.segments.indices))
-        if not left:
+        if not left or life.given_up == _OLD:
             return
+        self._shard_count -= 1
         for index in left:
             self._avoided[index][child.pool] += 1
+        if not life.has_made:
+            self._records[child.pool].note_setback(now, self._rules.late_seconds)
         if life.given_up == _LATE:
             return  # nothing is wrong with the segments
         fault = f"{child.pool}: {life.given_up or child.reason or 'it ended without them'}"
@@ -197,91 +217,129 @@ class Dispatcher:
         faults.append(fault)
         if child.is_hopeless or len(faults) >= ATTEMPTS_A_POOL * (pool_count + 1):
             told = "\n".join(f"  {text}" for text in dict.fromkeys(faults))
-            self.failure = f"segment {left[0]} could not be rendered in {len(faults)} tries:\n{told}"
+            tries = "1 try" if len(faults) == 1 else f"{len(faults)} tries"
+            self.failure = f"segment {left[0]} could not be rendered in {tries}:\n{told}"
             self.failed = child
 
     def _give_up(self, now: float, pools: Sequence[Pool], room: dict[str, int]) -> Iterator[Cancel]:
-        """Yield the children that are told to end, because others may do better."""
+        """Yield the children that are told to end, because others may do better; until they are seen to."""
         for life in list(self._lives.values()):
             child, still_seconds = life.child, now - life.changed_at
-            elsewhere = any(room[pool.name] > 0 for pool in pools if pool.name != child.pool)
-            reason = ""
-            if child.phase is Phase.RUNNING and still_seconds > self._rules.stall_seconds:
-                reason = f"it made no segment for {still_seconds:.0f} s"
-            elif child.phase is Phase.TAKEN and still_seconds > self._rules.late_seconds:
-                reason = f"its worker did not start it within {still_seconds:.0f} s"
-            elif child.phase is Phase.WAITING and still_seconds > self._rules.late_seconds and elsewhere:
-                reason = _LATE
-            if reason and not life.given_up:
-                life.given_up = reason
-                yield Cancel(child.key, reason)
+            if child.phase is Phase.LEAVING:
+                continue
+            if not life.given_up:
+                # What failed so before may just take long.
+                patience = 1 + len(self._faults.get(min(self._left_of(child), default=-1), ()))
+                if child.phase is Phase.RUNNING and still_seconds > self._rules.stall_seconds * patience:
+                    life.given_up = f"it made no segment for {still_seconds:.0f} s"
+                elif child.phase is Phase.TAKEN and still_seconds > self._rules.late_seconds * patience:
+                    life.given_up = f"its worker did not start it within {still_seconds:.0f} s"
+                elif child.phase is Phase.WAITING and still_seconds > self._rules.late_seconds:
+                    life.given_up = _LATE if self._has_better(child, pools, room) else ""
+                if life.given_up:
+                    life.changed_at = now
+            if life.given_up:
+                life.told_count += 1
+                yield Cancel(child.key, life.given_up)
 
-    def _room(self, pools: Sequence[Pool]) -> dict[str, int]:
-        """Return how many more children each pool may be given; where no pool has a worker, the first one may wait."""
-        running = Counter(life.child.pool for life in self._lives.values() if life.child.phase is Phase.RUNNING)
-        waiting = Counter(
-            life.child.pool for life in self._lives.values() if life.child.phase in (Phase.WAITING, Phase.TAKEN)
-        )
-        room: dict[str, int] = {}
+    def _has_better(self, child: Child, pools: Sequence[Pool], room: dict[str, int]) -> bool:
+        """Return whether a child that waits for long would do better in another pool."""
+        avoided = self._avoided.get(min(self._left_of(child), default=-1), Counter[str]())
+        running = self._count(Phase.RUNNING)
+        here = next((pool for pool in pools if pool.name == child.pool), None)
+        others = [pool for pool in pools if pool.name != child.pool and pool.worker_count and room[pool.name] > 0]
+        if here is None or not here.worker_count:
+            return bool(others)
+        others = [pool for pool in others if avoided[pool.name] <= avoided[child.pool]]
+        others = [pool for pool in others if not self._records[pool.name].is_on_trial]
+        if not running[child.pool]:
+            return bool(others)
+        # It is next in a line that moves. A slot that is free elsewhere is better, once nothing else is left for it.
+        free = [pool for pool in others if running[pool.name] < self._records[pool.name].slots(pool, alive=0)]
+        return bool(free) and not self._waiting()
+
+    def _note_loads(self, now: float, pools: Sequence[Pool]) -> None:
+        taken = self._count(Phase.TAKEN, Phase.RUNNING)
+        full = {
+            life.child.pool
+            for life in self._lives.values()
+            if life.child.phase is Phase.WAITING and now - life.changed_at > FULL_SECONDS
+        }
         for pool in pools:
-            may_wait = max(LEAST_WAITING * pool.worker_count, running[pool.name] // 2)
-            room[pool.name] = may_wait - waiting[pool.name]
-        if pools and not any(pool.worker_count for pool in pools):
-            room[pools[0].name] = LEAST_WAITING - waiting[pools[0].name]
+            self._records[pool.name].note_load(now, pool, taken=taken[pool.name], is_full=pool.name in full)
+
+    def _served(self, now: float, pools: Sequence[Pool]) -> list[Pool]:
+        """Return the pools that segments may go to: those with workers, and of those the ones that do not rest."""
+        served = [pool for pool in pools if pool.worker_count]
+        awake = [pool for pool in served if now >= self._records[pool.name].rests_until]
+        return awake or served or list(pools[:1])
+
+    def _room(self, pools: Sequence[Pool], served: Sequence[Pool]) -> dict[str, int]:
+        """Return how many more children each pool may be given; where no pool has a worker, the first one may wait."""
+        running, waiting = self._count(Phase.RUNNING), self._count(Phase.WAITING)
+        room = dict.fromkeys((pool.name for pool in pools), 0)
+        for pool in served:
+            record = self._records[pool.name]
+            room[pool.name] = record.may_wait(pool, running=running[pool.name]) - waiting[pool.name]
+            if record.is_on_trial:
+                room[pool.name] -= self._count(Phase.TAKEN, Phase.RUNNING)[pool.name]
         return room
 
-    def _start(self, pools: Sequence[Pool], room: dict[str, int]) -> Iterator[Start]:
+    def _start(
+        self, now: float, pools: Sequence[Pool], served: Sequence[Pool], room: dict[str, int]
+    ) -> Iterator[Start]:
         """Yield a child for every run of segments that nobody makes and for which a pool has room."""
-        covered = {index for life in self._lives.values() for index in life.child.segments.indices}
-        waiting = sorted(self.missing - covered)
-        slots = self._slots(pools)
-        while waiting and any(count > 0 for count in room.values()):
-            pool = self._choose(waiting[0], pools, room)
+        if not any(count > 0 for count in room.values()):
+            return
+        waiting = self._waiting()
+        sizes = self._sizes(now, pools) if waiting else None
+        while waiting and sizes and any(count > 0 for count in room.values()):
+            pool = self._choose(waiting[0], served, room)
             if pool is None:
                 waiting.pop(0)
                 continue
-            run = self._cut(waiting, pool, self._frames(waiting), slots)
+            size = sizes.next_size(pool.name, self._frames(waiting))
+            run = cut_run(waiting, size, frame_counts=self._frame_counts, missing=self.missing, avoided=self._avoided)
             room[pool.name] -= 1
             waiting = [index for index in waiting if index >= run.end]
             faults = self._faults.get(run.start)
             yield Start(pool.name, run, self._numbers[run], because=faults[-1] if faults else "")
 
-    def _choose(self, index: int, pools: Sequence[Pool], room: dict[str, int]) -> Pool | None:
+    def _choose(self, index: int, served: Sequence[Pool], room: dict[str, int]) -> Pool | None:
         """Return where a segment goes: of the pools where it failed least the first one; None while that is full."""
         avoided = self._avoided.get(index, Counter[str]())
-        served = [pool for pool in pools if pool.worker_count] or pools[:1]
         least = min((avoided[pool.name] for pool in served), default=0)
         return next((pool for pool in served if avoided[pool.name] == least and room[pool.name] > 0), None)
 
-    def _cut(self, waiting: Sequence[int], pool: Pool, frames_left: int, slots: dict[str, float]) -> SegmentRun:
-        """Return the first of the waiting segments as a shard for a pool, sized by its speed and by what is left."""
-        rules, speed = self._rules, self.speed(pool)
-        share = frames_left * speed / (SHARDS_A_SLOT * sum(slots.values()))
-        share = min(
-            max(share, rules.shortest_seconds * speed), max(rules.longest_seconds, rules.shortest_seconds) * speed
+    def _sizes(self, now: float, pools: Sequence[Pool]) -> ShardSizes:
+        loads: dict[str, PoolLoad] = {}
+        for pool in pools:
+            lives = [life for life in self._lives.values() if life.child.pool == pool.name]
+            at_work = [life for life in lives if life.child.phase in (Phase.TAKEN, Phase.RUNNING)]
+            fps = self.speed(pool)
+            ends = [self._frames(self._left_of(life.child)) / fps - (now - life.changed_at) for life in at_work]
+            loads[pool.name] = self._records[pool.name].load(pool, ends=ends, waiting=len(lives) - len(at_work))
+        return ShardSizes(
+            loads,
+            total_frames=self._total_frames,
+            frames_missing=self.frames_missing,
+            shard_count=self._shard_count,
+            rules=self._rules,
         )
-        most = min(MOST_SHARDS, max(LARGEST_SHARD_COUNT, SHARDS_A_SLOT**2 * len(self._lives)))
-        share = max(share, self._total_frames / most)
-        start = end = waiting[0]
-        frames = 0
-        alike = self._avoided.get(start)
-        for index in waiting:
-            count = self._frame_counts[index]
-            if index != end or (frames and frames + count / 2 > share) or self._avoided.get(index) != alike:
-                break
-            end, frames = index + 1, frames + count
-        return SegmentRun(start, end)
 
-    def _slots(self, pools: Sequence[Pool]) -> dict[str, float]:
-        """Return the speed of each pool's slots together, those that it is known to have."""
-        alive = Counter(life.child.pool for life in self._lives.values())
-        return {pool.name: self.speed(pool) * max(alive[pool.name], pool.worker_count, 1) for pool in pools}
+    def _waiting(self) -> list[int]:
+        """Return the segments that nobody makes."""
+        covered = {index for life in self._lives.values() for index in life.child.segments.indices}
+        return sorted(self.missing - covered)
+
+    def _count(self, *phases: Phase) -> Counter[str]:
+        return Counter(life.child.pool for life in self._lives.values() if life.child.phase in phases)
+
+    def _left_of(self, child: Child) -> set[int]:
+        return self.missing.intersection(child.segments.indices)
 
     def _frames(self, indices: Iterable[int]) -> int:
         return sum(self._frame_counts[index] for index in indices)
-
-
-_LATE = "no worker started it in time"
 
 
 def _explain_wait(idle_seconds: float, pools: Sequence[Pool]) -> str:
