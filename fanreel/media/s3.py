@@ -189,14 +189,22 @@ class S3:
         prefix = f"{folder.key}/" if folder.key else ""
         count = 0
         with _explained(folder):
-            client = self._client()
-            for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=folder.bucket, Prefix=prefix):
-                for upload in page.get("Uploads", ()):
-                    if upload["Initiated"] < before and upload["Key"].startswith(prefix):
-                        names = {"Bucket": folder.bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
-                        _found(lambda names=names: client.abort_multipart_upload(**names))
-                        count += 1
+            for upload in self._uploads(folder.bucket, prefix):
+                if upload["Initiated"] < before and upload["Key"].startswith(prefix):
+                    names = {"Bucket": folder.bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
+                    _found(lambda names=names: self._client().abort_multipart_upload(**names))
+                    count += 1
         return count
+
+    def _uploads(self, bucket: str, prefix: str) -> Iterator[Mapping[str, Any]]:
+        pages = self._client().get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix)
+        try:
+            for page in pages:
+                yield from page.get("Uploads", ())
+        except ClientError as error:
+            # Some servers say so where there is none yet, or keep none.
+            if _code(error) not in ("NoSuchUpload", "NotImplemented", "MethodNotAllowed"):
+                raise
 
     def _follow(self, place: S3Place, answer: Mapping[str, Any]) -> Iterator[bytes]:
         size_bytes, etag, done = answer["ContentLength"], answer["ETag"], 0
