@@ -21,9 +21,7 @@ from prefect import flow, unmapped
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State, TaskRun
-from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, PREFECT_HOME, temporary_settings
 from prefect.states import Failed
-from prefect.testing.utilities import prefect_test_harness
 from processes import descendants, environment_in, sessions_below, wait_until
 
 from fanreel import errors
@@ -61,13 +59,6 @@ def _host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
         current_host().launcher.close()
         current_host.cache_clear()
-
-
-@pytest.fixture(scope="session")
-def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    settings = {PREFECT_HOME: tmp_path_factory.mktemp("prefect"), PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
-    with temporary_settings(settings), prefect_test_harness(server_startup_timeout=240):
-        yield
 
 
 def _draw(folder: Path, *, first_seed: int, count: int = 4) -> None:
