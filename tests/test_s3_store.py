@@ -1,5 +1,6 @@
 """The store in S3: what it asks of the server, and what is left when something goes wrong half way."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from blake3 import blake3
-from conftest import draw_photo
+from conftest import draw_photo, make_job
 from processes import wait_until
 from s3_server import SECRET_KEY, Fault, S3Server, serve_s3
 from stored_segments import Made, make_segment
@@ -26,13 +27,17 @@ from fanreel.errors import (
     StorageFullError,
 )
 from fanreel.media.fetched import BUSY_SECONDS, IDLE_SECONDS
+from fanreel.media.host import open_host
 from fanreel.media.local_store import LocalStore
 from fanreel.media.manifest import begin_film, mark_published
 from fanreel.media.proof import file_digest
+from fanreel.media.prove import prove_film
+from fanreel.media.render_order import RenderOrder
 from fanreel.media.s3 import S3, s3
 from fanreel.media.s3_place import parse_s3
 from fanreel.media.s3_store import S3Store
 from fanreel.media.store import open_store
+from fanreel.pipeline import render_job
 from fanreel.plan.film import plan_digest
 from fanreel.settings import Settings
 
@@ -418,3 +423,36 @@ class TestWorkspace:
         store.put(made.record, path)
         assert not path.exists()
         assert machine("second").find(made.record.address) == made.record
+
+
+class TestFilms:
+    def test_a_film_made_on_one_machine_is_joined_on_another_though_it_is_pruned_meanwhile(
+        self, server: S3Server, tmp_path: Path
+    ):
+        draw_photo(tmp_path / "photo.jpg", seed=1)
+        job = make_job(tmp_path, photos=["photo.jpg"])
+        settings = Settings(
+            store=tmp_path / "first", remote_store=f"s3://films/{tmp_path.name}", lock_folder=tmp_path / "locks"
+        )
+        first = open_host(settings)
+        second = open_host(replace(settings, store=tmp_path / "second"), launcher=first.launcher)
+        with contextlib.closing(first.launcher):
+            (report,) = render_job(job, host=first)
+            assert (report.segments_rendered, report.segments_reused) == (1, 0)
+            (report,) = render_job(job, host=second)
+            assert (report.segments_rendered, report.segments_reused) == (0, 1)
+            orders = []
+
+            def prune(order: RenderOrder) -> None:
+                orders.append(order.segment_count)
+                if len(orders) == 1:
+                    files = second.store.files
+                    files.remove(*(file.name for file in files.list("segments")))
+                    shutil.rmtree(tmp_path / "second" / "fetched")
+
+            (report,) = render_job(job, host=second, on_order=prune)
+        assert orders == [0, 1]
+        assert prove_film(Path(job.base) / job.output, full=True).frame_count == 32
+        written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+        assert SECRET_KEY.encode() not in written
+        assert not list((tmp_path / "second" / "scratch").glob("[!.]*"))
