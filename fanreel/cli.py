@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--json", action="store_true", help="the whole plan, for programs")
     plan.set_defaults(run=_plan)
     verify = commands.add_parser("verify", help="prove a film against the certificate beside it")
-    verify.add_argument("film", type=Path, metavar="FILM.mp4")
+    verify.add_argument("film", metavar="FILM.mp4", help="a path, or s3://bucket/folder/film.mp4")
     verify.add_argument("--full", action="store_true", help="decode every frame as well")
     verify.set_defaults(run=_verify)
     doctor = commands.add_parser("doctor", help="show what this machine can encode with, and why not with the rest")
@@ -167,9 +167,10 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from fanreel.media.film import prove_film
+    from fanreel.media.prove import prove_place
+    from fanreel.settings import read_settings
 
-    certificate = prove_film(options.film, full=options.full)
+    certificate = prove_place(options.film, settings=read_settings(), full=options.full)
     how = "every frame decoded" if options.full else "every packet and sampled frames"
     print(f"{options.film}: sound, {certificate.frame_count} frames in {len(certificate.segments)} segments, {how}")
     return 0

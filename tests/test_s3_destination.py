@@ -13,12 +13,21 @@ from blake3 import blake3
 from conftest import make_job
 from s3_server import BUCKET, SECRET_KEY, Fault, S3Server, serve_s3
 
-from fanreel.errors import NotAllowedError, RequestError, StorageAwayError, StorageError, VerificationError
+from fanreel.cli import main
+from fanreel.errors import (
+    FilmDamagedError,
+    NotAllowedError,
+    RequestError,
+    StorageAwayError,
+    StorageError,
+    VerificationError,
+)
 from fanreel.media import s3 as s3_module
 from fanreel.media import s3_destination
 from fanreel.media.certificate import certificate_path, read_certificate
 from fanreel.media.film import destination_of, join_film, prove_film, publish_film, report_film
 from fanreel.media.host import Host, open_host
+from fanreel.media.prove import prove_place
 from fanreel.media.render_order import order_render
 from fanreel.media.s3_destination import S3Folder
 from fanreel.media.s3_place import parse_s3
@@ -514,6 +523,37 @@ class TestFilm:
         path.write_bytes(data)
         with pytest.raises(VerificationError):
             prove_film(path)
+
+    def test_it_is_verified_where_it_is(
+        self, host: Host, photos: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+    ):
+        render_job(make_job(photos.parent, output=url(folder), seconds_per_slide=1), host=host)
+        assert prove_place(url(folder), settings=host.settings, full=True).frame_count == 32
+        assert main(["verify", url(folder)]) == 0
+        assert f"{url(folder)}: sound, 32 frames" in capsys.readouterr().out
+        data = bytearray((folder / "film.mp4").read_bytes())
+        data[-100] ^= 1
+        # Written through the protocol: the server would not see a change behind its back.
+        path = folder.parent / "damaged"
+        path.write_bytes(data)
+        film = s3_module.s3().head(parse_s3(url(folder)))
+        assert film is not None
+        s3_module.s3().upload(path, film.place, content_type="video/mp4", metadata=film.metadata)
+        with pytest.raises(FilmDamagedError, match=f"^{url(folder)} is damaged"):
+            prove_place(url(folder), settings=host.settings)
+        assert main(["verify", url(folder)]) == 6
+        assert list((host.settings.store / "scratch").glob("*/film.mp4")) == []
+
+    @pytest.mark.parametrize("name", ["gone.mp4", "film.mp4"])
+    def test_what_is_not_there_or_has_no_certificate_is_said_to_be_so(
+        self, server: S3Server, folder: Path, settings: Settings, name: str
+    ):
+        folder.mkdir()
+        (folder / "film.mp4").write_bytes(b"no film of ours")
+        with pytest.raises(
+            StorageError, match=f"^{url(folder, name)}: (there is no such film|no certificate beside it)"
+        ):
+            prove_place(url(folder, name), settings=settings)
 
     def test_a_bucket_that_is_not_there_is_found_before_anything_is_rendered(
         self, server: S3Server, host: Host, photos: Path

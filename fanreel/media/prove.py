@@ -7,9 +7,12 @@ from pathlib import Path
 
 from fanreel.errors import FilmDamagedError, MediaError, StorageError, storage_error
 from fanreel.media.certificate import Certificate, certificate_path, read_certificate
+from fanreel.media.local_store import LocalStore
+from fanreel.media.places import scheme_of
 from fanreel.media.verify import require_sound
+from fanreel.settings import Settings
 
-__all__ = ["next_certificate_path", "prove_film"]
+__all__ = ["next_certificate_path", "prove_film", "prove_place"]
 
 
 def prove_film(film: Path, *, full: bool = False) -> Certificate:
@@ -39,6 +42,27 @@ def prove_film(film: Path, *, full: bool = False) -> Certificate:
         with contextlib.suppress(FilmDamagedError, MediaError):
             return _prove(film, following, full=full)
         raise
+
+
+def prove_place(place: str, *, settings: Settings, full: bool = False) -> Certificate:
+    """Return the certificate of a film, in a folder or in S3, that is what it says; see `prove_film`.
+
+    Args:
+        place: A path, or the film's URL in S3, which is downloaded first.
+        settings: Where on this machine there is room for it.
+        full: Decode every frame as well.
+    """
+    if not scheme_of(place):
+        return prove_film(Path(place), full=full)
+    from fanreel.media.s3_destination import S3Folder  # boto3 takes half a second
+
+    film = S3Folder(place, settings)
+    with LocalStore(settings.store).scratch() as folder:
+        path = film.fetch(folder)
+        try:
+            return prove_film(path, full=full)
+        except (FilmDamagedError, StorageError) as error:
+            raise type(error)(str(error).replace(str(path), place)) from None
 
 
 def next_certificate_path(film: Path) -> Path:

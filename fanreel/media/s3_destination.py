@@ -86,6 +86,19 @@ class S3Folder:
             return path is not None and read_certificate(path).plan == plan
         return False
 
+    def fetch(self, folder: Path) -> Path:
+        """Download the film that is there, with its certificate beside it; return where.
+
+        Raises:
+            StorageError: There is none, or it cannot be had.
+        """
+        path = folder / self._film.key.rpartition("/")[2]
+        # The certificate last: if another film takes this one's place meanwhile, that is found.
+        if not s3().download(self._film, path):
+            raise StorageError(f"{self._film}: there is no such film")
+        self.fetch_certificate(folder)
+        return path
+
     def fetch_certificate(self, folder: Path) -> Path | None:
         """Download the certificate of the film that is there, under whichever name it lies; None if there is none."""
         film = s3().head(self._film)
