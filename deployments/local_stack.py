@@ -40,7 +40,7 @@ ROOT = Path(__file__).parents[1]
 HOST = "127.0.0.1"
 GPU_POOL = "nvenc"
 
-START_SECONDS = 180.0
+START_SECONDS = 300.0
 """A server that makes its database on a busy machine needs a minute; one that does not start at all ends by itself."""
 
 WORKER_GRACE_SECONDS = 40.0
