@@ -21,7 +21,7 @@ from uuid import UUID
 from httpx import HTTPError
 from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectException
-from prefect.states import AwaitingRetry
+from prefect.states import AwaitingRetry, Cancelled
 from prefect.workers.process import ProcessWorker, ProcessWorkerResult
 
 if TYPE_CHECKING:
@@ -33,77 +33,83 @@ HAND_BACK_SECONDS = 20.0
 """How long a worker that leaves waits for its runs to be handed back: cloud hosts go two minutes after they said so,
 containers ten seconds after SIGTERM unless they are given more."""
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # that it takes the place of Prefect's own worker of this type: it is meant to
+# It takes the place of Prefect's own worker of this type, which Prefect warns of.
+warnings.filterwarnings("ignore", message="Type 'HostWorker' at .* matches existing registered type")
 
-    class HostWorker(ProcessWorker):
-        """See the module.
 
-        Attributes:
-            idle_seconds: Leave when there was no run for so long; 0 is never.
-        """
+class HostWorker(ProcessWorker):
+    """See the module.
 
-        type = "process"
-        idle_seconds: ClassVar[float] = 0.0
+    Attributes:
+        idle_seconds: Leave when there was no run for so long; 0 is never.
+    """
 
-        async def __aenter__(self) -> Self:
-            """Begin to work; from now on SIGTERM means that the host goes."""
-            self._held: set[UUID] = set()
-            self._is_leaving = False
+    type = "process"
+    idle_seconds: ClassVar[float] = 0.0
+
+    async def __aenter__(self) -> Self:
+        """Begin to work; from now on SIGTERM means that the host goes."""
+        self._held: set[UUID] = set()
+        self._is_leaving = False
+        self._last_held_at = time.monotonic()
+        await super().__aenter__()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._leave)
+        return self
+
+    async def run(self, flow_run: FlowRun, configuration: Any, task_status: Any = None) -> ProcessWorkerResult:  # noqa: ANN401
+        """Run a flow run; hand it back if the worker leaves before it has ended."""
+        self._held.add(flow_run.id)
+        try:
+            result = await super().run(flow_run, configuration, task_status)
+            if self._is_leaving and result.status_code != 0:
+                await self._hand_back(flow_run)
+                return ProcessWorkerResult(status_code=0, identifier=result.identifier)
+            return result
+        finally:
+            self._held.discard(flow_run.id)
             self._last_held_at = time.monotonic()
-            await super().__aenter__()
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._leave)
-            return self
 
-        async def run(self, flow_run: FlowRun, configuration: Any, task_status: Any = None) -> ProcessWorkerResult:  # noqa: ANN401
-            """Run a flow run; hand it back if the worker leaves before it has ended."""
-            self._held.add(flow_run.id)
-            try:
-                result = await super().run(flow_run, configuration, task_status)
-                if self._is_leaving and result.status_code != 0:
-                    await self._hand_back(flow_run)
-                    return ProcessWorkerResult(status_code=0, identifier=result.identifier)
-                return result
-            finally:
-                self._held.discard(flow_run.id)
-                self._last_held_at = time.monotonic()
-
-        async def get_and_submit_flow_runs(self) -> list[FlowRun]:
-            """Take what is scheduled; nothing once the worker leaves, which an idle one may do now."""
-            if self._is_leaving:
-                return []
-            taken = await super().get_and_submit_flow_runs()
-            idle_seconds = time.monotonic() - self._last_held_at
-            if self.idle_seconds and not taken and not self._held and idle_seconds >= self.idle_seconds:
-                self._logger.info("Nothing to do for %.0f s: this worker ends", idle_seconds)
-                self._is_leaving = True
-                os.kill(os.getpid(), signal.SIGINT)
-            return taken
-
-        def _leave(self) -> None:
-            """End every run and, when each is handed back, this worker; told a second time, end now."""
-            if self._is_leaving:
-                os.kill(os.getpid(), signal.SIGKILL)
+    async def get_and_submit_flow_runs(self) -> list[FlowRun]:
+        """Take what is scheduled; nothing once the worker leaves, which an idle one may do now."""
+        if self._is_leaving:
+            return []
+        taken = await super().get_and_submit_flow_runs()
+        idle_seconds = time.monotonic() - self._last_held_at
+        if self.idle_seconds and not taken and not self._held and idle_seconds >= self.idle_seconds:
+            self._logger.info("Nothing to do for %.0f s: this worker ends", idle_seconds)
             self._is_leaving = True
-            self._logger.warning("SIGTERM: %d runs are handed back, then this worker ends", len(self._held))
-            _kill_below(os.getpid())
-            self._leaving = asyncio.get_running_loop().create_task(self._end_when_handed_back())
-
-        async def _end_when_handed_back(self) -> None:
-            deadline = time.monotonic() + HAND_BACK_SECONDS
-            while self._held and time.monotonic() < deadline:
-                await asyncio.sleep(0.1)
-                _kill_below(os.getpid())  # one that was being started meanwhile
             os.kill(os.getpid(), signal.SIGINT)
+        return taken
 
-        async def _hand_back(self, flow_run: FlowRun) -> None:
-            now = datetime.now(UTC)
-            state = AwaitingRetry(scheduled_time=now, message=f"handed back: its worker {self.name} has to end")
-            try:
-                async with get_client() as client:
-                    await client.set_flow_run_state(flow_run.id, state, force=True)
-            except (HTTPError, PrefectException) as error:
-                self._logger.warning("%s could not be handed back: %s", flow_run.name, error)
+    def _leave(self) -> None:
+        """End every run and, when each is handed back, this worker; told a second time, end now."""
+        if self._is_leaving:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self._is_leaving = True
+        self._logger.warning("SIGTERM: %d runs are handed back, then this worker ends", len(self._held))
+        _kill_below(os.getpid())
+        self._leaving = asyncio.get_running_loop().create_task(self._end_when_handed_back())
+
+    async def _end_when_handed_back(self) -> None:
+        deadline = time.monotonic() + HAND_BACK_SECONDS
+        while self._held and time.monotonic() < deadline:
+            await asyncio.sleep(0.1)
+            _kill_below(os.getpid())  # one that was being started meanwhile
+        os.kill(os.getpid(), signal.SIGINT)
+
+    async def _hand_back(self, flow_run: FlowRun) -> None:
+        now = datetime.now(UTC)
+        state = AwaitingRetry(scheduled_time=now, message=f"handed back: its worker {self.name} has to end")
+        try:
+            async with get_client() as client:
+                found = (await client.read_flow_run(flow_run.id)).state
+                if found is not None and found.is_cancelling():
+                    state = Cancelled(message="cancelled; its worker had to end")
+                elif found is not None and found.is_final() and not found.is_crashed():
+                    return  # it was done just in time
+                await client.set_flow_run_state(flow_run.id, state, force=True)
+        except (HTTPError, PrefectException) as error:
+            self._logger.warning("%s could not be handed back: %s", flow_run.name, error)
 
 
 def _kill_below(pid: int) -> None:

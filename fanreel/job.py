@@ -11,21 +11,32 @@ from fractions import Fraction
 from typing import Annotated, Any
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
-    GetJsonSchemaHandler,
     SerializerFunctionWrapHandler,
     ValidationError,
     ValidationInfo,
     field_validator,
     model_serializer,
 )
-from pydantic_core import PydanticCustomError, core_schema
+from pydantic_core import PydanticCustomError
 
 from fanreel.encoders import ENCODERS, Codec, EncoderChoice
 from fanreel.errors import InvalidJobError
+from fanreel.job_fields import (
+    FASTEST_RATE,
+    SLOWEST_RATE,
+    Count,
+    LeftOut,
+    Model,
+    Name,
+    Number,
+    PoolName,
+    Seconds,
+    one_as_list,
+    rate_as_text,
+    without_default,
+)
 from fanreel.job_mistakes import explain_mistakes
 
 __all__ = [
@@ -46,7 +57,6 @@ __all__ = [
 SMALLEST_SIDE_PX = 64
 LARGEST_SIDE_PX = 8192
 
-SLOWEST_RATE, FASTEST_RATE = 1, 240
 HERE = "here"
 """What `render_on` calls the machine of the flow."""
 
@@ -104,50 +114,6 @@ class Strategy(StrEnum):
     SEGMENTS = "segments"
 
 
-class Model(BaseModel):
-    """What every job model shares: unknown keys are refused, values cannot change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
-
-
-def _rate_as_text(value: object) -> object:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return value
-    if not SLOWEST_RATE <= value <= FASTEST_RATE:
-        raise ValueError(f"from {SLOWEST_RATE} to {FASTEST_RATE} frames per second")
-    return str(value)
-
-
-def _refuse_truth(value: object) -> object:
-    if isinstance(value, bool):
-        raise ValueError("a number is needed, not true or false (YAML reads yes, no, on and off as these)")
-    return value
-
-
-def _one_as_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
-class _LeftOut:
-    """Marks a value that may be left out: in the form it has its plain type, with neither a union nor a null."""
-
-    def __get_pydantic_json_schema__(
-        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        return handler(schema["schema"] if schema["type"] == "nullable" else schema)
-
-
-def _without_default(schema: dict[str, Any]) -> None:
-    schema.pop("default", None)
-
-
-Number = Annotated[float, BeforeValidator(_refuse_truth)]
-Count = Annotated[int, BeforeValidator(_refuse_truth)]
-Seconds = Annotated[Number, Field(gt=0, le=3600)]
-Name = Annotated[str, Field(min_length=1)]
-PoolName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,99}$")]
-
-
 class Encoding(Model):
     """How the film is encoded."""
 
@@ -181,15 +147,15 @@ class Slide(Model):
     """One photo with words of its own; what it leaves out comes from the job."""
 
     photo: Name = Field(description="File, relative to the job's base.")
-    seconds: Annotated[Seconds | None, _LeftOut()] = Field(
+    seconds: Annotated[Seconds | None, LeftOut()] = Field(
         default=None,
         description="How long the photo is shown; the job's seconds_per_slide if left out.",
-        json_schema_extra=_without_default,
+        json_schema_extra=without_default,
     )
-    move: Annotated[Move | None, _LeftOut()] = Field(
+    move: Annotated[Move | None, LeftOut()] = Field(
         default=None,
         description="How the camera moves; the job's move if left out.",
-        json_schema_extra=_without_default,
+        json_schema_extra=without_default,
     )
     start: list[Number] = Field(
         default=[], description="First view: x0, y0, x1, y1 as fractions of the photo, grown to the film's shape."
@@ -252,7 +218,7 @@ class SlideshowJob(Model):
         description=f"Width x height in pixels, both even and from {SMALLEST_SIDE_PX} to {LARGEST_SIDE_PX}: 1920x1080.",
         pattern=r"^[0-9]{1,9}x[0-9]{1,9}$",
     )
-    fps: Annotated[str, BeforeValidator(_rate_as_text)] = Field(
+    fps: Annotated[str, BeforeValidator(rate_as_text)] = Field(
         default="30",
         title="Frames per second",
         description="Frames per second: 24, 25, 30, 50, 60, or a fraction such as 30000/1001.",
@@ -282,7 +248,7 @@ class SlideshowJob(Model):
         description="segments: the film is fanned out over sessions, to be done soonest. film: one session of one "
         "thread makes it whole, for many films side by side. auto: segments, where there is more than one.",
     )
-    render_on: Annotated[list[PoolName], BeforeValidator(_one_as_list)] = Field(
+    render_on: Annotated[list[PoolName], BeforeValidator(one_as_list)] = Field(
         default=[HERE],
         description="here: on the machine of the flow. Or the work pools that render it, the preferred one first: "
         "nvenc, cpu.",

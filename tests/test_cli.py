@@ -216,7 +216,7 @@ class TestRequests:
         assert len(said.error_lines) == 1
         assert "holds no photo" in said.err
 
-    @pytest.mark.parametrize("output", ["film.mkv", "s3://films/film.mp4", ""])
+    @pytest.mark.parametrize("output", ["film.mkv", "https://films/film.mp4", ""])
     def test_an_output_that_cannot_be(self, run: Run, tmp_path: Path, output: str):
         said = run("render", write_job(tmp_path, output=output))
         assert said.code == 2
