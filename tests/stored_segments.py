@@ -1,4 +1,4 @@
-"""A real segment, rendered once for all tests of a module, to be put into stores."""
+"""A real segment, rendered once for all tests, to be put into stores."""
 
 from __future__ import annotations
 
@@ -30,8 +30,17 @@ class Made:
         return Path(shutil.copy(self.path, folder / "made.mp4"))
 
 
+_MADE: list[Made] = []
+
+
 def make_segment(folder: Path) -> Made:
-    """Render the one segment of a small film."""
+    """Return the one segment of a small film, rendered in `folder` when it is first asked for."""
+    if not _MADE:
+        _MADE.append(_render(folder))
+    return _MADE[0]
+
+
+def _render(folder: Path) -> Made:
     draw_photo(folder / "photo.jpg", seed=1)
     host = open_host(Settings(store=folder / "store", lock_folder=folder / "locks"))
     plan = plan_job(make_job(folder, photos=["photo.jpg"]), host=host)[0]

@@ -326,8 +326,8 @@ class TestAway:
         self, server: S3Server, machine: Callable[[str], S3Store], made: Made, tmp_path: Path
     ):
         server.fail(Fault(status=503, times=-1, every=4), Fault(status=500, times=-1, every=7))
-        for number in range(4):
-            record = replace(made.record, encoder=("nvenc", "x264", "x265", "svt-av1")[number])
+        for encoder in ("nvenc", "x264"):
+            record = replace(made.record, encoder=encoder)
             machine("first").put(record, made.copy(tmp_path))
             assert machine("second").find(record.address, encoders=(record.encoder,)) == record
 
