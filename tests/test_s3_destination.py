@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 from blake3 import blake3
-from conftest import make_job
+from conftest import draw_photo, make_job
 from s3_server import BUCKET, SECRET_KEY, Fault, S3Server, serve_s3
+from web_server import say, serve_web
 
 from fanreel.cli import main
 from fanreel.errors import (
@@ -38,6 +39,8 @@ from fanreel.settings import Settings, read_settings
 
 FILM = b"film " * 1_800_000
 """9 MB: two parts."""
+
+SIGNATURE = "marked-signature-77aa"
 
 NAMES = ["film.mp4", "film.mp4.certificate.json"]
 
@@ -479,6 +482,33 @@ class TestFilm:
         written = [path for path in tmp_path.rglob("*") if path.is_file()]
         assert not [path for path in written if signature.encode() in path.read_bytes()]
         assert signature not in caplog.text
+
+    def test_from_photos_in_s3_and_on_the_web_and_nothing_secret_is_written(
+        self, host: Host, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ):
+        caplog.set_level(logging.DEBUG, logger="fanreel")
+        (folder / "in").mkdir(parents=True)
+        for seed in range(2):
+            draw_photo(folder / "in" / f"{seed}.jpg", seed=seed)
+        draw_photo(tmp_path / "web.jpg", seed=2)
+        settings = Settings(
+            store=tmp_path / "store",
+            lock_folder=host.settings.lock_folder,
+            private_hosts=("127.0.0.1",),
+            roots=(f"s3://{BUCKET}/{folder.name}",),
+        )
+        with serve_web() as web:
+            web.answers["/web.jpg"] = say(200, (tmp_path / "web.jpg").read_bytes())
+            places = [url(folder, "in/"), f"{web.url}/web.jpg?X-Amz-Signature={SIGNATURE}"]
+            job = make_job(tmp_path, photos=places, output=url(folder), seconds_per_slide=1)
+            (report,) = render_job(job, host=open_host(settings, launcher=host.launcher))
+        assert prove_film(self.downloaded(folder, tmp_path), full=True).frame_count == 24
+        written = [path for place in (tmp_path, folder) for path in place.rglob("*") if path.is_file()]
+        assert len(written) > 8
+        for secret in (SECRET_KEY, SIGNATURE):
+            assert not [path for path in written if secret.encode() in path.read_bytes()]
+            assert secret not in caplog.text + str(report)
+        assert SIGNATURE in web.paths[0]
 
     def test_published_again_after_its_draft_is_gone(self, host: Host, photos: Path, folder: Path, tmp_path: Path):
         """As when the task that did it is tried again."""
