@@ -151,8 +151,7 @@ class S3Server:
         command = [str(RCLONE), "serve", "s3", "--addr", f"127.0.0.1:{self._port}", "--config", ""]
         command += ["--auth-key", f"{ACCESS_KEY},{SECRET_KEY}"]
         # What is changed on the disk is seen. Not 0s: a timer of rclone then fires without end, and PUTs hang.
-        command += ["--dir-cache-time", "10ms", "--auth-key", f"{ACCESS_KEY},{SECRET_KEY}"]
-        command += [str(self.folder / "buckets")]
+        command += ["--dir-cache-time", "10ms", str(self.folder / "buckets")]
         with (self.folder / "s3.log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=_die_with_parent)
         wait_until(self._is_up, seconds=60, what="the S3 server is up")
