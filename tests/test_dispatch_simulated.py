@@ -273,7 +273,7 @@ class TestPools:
         simulation = PoolSimulation(seed=1)
         for pool, fps in (("fast", 40.0), ("slow", 20.0)):
             simulation.add_workers(WorkerKind(pool, slots=2, fps=fps, fps_spread=0.0), 2)
-        film = render(simulation, [100] * 1000, speeds={"fast": 30.0, "slow": 30.0})
+        film = render(simulation, [200] * 250, speeds={"fast": 30.0, "slow": 30.0})
         frames = film.frames_by_pool()
         assert frames["fast"] / frames["slow"] == pytest.approx(2.0, rel=0.15)
 
@@ -290,7 +290,7 @@ class TestPools:
     def test_a_slow_film_s_segments_are_not_taken_for_hung(self) -> None:
         simulation = PoolSimulation(seed=1)
         simulation.add_workers(WorkerKind("cpu", slots=2, fps=0.25, fps_spread=0.0), 2)  # 400 s a segment
-        film = render(simulation, [100] * 20, speeds={"cpu": 10.0})
+        film = render(simulation, [100] * 8, speeds={"cpu": 10.0}, tick_seconds=lambda: 5.0)
         film.assert_whole()
 
 
@@ -340,14 +340,14 @@ class TestSizes:
     def test_few_slots_make_few_children_and_many_no_more_than_200(self, workers: int, slots: int, most: int) -> None:
         simulation = PoolSimulation(seed=1)
         simulation.add_workers(WorkerKind("cpu", slots=slots, fps=100.0), workers)
-        film = render(simulation, [250] * 1000, speeds={"cpu": 100.0})
+        film = render(simulation, [500] * 250, speeds={"cpu": 100.0}, tick_seconds=lambda: 2.0)
         film.assert_whole()
         assert len(film.runs) <= most
 
     def test_sixteen_workers_are_hardly_ever_idle(self) -> None:
         simulation = PoolSimulation(seed=1)
         simulation.add_workers(WorkerKind("cpu", fps=30.0, fps_spread=0.05), 16)
-        film = render(simulation, [180] * 1600, speeds={"cpu": 30.0})
+        film = render(simulation, [540] * 1000, speeds={"cpu": 30.0}, tick_seconds=lambda: 2.0)
         started = min(run.running_at for run in film.runs)
         ended = max(run.ended_at for run in film.runs)
         assert simulation.tally.busy_seconds / (16 * (ended - started)) > 0.9

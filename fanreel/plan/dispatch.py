@@ -151,9 +151,8 @@ class Dispatcher:
             now: As in `observe`.
             pools: Those that may be used, the preferred one first.
         """
-        for life in self._ended:
-            self._judge(now, life, len(pools))
-        self._ended.clear()
+        while self._ended:
+            self._judge(now, self._ended.pop(0), len(pools))
         if self.is_done or self.failure:
             return []
         self._note_loads(now, pools)
@@ -191,8 +190,7 @@ class Dispatcher:
             del self._lives[child.key]
             self._ended.append(life)
             return ()
-        expected = self.missing.intersection(child.segments.indices) if child.phase is Phase.RUNNING else ()
-        return sorted(expected)[:1]
+        return (self._next_of(child),) if child.phase is Phase.RUNNING else ()
 
     def _is_given_up(self, now: float, life: _Life) -> bool:
         """Return whether a child that was told to end, and did not, counts as dead."""
@@ -202,7 +200,7 @@ class Dispatcher:
     def _judge(self, now: float, life: _Life, pool_count: int) -> None:
         """Note against a child that ended what it did not make."""
         child = life.child
-        left = sorted(self.missing.intersection(child.segments.indices))
+        left = sorted(self._left_of(child))
         if not left or life.given_up == _OLD:
             return
         self._shard_count -= 1
@@ -227,9 +225,8 @@ class Dispatcher:
             child, still_seconds = life.child, now - life.changed_at
             if child.phase is Phase.LEAVING:
                 continue
-            if not life.given_up:
-                # What failed so before may just take long.
-                patience = 1 + len(self._faults.get(min(self._left_of(child), default=-1), ()))
+            if not life.given_up and still_seconds > min(self._rules.stall_seconds, self._rules.late_seconds):
+                patience = 1 + len(self._faults.get(self._next_of(child), ()))  # what failed may just take long
                 if child.phase is Phase.RUNNING and still_seconds > self._rules.stall_seconds * patience:
                     life.given_up = f"it made no segment for {still_seconds:.0f} s"
                 elif child.phase is Phase.TAKEN and still_seconds > self._rules.late_seconds * patience:
@@ -244,7 +241,7 @@ class Dispatcher:
 
     def _has_better(self, child: Child, pools: Sequence[Pool], room: dict[str, int]) -> bool:
         """Return whether a child that waits for long would do better in another pool."""
-        avoided = self._avoided.get(min(self._left_of(child), default=-1), Counter[str]())
+        avoided = self._avoided.get(self._next_of(child), Counter[str]())
         running = self._count(Phase.RUNNING)
         here = next((pool for pool in pools if pool.name == child.pool), None)
         others = [pool for pool in pools if pool.name != child.pool and pool.worker_count and room[pool.name] > 0]
@@ -289,9 +286,7 @@ class Dispatcher:
         self, now: float, pools: Sequence[Pool], served: Sequence[Pool], room: dict[str, int]
     ) -> Iterator[Start]:
         """Yield a child for every run of segments that nobody makes and for which a pool has room."""
-        if not any(count > 0 for count in room.values()):
-            return
-        waiting = self._waiting()
+        waiting = self._waiting() if any(count > 0 for count in room.values()) else []
         sizes = self._sizes(now, pools) if waiting else None
         while waiting and sizes and any(count > 0 for count in room.values()):
             pool = self._choose(waiting[0], served, room)
@@ -316,9 +311,9 @@ class Dispatcher:
         for pool in pools:
             lives = [life for life in self._lives.values() if life.child.pool == pool.name]
             at_work = [life for life in lives if life.child.phase in (Phase.TAKEN, Phase.RUNNING)]
-            fps = self.speed(pool)
+            fps, waiting = self.speed(pool), len(lives) - len(at_work)
             ends = [self._frames(self._left_of(life.child)) / fps - (now - life.changed_at) for life in at_work]
-            loads[pool.name] = self._records[pool.name].load(pool, ends=ends, waiting=len(lives) - len(at_work))
+            loads[pool.name] = self._records[pool.name].load(pool, ends=ends, waiting=waiting)
         return ShardSizes(
             loads,
             total_frames=self._total_frames,
@@ -334,6 +329,10 @@ class Dispatcher:
 
     def _count(self, *phases: Phase) -> Counter[str]:
         return Counter(life.child.pool for life in self._lives.values() if life.child.phase in phases)
+
+    def _next_of(self, child: Child) -> int:
+        """Return the first segment that a child still has to make; -1 if there is none."""
+        return next((index for index in child.segments.indices if index in self.missing), -1)
 
     def _left_of(self, child: Child) -> set[int]:
         return self.missing.intersection(child.segments.indices)

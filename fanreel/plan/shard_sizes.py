@@ -76,7 +76,9 @@ class ShardSizes:
         fps = sum(load.fps * load.slots for load in loads.values())
         self._fps = fps or max(load.fps for load in loads.values())
         self._end_seconds = frames_missing / self._fps
-        self._left = min(MOST_SHARDS, max(LARGEST_SHARD_COUNT, SHARDS_A_SLOT * self._slots)) - shard_count
+        long_ones = total_frames * self._slots / self._fps / rules.longest_seconds
+        wanted = max(SHARDS_A_SLOT * self._slots, min(LARGEST_SHARD_COUNT, round(long_ones)))
+        self._left = min(MOST_SHARDS, wanted) - shard_count
         self._allowed = MOST_SHARDS - shard_count
         self._started: dict[str, int] = dict.fromkeys(loads, 0)
 
