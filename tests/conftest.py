@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -17,6 +18,9 @@ from fanreel.job import SlideshowJob, parse_job
 from fanreel.media.host import Host, open_host
 from fanreel.media.sessions import Launcher
 from fanreel.settings import Settings
+
+if TYPE_CHECKING:
+    from pool_farm import Farm
 
 
 def draw_photo(path: Path, *, seed: int, size: tuple[int, int] = (640, 480)) -> Path:
@@ -70,6 +74,15 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     settings = {PREFECT_HOME: tmp_path_factory.mktemp("prefect"), PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
     with temporary_settings(settings), prefect_test_harness(server_startup_timeout=240):
         yield
+
+
+@pytest.fixture(scope="session")
+def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
+    """Servers and workers of all pools, one set of them for the tests of all modules."""
+    from pool_farm import run_farm  # what it takes is of no use to the others
+
+    with run_farm(tmp_path_factory.mktemp("farm")) as running:
+        yield running
 
 
 @pytest.fixture

@@ -73,11 +73,11 @@ class Served:
 @contextlib.contextmanager
 def serve(folder: Path, *, applied: bool = True) -> Iterator[Served]:
     """Run a server with the pools and deployments of a copy of the working tree; without any if not `applied`."""
-    port = _free_port()
+    port = free_port()
     served = Served(
         url=f"http://127.0.0.1:{port}",
         checkout=copy_checkout(folder / "a checkout"),
-        env=_environment(folder, port),
+        env=server_environment(folder, port),
         logs=folder,
     )
     command = [*PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
@@ -114,7 +114,8 @@ def copy_checkout(target: Path) -> Path:
     return target
 
 
-def _environment(folder: Path, port: int) -> dict[str, str]:
+def server_environment(folder: Path, port: int) -> dict[str, str]:
+    """Return the environment of a server, its workers and their clients, whose files lie below `folder`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "FANREEL_STORE"))}
     return kept | {
         "DO_NOT_TRACK": "1",
@@ -130,7 +131,8 @@ def _environment(folder: Path, port: int) -> dict[str, str]:
     }
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of the loopback interface that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
