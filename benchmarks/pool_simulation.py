@@ -138,7 +138,6 @@ class PoolSimulation:
     Args:
         seed: Of all that is random.
         zombie_seconds: After so long the server marks children whose host is gone as crashed; infinite: never.
-        call_seconds: Requests of one child besides its parent's: see `benchmarks.scale`.
 
     Attributes:
         now: Seconds since the beginning.

@@ -43,8 +43,8 @@ FILM_LAG_SECONDS = (14.0, 6.0)
 """Of a short film's parent: from being queued to its first tick (a poll, the start, fetch and plan), and its join."""
 
 HEARTBEAT_SECONDS, WORKER_CALLS_A_BEAT = 30.0, 1
-CHILD_CALLS = 30
-"""Requests of one child and its worker for it, its task runs included: counted in a server's log; see docs/scale.md."""
+CHILD_CALLS = 45
+"""Requests of one child, and of its worker for it: as counted in a real server's log (docs/scale.md)."""
 
 QUEUES = (
     *((1, 16, 50), (16, 16, 1000), (16, 32, 1000), (100, 16, 1000), (100, 64, 1000), (100, 256, 1000)),
