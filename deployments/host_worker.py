@@ -98,8 +98,9 @@ class HostWorker(ProcessWorker):
         os.kill(os.getpid(), signal.SIGINT)
 
     async def _hand_back(self, flow_run: FlowRun) -> None:
-        now = datetime.now(UTC)
-        state = AwaitingRetry(scheduled_time=now, message=f"handed back: its worker {self.name} has to end")
+        # No later than it was due at first: a host whose clock is ahead would else keep it from all for as long.
+        due_at = min(flow_run.expected_start_time or datetime.max.replace(tzinfo=UTC), datetime.now(UTC))
+        state = AwaitingRetry(scheduled_time=due_at, message=f"handed back: its worker {self.name} has to end")
         try:
             async with get_client() as client:
                 found = (await client.read_flow_run(flow_run.id)).state
