@@ -25,7 +25,7 @@ OFFLINE_SECONDS = 90.0
 """So long after its last heartbeat a worker counts as offline: three of Prefect's 30 s."""
 
 CRASH_SECONDS = 4.0
-"""Within so long a worker tells of a child that was killed (measured: facts of Prefect 3)."""
+"""Within so long a worker tells of a child that was killed (as tried with Prefect 3)."""
 
 _OVER = (Phase.DONE, Phase.FAILED)
 
