@@ -61,6 +61,7 @@ system-packages:
 lock:
 	uv pip compile pyproject.toml --extra prefect --extra dev --universal --python-version 3.11 \
 		--generate-hashes --no-strip-extras --no-annotate --no-header --quiet --upgrade --output-file requirements.lock
+	sh infra/lock.sh
 
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -202,7 +202,7 @@ class SlideshowJob(Model):
     photos: list[Name] = Field(
         default=[],
         description="Files, folders and patterns (photos/*.jpg), in order; give these or slides. "
-        "Also s3://bucket/folder/ and https://host/photo.jpg.",
+        "Also s3://bucket/folder/ and web addresses.",
     )
     output: Name = Field(
         description="The film: a file ending in .mp4, or a folder ending in /; absolute, relative to base, or "

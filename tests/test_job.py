@@ -30,7 +30,7 @@ RATES = "Frames per second: 24, 25, 30, 50, 60, or a fraction such as 30000/1001
 RATE_RANGE = "from 1 to 240 frames per second"
 PHOTOS = (
     "Files, folders and patterns (photos/*.jpg), in order; give these or slides. "
-    "Also s3://bucket/folder/ and https://host/photo.jpg."
+    "Also s3://bucket/folder/ and web addresses."
 )
 MOVES = "input should be 'auto', 'still', 'zoom-in', 'zoom-out', 'pan-left', 'pan-right', 'pan-up' or 'pan-down'"
 NO_TRUTH = "a number is needed, not true or false (YAML reads yes, no, on and off as these)"

@@ -7,6 +7,7 @@ FFmpeg's concat demuxer is not used: it rounds to microseconds, reorders DTS and
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 
@@ -20,6 +21,9 @@ from fanreel.media.tracks import video_track
 from fanreel.plan.film import FilmPlan
 
 __all__ = ["concat_segments", "film_chunks", "film_tracks"]
+
+FETCHERS = 8
+"""Segments fetched side by side, where the store is far away."""
 
 
 def concat_segments(
@@ -50,7 +54,8 @@ def concat_segments(
     """
     if audio is not None:
         audio = audio.until(Fraction(plan.frame_count) / plan.encoding.frame_rate)
-    paths = [store.fetch(record) for record in records]
+    with ThreadPoolExecutor(FETCHERS) as pool:
+        paths = list(pool.map(store.fetch, records))
     tracks = film_tracks(plan, records, audio=audio)
     return write_mp4(path, tracks=tracks, chunks=film_chunks(plan, records, paths, audio=audio), on_bytes=on_bytes)
 

@@ -66,6 +66,12 @@ def _diagnose_sessions(host: Host) -> Diagnosis:
 def _diagnose_store(host: Host) -> Diagnosis:
     try:
         with host.store.scratch():
+            pass
+        if not host.settings.remote_store:
             return Diagnosis("store", True, f"{host.settings.store} can be written")
+        host.store.present("0" * 64)  # asks the server; there is no such segment
+        return Diagnosis(
+            "store", True, f"{host.settings.remote_store} answers; {host.settings.store} can be written, its workspace"
+        )
     except FanreelError as error:
         return Diagnosis("store", False, str(error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from dataclasses import dataclass, replace
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from fanreel.media.store import SegmentStore
 
 __all__ = ["FilmManifest", "begin_film", "manifest_from_json", "manifest_to_json", "mark_published"]
+
+log = logging.getLogger(__name__)
 
 WORK_SECONDS = 7 * 86_400.0
 """A film that is not published after so long belongs to a run that died; it pins nothing any more."""
@@ -54,10 +57,16 @@ def begin_film(store: SegmentStore, plan: FilmPlan) -> None:
 
 
 def mark_published(store: SegmentStore, plan: FilmPlan) -> None:
-    """Note that a film is published: what it named may go when nothing has used it for long."""
+    """Note that a film is published: what it named may go when nothing has used it for long.
+
+    The film is there, so that it does not fail for want of the note, which is warned of: what it needed stays longer.
+    """
     now = time.time()
-    begun = store.get_manifest(plan_digest(plan)) or _manifest(plan, begun_at=now)
-    store.put_manifest(replace(begun, published_at=now))
+    try:
+        begun = store.get_manifest(plan_digest(plan)) or _manifest(plan, begun_at=now)
+        store.put_manifest(replace(begun, published_at=now))
+    except StorageError as error:
+        log.warning("%s is published, but what it needed is kept for a week: %s", plan.name, error)
 
 
 def manifest_to_json(manifest: FilmManifest) -> bytes:

@@ -18,7 +18,7 @@ from fanreel.media.host import Host
 from fanreel.media.messages import FramesMade, SegmentMade, ShardRequest
 from fanreel.media.photo_places import localize_photos
 from fanreel.media.record import SegmentEvent, SegmentRecord
-from fanreel.media.render_order import choose_encoders, missing_segments
+from fanreel.media.render_order import choose_encoders, finder, missing_segments
 from fanreel.plan.film import FilmPlan
 from fanreel.plan.segments import Segment
 from fanreel.plan.shards import Shard
@@ -88,7 +88,8 @@ def render_shard(
     encoders = tuple(encoders) or choose_encoders(plan, host)
     addresses = tuple(segment.address for segment in shard.segments)
     failed: list[tuple[Device, EncoderError]] = []
-    while missing_segments(shard.segments, encoders, host.store.find):
+    while missing := missing_segments(shard.segments, encoders, finder(host)):
+        plan = localize_photos(plan, missing, host)  # before a slot is taken: who waits for a network holds none
         devices = _devices_left(plan, encoders, host, [device for device, _ in failed])
         if not devices:
             raise _explain_end(plan, failed[-1][1]) if failed else host.devices.why_no_gpu()
@@ -125,7 +126,7 @@ class _Turn:
         with hold as (device, slot):
             waited_seconds = time.monotonic() - self.asked_at
             # Looked at again: whoever was waited for may have made the same segments.
-            missing = missing_segments(self.shard.segments, self.encoders, self.host.store.find)
+            missing = missing_segments(self.shard.segments, self.encoders, finder(self.host))
             try:
                 if missing:
                     self._render(device, slot, missing, waited_seconds)
@@ -148,8 +149,7 @@ class _Turn:
             place = f"{self.shard.label} of {self.plan.name}: session {session.pid}, {device.encoder} on {device.name}"
             watch.on_line(logging.INFO, f"START {place}, after {1000 * waited:.0f} ms of waiting")
             started_at = time.monotonic()
-            plan = localize_photos(self.plan, missing, host)
-            request = ShardRequest(plan, missing, self.threads, str(folder), device.encoder, device.gpu)
+            request = ShardRequest(self.plan, missing, self.threads, str(folder), device.encoder, device.gpu)
             frames = 0
             for message in session.render(request, hang_seconds=host.settings.hang_seconds):
                 slot.mark_open()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from fanreel.encoders import Codec, EncoderChoice
@@ -23,11 +24,15 @@ __all__ = [
     "RenderOrder",
     "choose_encoders",
     "find_present",
+    "finder",
     "missing_segments",
     "order_in_pools",
     "order_render",
     "order_run",
 ]
+
+LOOKERS = 8
+"""Segments looked for side by side: far away each costs two round trips."""
 
 Find = Callable[..., SegmentRecord | None]
 """How a store is asked for a segment: `SegmentStore.find`, or `present`, which does not read it."""
@@ -77,7 +82,7 @@ def order_render(plan: FilmPlan, *, host: Host) -> RenderOrder:
         StorageError: The store cannot be read.
     """
     encoders = choose_encoders(plan, host)
-    missing = missing_segments(plan.segments, encoders, host.store.find)
+    missing = missing_segments(plan.segments, encoders, finder(host))
     reused = len(plan.segments) - len(missing)
     if plan.strategy is Strategy.FILM:
         # One thread, though cores are idle now: the films beside it in the queue take those.
@@ -175,4 +180,15 @@ def missing_segments(segments: Sequence[Segment], encoders: Sequence[str], find:
     unique: dict[str, Segment] = {}
     for segment in segments:
         unique.setdefault(segment.address, segment)
-    return tuple(segment for segment in unique.values() if find(segment.address, encoders=encoders) is None)
+    with ThreadPoolExecutor(LOOKERS) as pool:
+        found = pool.map(lambda address: find(address, encoders=encoders), unique)
+        return tuple(segment for segment, record in zip(unique.values(), found, strict=True) if record is None)
+
+
+def finder(host: Host) -> Find:
+    """Return how a host's store is asked for a segment before it is rendered.
+
+    A store on this machine is read, so that what is damaged is made again now. One far away is not: what is damaged
+    there is found by the join, which reads it anyway.
+    """
+    return host.store.present if host.settings.remote_store else host.store.find

@@ -71,7 +71,7 @@ def output_place(job: SlideshowJob, *, settings: Settings) -> str:
     else:
         path = _absolute(job, job.output, key="output")
         check_place(settings, str(path))
-        place = path / f"{path.name}.mp4" if path.is_dir() or job.output.endswith("/") else path
+        place = path / f"{path.name}.mp4" if os.path.isdir(path) or job.output.endswith("/") else path  # noqa: PTH112
     if not str(place).endswith(".mp4"):
         raise InvalidJobError(f"output: {job.output!r} is not allowed; a file ending in .mp4, or a folder ending in /")
     check_place(settings, str(place))
