@@ -28,6 +28,7 @@ MEASUREMENTS = (
     "scaling",
     "planning",
     "film_queue",
+    "pools",
     "scale",
 )
 

@@ -149,6 +149,29 @@ def test_the_command_looks_for_gpus_and_passes_options_on(served: Served) -> Non
     assert read_limit(served) is None
 
 
+@pytest.mark.soak
+def test_a_worker_with_nothing_to_do_ends_when_it_was_told_to(served: Served) -> None:
+    command = [sys.executable, "-m", "deployments.worker", "--pool", "local", "--idle-exit", "1"]
+    done = subprocess.run(
+        command, cwd=served.checkout, env=served.env, capture_output=True, text=True, timeout=200, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "started!" in done.stdout
+    assert "Nothing to do for" in done.stdout + done.stderr
+    assert read_limit(served) is None
+
+
+@pytest.mark.soak
+def test_a_worker_that_cannot_encode_for_its_pool_says_why_and_does_not_start(served: Served) -> None:
+    command = [sys.executable, "-m", "deployments.worker", "--pool", "nvenc"]
+    done = subprocess.run(
+        command, cwd=served.checkout, env=served.env, capture_output=True, text=True, timeout=200, check=False
+    )
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert done.stderr.startswith("fanreel: this host does not encode for a pool of GPUs: nvenc: ")
+    assert "started!" not in done.stdout
+
+
 HOLDER = """
 import sys, time
 from pathlib import Path
