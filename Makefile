@@ -32,11 +32,14 @@ apply: .venv/ready
 apply-check: .venv/ready
 	$(BIN)/python -m deployments.apply --check
 
+# Two modules at a time: much of a test is waiting for a process to start or to end.
+PYTEST = $(LOCAL) $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations=30
+
 test: .venv/ready
-	$(LOCAL) $(BIN)/python -m pytest -m "not soak" --durations=20
+	$(PYTEST) -m "not soak"
 
 soak: .venv/ready
-	$(LOCAL) $(BIN)/python -m pytest -m soak --durations=20
+	$(PYTEST) -m soak
 
 check: .venv/ready
 	$(BIN)/ruff check .
