@@ -23,7 +23,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -31,6 +31,7 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import ClientError
 from conftest import draw_photo
 from emulated_nvenc import EmulatedDriver
 from postgresql import Database, database_or_skip
@@ -196,7 +197,10 @@ class Film:
 
     @property
     def path(self) -> Path:
-        return Path(self.job["base"]) / self.job["output"]
+        """Where the film is, the server's own file if it is in S3."""
+        output: str = self.job["output"]
+        in_bucket = output.removeprefix("s3://films/")
+        return self.farm.s3.bucket / in_bucket if in_bucket != output else Path(self.job["base"]) / output
 
     def read(self) -> dict[str, Any]:
         """Return its run as the server has it."""
@@ -253,13 +257,14 @@ class Farm:
             | {
                 "FANREEL_FARM": str(folder),  # the mark
                 "FANREEL_STORE": f"s3://films/{PREFIX}",
-                "FANREEL_SHARD_SECONDS": "0.15",
+                "FANREEL_SHARD_SECONDS": "0.05",
                 "FANREEL_LATE_SECONDS": "200",  # so that a busy machine is none of the faults
                 "FANREEL_STALL_SECONDS": "200",
                 "PREFECT_API_AUTH_STRING": AUTH,
                 "PREFECT_SERVER_API_AUTH_STRING": AUTH,
                 "PREFECT_SERVER_DATABASE_CONNECTION_URL": database.url,
                 "PYTHONUNBUFFERED": "1",
+            "PYTHONFAULTHANDLER": "1",  # so that SIGABRT shows where a process hangs
             }
         )
 
@@ -306,12 +311,13 @@ class Farm:
             return error.code
         return HTTPStatus.OK
 
-    def prefect(self, *arguments: str, module: str = "prefect") -> subprocess.CompletedProcess[str]:
+    def prefect(
+        self, *arguments: str, module: str = "prefect", env: Mapping[str, str] = {}
+    ) -> subprocess.CompletedProcess[str]:
         """Run `prefect`, or another module, in the checkout."""
-        return subprocess.run(
-            [sys.executable, "-m", module, *arguments],
-            cwd=self.checkout, env=self.env, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False,
-        )  # fmt: skip
+        command = [sys.executable, "-m", module, *arguments]
+        given = {"cwd": self.checkout, "env": self.env | env, "timeout": PATIENCE_SECONDS}
+        return subprocess.run(command, capture_output=True, text=True, check=False, **given)
 
     # Workers
 
@@ -320,6 +326,16 @@ class Farm:
         machine = Machine(self, name, pool, **words)
         self.machines[name] = machine
         return machine.start()
+
+    @contextlib.contextmanager
+    def parents_with(self, **settings: str) -> Iterator[None]:
+        """Give the parents of films other settings for as long as the context lasts."""
+        control = self.machines["control"]
+        control.extra = settings
+        control.restart()
+        yield
+        control.extra = {}
+        control.restart()
 
     def processes(self) -> dict[int, str]:
         """Return the command line of everything that carries the farm's mark, the servers' processes apart."""
@@ -352,8 +368,13 @@ class Farm:
 
     def open_uploads(self) -> list[str]:
         """Return the uploads in parts that were begun and have not ended."""
-        uploads = self._client().list_multipart_uploads(Bucket="films").get("Uploads", [])
-        return [upload["Key"] for upload in uploads]
+        try:
+            answer = self._client().list_multipart_uploads(Bucket="films")
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "NoSuchUpload":  # how rclone says that there are none
+                raise
+            return []
+        return [upload["Key"] for upload in answer.get("Uploads", [])]
 
     def objects(self, below: str = "") -> list[str]:
         """Return the key of each object of the store, without its prefix."""

@@ -57,12 +57,12 @@ class Database:
         return self._ask(self.name, count)
 
     def dump(self) -> dict[str, list[str]]:
-        """Return every row of every table, as text."""
+        """Return every row of every table, as JSON."""
 
         async def read(connection: asyncpg.Connection) -> dict[str, list[str]]:
             found = {}
             for name in await _tables(connection):
-                rows = await connection.fetch(f'SELECT kept::text AS row FROM "{name}" kept')
+                rows = await connection.fetch(f'SELECT to_jsonb(kept)::text AS row FROM "{name}" kept')
                 found[name] = [row["row"] for row in rows]
             return found
 
