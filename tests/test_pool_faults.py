@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 from conftest import make_job
-from pool_farm import PATIENCE_SECONDS, PREFIX, SIZE, Farm, Film
+from pool_farm import PATIENCE_SECONDS, PREFIX, SIZE, Farm, Film, Machine
 from processes import wait_until
 from s3_server import Fault
 from test_kill import is_running, kill_at_work
@@ -273,7 +273,7 @@ def test_encoders_and_children_die_and_the_store_fails_now_and_then(
     farm.s3.fail(*faults)
     try:
         wait_until(lambda: any(map(kill_at_work, gpu.sessions_at_work())), seconds=PATIENCE_SECONDS, what="one to kill")
-        os.kill(wait_until(cpu.flow_processes, seconds=PATIENCE_SECONDS, what="a child")[0], signal.SIGKILL)
+        wait_until(lambda: kill_child_at_work(cpu), seconds=PATIENCE_SECONDS, what="a child to kill")
         film.wait()
     finally:
         farm.s3.heal()
@@ -281,6 +281,18 @@ def test_encoders_and_children_die_and_the_store_fails_now_and_then(
     work = check_film(farm, film, truth)
     assert work.children["CRASHED"] == 1
     assert work.frames_twice == 0
+
+
+def kill_child_at_work(machine: Machine) -> bool:
+    """kill -9 a child run of a worker whose session makes a segment; return whether there was one."""
+    for pid in machine.flow_processes():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)  # it must not end meanwhile
+            is_at_work = bool(machine.sessions_at_work())
+            os.kill(pid, signal.SIGKILL if is_at_work else signal.SIGCONT)
+            if is_at_work:
+                return True
+    return False
 
 
 def test_a_worker_dies_with_its_host_and_another_is_frozen(farm: Farm, truth: list[bytes], slow_gpus: None) -> None:
@@ -343,37 +355,56 @@ def spoilt_frames(film: Film, address: str) -> int:
     return sum(record.frame_count for record in segments if record.address == address)
 
 
-def test_the_store_goes_a_disk_is_full_a_clock_is_wrong_and_a_pool_has_no_worker(
-    farm: Farm, truth: list[bytes], mount: Callable[[str], Path]
+def test_a_pool_has_no_worker_and_the_store_goes(farm: Farm, truth: list[bytes], slow_gpus: None) -> None:
+    with without_cpu_workers(farm), farm.parents_with(**IMPATIENT):
+        film = farm.start(farm.job("store", quality=27))
+        wait_until(farm.machines["nvenc-1"].sessions_at_work, seconds=PATIENCE_SECONDS, what="a session is at work")
+        farm.s3.kill()
+        time.sleep(STORE_AWAY_SECONDS)
+        farm.s3.start()
+        film.wait()
+        work = check_film(farm, film, truth)
+    assert work.encoders.keys() == {"nvenc"}
+    assert work.children["CANCELLED"]  # those that waited for the other pool in vain
+
+
+def test_a_disk_is_full_and_a_clock_is_wrong(
+    farm: Farm, truth: list[bytes], mount: Callable[[str], Path], slow_gpus: None
 ) -> None:
     clock = shutil.which("faketime")
-    farm.machines["nvenc-1"].stop()
-    farm.machines["cpu-1"].stop()
-    full = farm.add("cpu-full", "cpu", limit=1, workspace=mount("size=64k"))
-    early = farm.add("cpu-early", "cpu", limit=1, command=[clock, "-f", "+3600s"] if clock else [])
-    try:
-        full.await_start()
-        early.await_start()
-        with farm.parents_with(**IMPATIENT, FANREEL_SHARD_SECONDS="0.2"):
-            film = farm.start(farm.job("store", quality=27))
-            wait_until(full.flow_processes, seconds=PATIENCE_SECONDS, what="the full machine has a child")
-            wait_until(early.flow_processes, seconds=PATIENCE_SECONDS, what="the early machine has a child")
-            farm.s3.kill()
-            time.sleep(STORE_AWAY_SECONDS)
-            farm.s3.start()
+    with without_cpu_workers(farm):
+        full = farm.add("cpu-full", "cpu", limit=1, workspace=mount("size=64k"))
+        early = farm.add("cpu-early", "cpu", limit=1, command=[clock, "-f", "+3600s"] if clock else [])
+        try:
+            full.await_start()
+            early.await_start()
+            film = farm.start(farm.job("odd", quality=28))
             film.wait()
-        assert "No space left" in full.said()
+        finally:
+            full.stop()
+            early.stop()
         work = check_film(farm, film, truth)
-    finally:
-        for machine in (full, early):
-            machine.stop()
-        for name in ("nvenc-1", "cpu-1"):
-            farm.machines[name].start()
-    for name in ("nvenc-1", "cpu-1"):
-        farm.machines[name].await_start()
-    assert work.encoders.keys() == {"x264"}
+    assert "No space left" in full.said()
+    assert work.children["FAILED"]
     if clock is None:
         pytest.skip("without faketime no clock was wrong: apt-get install faketime")
+    assert "clock and this machine's differ" in early.said()
+    assert work.encoders.keys() == {"nvenc"}
+
+
+@contextlib.contextmanager
+def without_cpu_workers(farm: Farm) -> Iterator[None]:
+    """End the workers of the pool `cpu`; start them again afterwards."""
+    machines = [farm.machines[name] for name in ("cpu-1", "cpu-2")]
+    for machine in machines:
+        machine.stop()
+    try:
+        yield
+    finally:
+        for machine in machines:
+            machine.start()
+        for machine in machines:
+            machine.await_start()
 
 
 def test_a_worker_of_the_gpu_pool_that_cannot_encode_says_why(farm: Farm) -> None:
@@ -445,7 +476,7 @@ class Wanted:
 def test_100_kills_at_random(farm: Farm, truth: list[bytes], slow_gpus: None) -> None:
     choose = random.Random(KILL_SEED)
     killer = Killer(farm, choose)
-    qualities = itertools.count(28)
+    qualities = itertools.count(29)
     wanted: list[Wanted] = []
     made: list[Film] = []
     started_at = time.monotonic()

@@ -48,12 +48,12 @@ def films(farm: Farm, web: WebServer) -> Iterator[tuple[Film, str]]:
     """Yield films that are made and that fail, with the state that each ends in."""
     query = f"?token={QUERY_MARK}"
     photos = [f"{web.url}/photo-{number:02}.jpg{query}" for number in range(8)]
-    made = farm.job("secret", quality=44, photos=photos, output="s3://films/out/secret.mp4")
+    made = farm.job("secret", quality=50, photos=photos, output="s3://films/out/secret.mp4")
     yield farm.start(made), "COMPLETED"
-    yield farm.start(farm.job("refused", quality=44, photos=[f"{web.url}/refused.jpg{query}"])), "FAILED"
-    yield farm.start(farm.job("gone", quality=44, photos=[f"{web.url}/gone.jpg{query}"])), "FAILED"
-    yield farm.start(farm.job("nowhere", quality=44, output="s3://no-such-bucket/film.mp4")), "FAILED"
-    yield farm.start(farm.job("away", quality=44, photos=[f"https://127.0.0.1:9/away.jpg{query}"])), "FAILED"
+    yield farm.start(farm.job("refused", quality=50, photos=[f"{web.url}/refused.jpg{query}"])), "FAILED"
+    yield farm.start(farm.job("gone", quality=50, photos=[f"{web.url}/gone.jpg{query}"])), "FAILED"
+    yield farm.start(farm.job("nowhere", quality=50, output="s3://no-such-bucket/film.mp4")), "FAILED"
+    yield farm.start(farm.job("away", quality=50, photos=[f"https://127.0.0.1:9/away.jpg{query}"])), "FAILED"
 
 
 def test_no_credential_is_written_anywhere(farm: Farm, web: WebServer, trusted: Path) -> None:
