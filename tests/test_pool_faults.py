@@ -187,6 +187,7 @@ def test_cancelled_its_children_and_encoders_end(farm: Farm, truth: list[bytes])
     assert seconds < CANCEL_SECONDS * load
     assert not film.path.exists()
     wait_until(lambda: farm.gpus.open_sessions() == 0, seconds=30, what="no session is open")
+    wait_until(lambda: all(map(is_final, film.children())), seconds=PATIENCE_SECONDS, what="every child run has ended")
     ended = {child["state_type"] for child in film.children()}
     assert "CANCELLED" in ended
     assert ended <= {"CANCELLED", "COMPLETED"}
