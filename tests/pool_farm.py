@@ -333,9 +333,11 @@ class Farm:
         control = self.machines["control"]
         control.extra = settings
         control.restart()
-        yield
-        control.extra = {}
-        control.restart()
+        try:
+            yield
+        finally:
+            control.extra = {}
+            control.restart()
 
     def processes(self) -> dict[int, str]:
         """Return the command line of everything that carries the farm's mark, the servers' processes apart."""
