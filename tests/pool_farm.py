@@ -264,7 +264,7 @@ class Farm:
                 "PREFECT_SERVER_API_AUTH_STRING": AUTH,
                 "PREFECT_SERVER_DATABASE_CONNECTION_URL": database.url,
                 "PYTHONUNBUFFERED": "1",
-            "PYTHONFAULTHANDLER": "1",  # so that SIGABRT shows where a process hangs
+                "PYTHONFAULTHANDLER": "1",  # so that SIGABRT shows where a process hangs
             }
         )
 
