@@ -286,9 +286,11 @@ def test_encoders_and_children_die_and_the_store_fails_now_and_then(
 
 def kill_child_at_work(machine: Machine) -> bool:
     """kill -9 a child run of a worker whose session makes a segment; return whether there was one."""
+    if not machine.sessions_at_work():
+        return False
     for pid in machine.flow_processes():
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGSTOP)  # it must not end meanwhile
+            os.kill(pid, signal.SIGSTOP)  # it must not end while it is looked at again
             is_at_work = bool(machine.sessions_at_work())
             os.kill(pid, signal.SIGKILL if is_at_work else signal.SIGCONT)
             if is_at_work:
