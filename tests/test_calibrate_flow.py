@@ -19,7 +19,7 @@ from prefect_server import Served, serve
 from fanreel.media.calibration import calibration_from_json
 from tasks.calibrate import variable_name
 
-pytestmark = pytest.mark.soak
+pytestmark = [pytest.mark.soak, pytest.mark.alone]
 
 NAME = "calibrate-host/calibrate-host"
 

@@ -234,6 +234,7 @@ def render(place: Workplace, **environment: str) -> Rendered:
 
 class TestMeasured:
     @pytest.mark.soak
+    @pytest.mark.alone
     def test_the_knee_is_at_the_engines_and_the_limit_is_found(self, place: Workplace) -> None:
         place.gpus.set(session_limit=3)
         done = calibrate(place, "--ceiling").check()
@@ -254,6 +255,7 @@ class TestMeasured:
 
 
 @pytest.mark.soak
+@pytest.mark.alone
 class TestFromThenOn:
     def test_a_film_gets_as_many_sessions_as_were_measured(self, place: Workplace) -> None:
         place.gpus.set(engines=3)
@@ -282,6 +284,7 @@ class TestFromThenOn:
 
 
 @pytest.mark.soak
+@pytest.mark.alone
 class TestCeiling:
     def test_none_up_to_16(self, place: Workplace) -> None:
         done = calibrate(place, "--ceiling", "--most", "1").check()
@@ -308,6 +311,7 @@ class TestCeiling:
 
 
 @pytest.mark.soak
+@pytest.mark.alone
 class TestNotAlone:
     def test_another_program_s_session_is_named_and_nothing_is_opened(self, place: Workplace) -> None:
         with other_program(place, sessions=1):
@@ -342,6 +346,7 @@ class TestNotAlone:
 
 
 @pytest.mark.soak
+@pytest.mark.alone
 def test_a_machine_without_a_gpu_measures_its_cpu(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "fanreel.cli", "calibrate", *SMALL]
     done = subprocess.run(

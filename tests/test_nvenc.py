@@ -507,6 +507,7 @@ class TestFaults:
 
 
 @pytest.mark.soak
+@pytest.mark.alone
 def test_engines_that_are_the_bottleneck_are_kept_busy(place: Workplace) -> None:
     """The emulator's engines keep a timetable and take no CPU; what its pictures cost is x264's time beside it."""
     _, pictures_a_second = watch_engines(place, name="fast", encoding={"quality": 31})

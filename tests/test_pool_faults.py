@@ -161,6 +161,7 @@ def test_the_api_wants_its_auth_string(farm: Farm) -> None:
     assert farm.status_of("flow_runs/count") == 200
 
 
+@pytest.mark.chaos
 def test_cancelled_its_children_and_encoders_end(farm: Farm, truth: list[bytes]) -> None:
     farm.gpus.set(microseconds_per_frame=100_000)
     try:
@@ -260,6 +261,7 @@ def ran_at_once(one: dict[str, Any], other: dict[str, Any]) -> bool:
     )
 
 
+@pytest.mark.chaos
 def test_encoders_and_children_die_and_the_store_fails_now_and_then(
     farm: Farm, truth: list[bytes], slow_gpus: None
 ) -> None:
@@ -298,6 +300,7 @@ def kill_child_at_work(machine: Machine) -> bool:
     return False
 
 
+@pytest.mark.chaos
 def test_a_worker_dies_with_its_host_and_another_is_frozen(farm: Farm, truth: list[bytes], slow_gpus: None) -> None:
     dead, frozen = farm.machines["cpu-1"], farm.machines["cpu-2"]
     with farm.parents_with(**IMPATIENT):
@@ -321,6 +324,7 @@ def test_a_worker_dies_with_its_host_and_another_is_frozen(farm: Farm, truth: li
     assert work.children["COMPLETED"] < work.children.total()
 
 
+@pytest.mark.chaos
 def test_the_server_and_the_database_go_and_a_segment_is_spoilt(
     farm: Farm, truth: list[bytes], slow_gpus: None
 ) -> None:
@@ -358,6 +362,7 @@ def spoilt_frames(film: Film, address: str) -> int:
     return sum(record.frame_count for record in segments if record.address == address)
 
 
+@pytest.mark.chaos
 def test_a_pool_has_no_worker_and_the_store_goes(farm: Farm, truth: list[bytes], slow_gpus: None) -> None:
     with without_cpu_workers(farm), farm.parents_with(**IMPATIENT):
         film = farm.start(farm.job("store", quality=27))
@@ -371,6 +376,7 @@ def test_a_pool_has_no_worker_and_the_store_goes(farm: Farm, truth: list[bytes],
     assert work.children["CANCELLED"]  # those that waited for the other pool in vain
 
 
+@pytest.mark.chaos
 def test_a_disk_is_full_and_a_clock_is_wrong(
     farm: Farm, truth: list[bytes], mount: Callable[[str], Path], slow_gpus: None
 ) -> None:
@@ -476,6 +482,7 @@ class Wanted:
         return False
 
 
+@pytest.mark.chaos
 def test_100_kills_at_random(farm: Farm, truth: list[bytes], slow_gpus: None) -> None:
     choose = random.Random(KILL_SEED)
     killer = Killer(farm, choose)
