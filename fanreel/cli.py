@@ -137,6 +137,8 @@ def _render(options: argparse.Namespace) -> int:
     job = load_job(options.job)
     if options.sessions is not None:
         job = job.model_copy(update={"sessions": options.sessions})
+    if job.pools:
+        _say(f"render_on names work pools, {', '.join(job.pools)}, which a Prefect flow hands films to; rendered here")
     with contextlib.closing(host.launcher):
         reports = _render_shown(job, host)
     print(*reports, sep="\n\n")

@@ -339,6 +339,12 @@ class TestRender:
         """Lines of progress come only where a film takes seconds; here they would be in the way."""
         monkeypatch.setattr("fanreel.cli.LINE_SECONDS", 3600)
 
+    def test_pools_are_for_flows_and_that_is_said(self, run: Run, tmp_path: Path, photos: Path):
+        said = run("render", write_job(tmp_path, render_on=["nvenc", "cpu"]))
+        assert said.code == 0
+        assert said.err.splitlines()[0].startswith("render_on names work pools, nvenc, cpu,")
+        assert (tmp_path / "out/film.mp4").is_file()
+
     def test_says_what_is_to_be_done_and_ends_with_one_block(self, run: Run, tmp_path: Path, photos: Path):
         said = run("render", write_job(tmp_path))
         assert said.code == 0
