@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from fanreel.media.stored_files import DRAFTS, FolderFiles
 from fanreel.plan.encoding import EVERY_ENCODER
 from fanreel.plan.film import FilmPlan, plan_digest, plan_to_json
 
-__all__ = ["DRAFT_SECONDS", "LocalStore"]
+__all__ = ["DRAFT_SECONDS", "LocalStore", "first_record"]
 
 DRAFT_SECONDS = 7 * 86_400.0
 """How long a draft may wait to be published; one that is older belongs to a run that died."""
@@ -71,17 +71,7 @@ class LocalStore:
 
     def get(self, address: str, *, encoders: Sequence[str] = EVERY_ENCODER) -> SegmentRecord:
         """Return the record of a segment, without a look at its film."""
-        wrong: StorageError | SegmentDamagedError = SegmentMissingError(
-            f"segment {address[:12]} is not in {self.root}; run the same command"
-        )
-        for encoder in encoders:
-            try:
-                return self._get(address, encoder)
-            except SegmentMissingError:
-                continue
-            except SegmentDamagedError as error:
-                wrong = error
-        raise wrong
+        return first_record(self._get, address, encoders, place=str(self.root))
 
     def fetch(self, record: SegmentRecord) -> Path:
         """Return the segment's own file."""
@@ -239,6 +229,34 @@ class LocalStore:
 
     def _manifest_path(self, plan: str) -> Path:
         return self.root / "films" / f"{require_digest(plan)}.json"
+
+
+def first_record(
+    get: Callable[[str, str], SegmentRecord], address: str, encoders: Sequence[str], *, place: str
+) -> SegmentRecord:
+    """Return the record of a segment as the first of `encoders` made it that has one.
+
+    Args:
+        get: Gives the record of a segment by one encoder, or raises as here.
+        address: The segment's.
+        encoders: Those whose work will do, the best one first.
+        place: Where it was looked for, for people.
+
+    Raises:
+        SegmentMissingError: None has made it.
+        SegmentDamagedError: All that there is of it are records that are damaged.
+    """
+    wrong: StorageError | SegmentDamagedError = SegmentMissingError(
+        f"segment {address[:12]} is not in {place}; run the same command"
+    )
+    for encoder in encoders:
+        try:
+            return get(address, encoder)
+        except SegmentMissingError:
+            continue
+        except SegmentDamagedError as error:
+            wrong = error
+    raise wrong
 
 
 @contextlib.contextmanager

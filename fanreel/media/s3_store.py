@@ -18,7 +18,7 @@ from fanreel.errors import (
 )
 from fanreel.media.fetched import Fetched
 from fanreel.media.inventory import DIGITS
-from fanreel.media.local_store import LocalStore
+from fanreel.media.local_store import LocalStore, first_record
 from fanreel.media.manifest import FilmManifest, manifest_from_json, manifest_to_json
 from fanreel.media.proof import check_film_file, file_digest, open_plan, open_record, require_digest, seal_record
 from fanreel.media.record import SegmentRecord
@@ -79,17 +79,7 @@ class S3Store:
 
     def get(self, address: str, *, encoders: Sequence[str] = EVERY_ENCODER) -> SegmentRecord:
         """Return the record of a segment, without a look at its film."""
-        wrong: StorageError | SegmentDamagedError = SegmentMissingError(
-            f"segment {address[:12]} is not in {self._place}; run the same command"
-        )
-        for encoder in encoders:
-            try:
-                return self._get(address, encoder)
-            except SegmentMissingError:
-                continue
-            except SegmentDamagedError as error:
-                wrong = error
-        raise wrong
+        return first_record(self._get, address, encoders, place=str(self._place))
 
     def fetch(self, record: SegmentRecord) -> Path:
         """Return a file of this machine that holds the segment; its bytes were proven when they came."""
