@@ -27,7 +27,7 @@ from fanreel.errors import (
     StorageFullError,
 )
 from fanreel.media.fetched import BUSY_SECONDS, IDLE_SECONDS
-from fanreel.media.host import open_host
+from fanreel.media.host import Host, open_host
 from fanreel.media.local_store import LocalStore
 from fanreel.media.manifest import begin_film, mark_published
 from fanreel.media.proof import file_digest
@@ -269,6 +269,18 @@ class TestDamage:
         other.put(made.record, made.copy(tmp_path))
         assert machine("third").find(made.record.address) == made.record
 
+    def test_what_is_put_takes_the_place_of_what_is_damaged(
+        self, server: S3Server, machine: Callable[[str], S3Store], made: Made, tmp_path: Path
+    ):
+        machine("first").put(made.record, made.copy(tmp_path))
+
+        def flip(content: bytearray) -> None:
+            content[-1] ^= 1
+
+        self.spoil(server, tmp_path, made, flip)
+        machine("second").put(made.record, made.copy(tmp_path))
+        assert machine("third").find(made.record.address) == made.record
+
     def test_what_was_fetched_and_goes_bad_here_is_fetched_again(
         self, machine: Callable[[str], S3Store], made: Made, tmp_path: Path
     ):
@@ -430,31 +442,42 @@ class TestWorkspace:
 
 
 class TestFilms:
-    def test_a_film_made_on_one_machine_is_joined_on_another_though_it_is_pruned_meanwhile(
-        self, server: S3Server, tmp_path: Path
-    ):
-        draw_photo(tmp_path / "photo.jpg", seed=1)
-        job = make_job(tmp_path, photos=["photo.jpg"])
+    @pytest.fixture
+    def hosts(self, tmp_path: Path) -> Iterator[tuple[Host, Host]]:
+        """Two machines that share a store."""
         settings = Settings(
             store=tmp_path / "first", remote_store=f"s3://films/{tmp_path.name}", lock_folder=tmp_path / "locks"
         )
         first = open_host(settings)
-        second = open_host(replace(settings, store=tmp_path / "second"), launcher=first.launcher)
         with contextlib.closing(first.launcher):
-            (report,) = render_job(job, host=first)
-            assert (report.segments_rendered, report.segments_reused) == (1, 0)
-            (report,) = render_job(job, host=second)
-            assert (report.segments_rendered, report.segments_reused) == (0, 1)
-            orders = []
+            yield first, open_host(replace(settings, store=tmp_path / "second"), launcher=first.launcher)
 
-            def prune(order: RenderOrder) -> None:
-                orders.append(order.segment_count)
-                if len(orders) == 1:
-                    files = second.store.files
-                    files.remove(*(file.name for file in files.list("segments")))
-                    shutil.rmtree(tmp_path / "second" / "fetched")
+    @pytest.mark.parametrize("is_spoilt", [False, True], ids=["pruned", "spoilt"])
+    def test_a_film_made_on_one_machine_is_joined_on_another_though_its_segment_goes_meanwhile(
+        self, server: S3Server, hosts: tuple[Host, Host], tmp_path: Path, is_spoilt: bool
+    ):
+        draw_photo(tmp_path / "photo.jpg", seed=1)
+        job = make_job(tmp_path, photos=["photo.jpg"])
+        first, second = hosts
+        (report,) = render_job(job, host=first)
+        assert (report.segments_rendered, report.segments_reused) == (1, 0)
+        (report,) = render_job(job, host=second)
+        assert (report.segments_rendered, report.segments_reused) == (0, 1)
+        orders = []
 
-            (report,) = render_job(job, host=second, on_order=prune)
+        def lose(order: RenderOrder) -> None:
+            orders.append(order.segment_count)
+            if len(orders) > 1:
+                return
+            shutil.rmtree(tmp_path / "second" / "fetched")
+            if is_spoilt:
+                (path,) = (server.bucket / tmp_path.name / "segments").rglob("*.mp4")
+                path.write_bytes(path.read_bytes()[:-1] + b"?")
+            else:
+                files = second.store.files
+                files.remove(*(file.name for file in files.list("segments")))
+
+        (report,) = render_job(job, host=second, on_order=lose)
         assert orders == [0, 1]
         assert prove_film(Path(job.base) / job.output, full=True).frame_count == 32
         written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())

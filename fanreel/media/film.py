@@ -116,7 +116,7 @@ def join_film(
             size_bytes = concat_segments(made, plan=plan, records=records, store=host.store, audio=audio)
             join = _judge_join(plan, size_bytes, time.monotonic() - started_at, host)
             require_sound(made, certificate)
-        except (StorageError, FilmDamagedError) as error:
+        except (StorageError, FilmDamagedError, SegmentDamagedError) as error:
             _blame_segments(records, host, error)
             raise
         log.log(join.log_level, "%s", join)

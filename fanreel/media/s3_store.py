@@ -94,12 +94,15 @@ class S3Store:
         return kept
 
     def put(self, record: SegmentRecord, path: Path) -> None:
-        """Check the file against its record, from disk, and upload it; a copy stays here for a while."""
+        """Check the file against its record, from disk, and upload it; a copy stays here for a while.
+
+        What is whole there stays as it is; what is damaged there is written over.
+        """
         try:
             check_film_file(record, path)
         except OSError as error:
             raise storage_error(error, doing=f"read {path}") from error
-        if self.present(record.address, encoders=(record.encoder,)) is None:
+        if self.find(record.address, encoders=(record.encoder,)) is None:
             s3().upload(path, self._film_place(record), content_type=FILM)
             s3().write(seal_record(record), self._record_place(record.address, record.encoder), content_type=JSON)
             with contextlib.suppress(StorageError):  # a disk that is full is none of the segment's matter any more
