@@ -1,9 +1,9 @@
 """Make a Prefect server what `prefect.yaml` and `deployments/pools.py` say: `python -m deployments.apply [--check]`.
 
 One command, in the checkout, for work pools, their queues, priorities and limits, the deployments with their
-schedules, and the automation that ends zombies. It changes what differs and says so line by line; run again, it changes
-nothing. With ``--check`` it only tells, and exits 1 where there is something to tell. What it does not know, pools,
-queues, deployments, schedules and automations of others, it neither changes nor mentions.
+schedules, and the automations for runs whose worker died. It changes what differs and says so line by line; run again,
+it changes nothing. With ``--check`` it only tells, and exits 1 where there is something to tell. What it does not know,
+pools, queues, deployments, schedules and automations of others, it neither changes nor mentions.
 
 What an operator does to a server that runs is the operator's, and stays; it is named, and is no drift:
 
@@ -14,7 +14,7 @@ What an operator does to a server that runs is the operator's, and stays; it is 
   otherwise; it goes on, or off, when applying gives such a parameter to the deployment, or takes it away.
 
 `prefect deploy --all` would unpause, and set every schedule, so it is not what runs here; a test has it deploy to an
-empty server, where nothing differs afterwards but pools, queues and the automation.
+empty server, where nothing differs afterwards but pools, queues and the automations.
 
 The inbox of `render-inbox/nightly` is the server's variable `fanreel_inbox` (and `fanreel_output`), not of who applies:
 
@@ -39,7 +39,7 @@ from deployments.deployment_file import Deployment, read_deployments
 from deployments.drift import Findings
 from deployments.pool_drift import find_pool
 from deployments.pools import POOLS
-from deployments.zombies import find_automation, zombie_automation
+from deployments.zombies import find_automation, wanted_automations
 from fanreel.errors import FanreelError
 
 __all__ = ["apply_all", "describe_failure", "find_all", "main"]
@@ -81,7 +81,8 @@ def find_all(client: SyncPrefectClient, deployments: Sequence[Deployment]) -> Fi
         findings.extend(find_pool(client, pool))
     for deployment in deployments:
         findings.extend(find_deployment(client, deployment))
-    findings.extend(find_automation(client, zombie_automation()))
+    for automation in wanted_automations():
+        findings.extend(find_automation(client, automation))
     return findings
 
 
@@ -140,7 +141,8 @@ def describe_failure(error: HTTPError | PrefectException) -> str:
 
 def _summary(deployments: Sequence[Deployment]) -> str:
     queue_count = sum(len(pool.queues) for pool in POOLS)
-    return f"{len(POOLS)} pools, {queue_count} queues, {len(deployments)} deployments and 1 automation"
+    counts = f"{len(POOLS)} pools, {queue_count} queues, {len(deployments)} deployments"
+    return f"{counts} and {len(wanted_automations())} automations"
 
 
 def _tell_kept(findings: Findings) -> None:

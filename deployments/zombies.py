@@ -1,12 +1,19 @@
-"""The automation that ends zombies: a flow run whose process died unseen, with its worker or its whole host.
+"""The automations for runs that nobody else tells the server about, for their worker died too.
 
 A worker notices within seconds that a run's process ended. When the worker is gone too, only the server is left to
-notice, and a film that waits for such a shard would wait for ever. Runs of our deployments beat every 30 s
-(`prefect.yaml`), by events of Prefect's own; four beats in a row that are missing end the run as Crashed.
+notice.
+
+- A *zombie*, whose process died unseen with its worker or its whole host: a film that waits for such a shard would wait
+  for ever. Runs of our deployments beat every 30 s (`prefect.yaml`), by events of Prefect's own; four beats in a row
+  that are missing end the run as Crashed.
+- An *orphan*, which a worker took and died before it started it: it has no process and never had a beat. It is put back
+  into its queue, and another worker takes it. Was its worker only slow, it runs twice, which costs a look at the store:
+  two parents of a film share its children, and two children its segments.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -19,7 +26,16 @@ from prefect.events.schemas.automations import Automation
 
 from deployments.drift import Difference, Findings, compare_values
 
-__all__ = ["BEAT_SECONDS", "SILENT_SECONDS", "find_automation", "look_at_automation", "zombie_automation"]
+__all__ = [
+    "BEAT_SECONDS",
+    "ORPHANED_SECONDS",
+    "SILENT_SECONDS",
+    "find_automation",
+    "look_at_automation",
+    "orphan_automation",
+    "wanted_automations",
+    "zombie_automation",
+]
 
 TAG = "fanreel"
 """What every deployment is tagged with: runs of others beat as they like, and are theirs to end."""
@@ -30,6 +46,11 @@ BEAT_SECONDS = 30
 SILENT_SECONDS = 4 * BEAT_SECONDS
 """A window of fewer than three beats ends healthy runs, whose beats wait while a server starts again."""
 
+ORPHANED_SECONDS = 300
+"""From a worker's taking a run to its flow's first line: seconds, and a minute on a machine that is very busy."""
+
+_BEAT = "prefect.flow-run.heartbeat"
+
 _NO_BEAT_IS_DUE = (
     *("Completed", "Failed", "Crashed", "Cancelled", "TimedOut", "Cached"),
     *("Scheduled", "AwaitingRetry", "AwaitingConcurrencySlot", "Late", "Paused", "Suspended"),
@@ -39,27 +60,15 @@ stays there."""
 
 
 def zombie_automation(*, silent_seconds: float = SILENT_SECONDS) -> AutomationCore:
-    """Return the automation.
+    """Return the automation for runs that died at work.
 
     Args:
         silent_seconds: A run that has beaten, and then does not for so long, is dead; at least 10.
     """
-    beat = "prefect.flow-run.heartbeat"
     return AutomationCore(
         name="fanreel: end runs that died unseen",
         description=f"A run tagged {TAG} that stops beating for {silent_seconds:g} s is marked Crashed.",
-        trigger=EventTrigger(
-            match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
-            match_related=ResourceSpecification(
-                {"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{TAG}"}
-            ),
-            for_each={"prefect.resource.id"},
-            after={beat},
-            expect={beat, *(f"prefect.flow-run.{state}" for state in _NO_BEAT_IS_DUE)},
-            posture=Posture.Proactive,
-            threshold=1,
-            within=timedelta(seconds=silent_seconds),
-        ),
+        trigger=_absence(after={_BEAT}, expect={_BEAT, *_events(_NO_BEAT_IS_DUE)}, within_seconds=silent_seconds),
         actions=[
             ChangeFlowRunState(
                 name=None,
@@ -69,6 +78,54 @@ def zombie_automation(*, silent_seconds: float = SILENT_SECONDS) -> AutomationCo
             )
         ],
     )
+
+
+def orphan_automation(*, pending_seconds: float = ORPHANED_SECONDS) -> AutomationCore:
+    """Return the automation for runs that their worker took and never started.
+
+    Args:
+        pending_seconds: A run that is taken, and does not start for so long, has nobody to start it; at least 10.
+    """
+    taken = set(_events(("Pending", "Submitting", "InfrastructurePending")))
+    ends = {_BEAT, *_events(("Running", "Cancelling", *_NO_BEAT_IS_DUE))}
+    return AutomationCore(
+        name="fanreel: put back runs that were never started",
+        description=f"A run tagged {TAG} that stays Pending for {pending_seconds:g} s is put back into its queue.",
+        trigger=_absence(after=taken, expect=ends, within_seconds=pending_seconds),
+        actions=[
+            ChangeFlowRunState(
+                name=None,
+                state=StateType.SCHEDULED,
+                message=f"Put back: the worker that took it did not start it within {pending_seconds:g} s.",
+                force=False,
+            )
+        ],
+    )
+
+
+def wanted_automations() -> tuple[AutomationCore, ...]:
+    """Return all automations of ours."""
+    return zombie_automation(), orphan_automation()
+
+
+def _absence(*, after: set[str], expect: set[str], within_seconds: float) -> EventTrigger:
+    """Return the trigger that fires for a run of ours when, after an event, none of those expected comes in time."""
+    return EventTrigger(
+        match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
+        match_related=ResourceSpecification(
+            {"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{TAG}"}
+        ),
+        for_each={"prefect.resource.id"},
+        after=after,
+        expect=expect,
+        posture=Posture.Proactive,
+        threshold=1,
+        within=timedelta(seconds=within_seconds),
+    )
+
+
+def _events(states: Iterable[str]) -> Iterator[str]:
+    return (f"prefect.flow-run.{state}" for state in states)
 
 
 def find_automation(client: SyncPrefectClient, automation: AutomationCore) -> Findings:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -34,6 +35,7 @@ from prefect.settings import (
     PREFECT_CLIENT_MAX_RETRIES,
     temporary_settings,
 )
+from prefect.states import Pending, Running
 from prefect_server import Served, serve
 from processes import wait_until
 
@@ -391,7 +393,7 @@ def test_it_makes_all_once_and_nothing_twice(served: Served) -> None:
     assert "deployment render-shard/nvenc: made" in made.stdout.splitlines()
     again = served.apply()
     assert (again.returncode, again.stdout.count("\n")) == (0, 1), again.stdout + again.stderr
-    assert again.stdout.startswith("Nothing to change: 4 pools, 12 queues, 6 deployments and 1 automation")
+    assert again.stdout.startswith("Nothing to change: 4 pools, 12 queues, 6 deployments and 2 automations")
 
     names = {deployment["name"]: deployment for deployment in served.ask("deployments/filter", {})}
     assert names["nvenc"]["parameters"] == {"device": "gpu"}
@@ -620,6 +622,31 @@ def test_a_run_that_dies_unseen_is_ended_and_no_other(served: Served, client: Sy
     assert _state_of(served, found["done"]) == "COMPLETED"
     assert _state_of(served, found["other"]) == "RUNNING"
     client.delete_automation(automation)
+
+
+@pytest.mark.soak
+def test_a_run_that_its_worker_took_and_never_started_is_put_back(
+    served: Served, client: SyncPrefectClient, wanted: tuple[Deployment, ...]
+) -> None:
+    short = zombies.orphan_automation(pending_seconds=10).model_copy(update={"name": "short"})
+    automation = client.create_automation(short)
+    job = {"photos": ["photos"], "output": "film.mp4"}
+    deployment_id = _deployment_id(client, "render-slideshow/local")
+    orphan, started = (
+        client.create_flow_run_from_deployment(deployment_id, parameters={"job": job}, tags=["fanreel"])
+        for _ in range(2)
+    )
+    for run in (orphan, started):  # as a worker does before it starts a process
+        client.set_flow_run_state(run.id, Pending())
+    client.set_flow_run_state(started.id, Running())
+    wait_until(lambda: _state_of(served, str(orphan.id)) == "SCHEDULED", seconds=120, what="the orphan is put back")
+    assert "did not start it within 10 s" in served.ask(f"flow_runs/{orphan.id}")["state"]["message"]
+    assert _state_of(served, str(started.id)) == "RUNNING"
+    offered = client.get_scheduled_flow_runs_for_work_pool("local", scheduled_before=datetime.now(UTC))
+    assert [found.flow_run.id for found in offered] == [orphan.id]
+    client.delete_automation(automation)
+    for run in (orphan, started):
+        client.delete_flow_run(run.id)
 
 
 def _run_id(served: Served, tag: str) -> str:
