@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 from uuid import UUID
 
-from httpx import HTTPError
+from httpx import HTTPError, HTTPStatusError, TransportError
 from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectException
 from prefect.states import AwaitingRetry, Cancelled
@@ -32,6 +32,9 @@ __all__ = ["HostWorker"]
 HAND_BACK_SECONDS = 20.0
 """How long a worker that leaves waits for its runs to be handed back: cloud hosts go two minutes after they said so,
 containers ten seconds after SIGTERM unless they are given more."""
+
+AWAY_SECONDS = 600.0
+"""How long a run that failed waits for a server that is away, to be told of."""
 
 # It takes the place of Prefect's own worker of this type, which Prefect warns of.
 warnings.filterwarnings("ignore", message="Type 'HostWorker' at .* matches existing registered type")
@@ -64,6 +67,8 @@ class HostWorker(ProcessWorker):
             if self._is_leaving and result.status_code != 0:
                 await self._hand_back(flow_run)
                 return ProcessWorkerResult(status_code=0, identifier=result.identifier)
+            if result.status_code != 0:
+                await self._await_server(flow_run)
             return result
         finally:
             self._held.discard(flow_run.id)
@@ -96,6 +101,26 @@ class HostWorker(ProcessWorker):
             await asyncio.sleep(0.1)
             _kill_below(os.getpid())  # one that was being started meanwhile
         os.kill(os.getpid(), signal.SIGINT)
+
+    async def _await_server(self, flow_run: FlowRun) -> None:
+        """Return when the server can be told how a run ended: of what it is not told it knows nothing for minutes.
+
+        Runs that begin while it is away end at once, for they cannot reach it either.
+        """
+        deadline = time.monotonic() + AWAY_SECONDS
+        while time.monotonic() < deadline and not self._is_leaving:
+            try:
+                async with get_client() as client:
+                    await client.read_flow_run(flow_run.id)
+                    return
+            except HTTPStatusError as error:
+                if not error.response.is_server_error:
+                    return
+            except TransportError:
+                pass
+            except PrefectException:
+                return
+            await asyncio.sleep(1.0)
 
     async def _hand_back(self, flow_run: FlowRun) -> None:
         # No later than it was due at first: a host whose clock is ahead would else keep it from all for as long.
