@@ -108,8 +108,8 @@ class SimulatedParent:
             self._pools, self._pools_at = simulation.pools(self._speeds), now
         for action in dispatcher.decide(now, self._pools):
             if isinstance(action, Cancel):
-                self.given_up[action.key] = action.reason
-                simulation.cancel(self.film, action.key)
+                self.given_up[action.child.key] = action.reason
+                simulation.cancel(self.film, action.child.key)
             else:
                 dispatcher.note_started(now, simulation.start(self.film, action))
 

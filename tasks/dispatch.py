@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import math
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
+from typing import TypeVar
 
 from httpx import HTTPError
 from prefect import State, get_run_logger, task
@@ -20,7 +22,7 @@ from fanreel.errors import FanreelError, NoWorkerError, ShardFailedError, Storag
 from fanreel.job import Strategy
 from fanreel.media.host import current_host
 from fanreel.media.render_order import find_present
-from fanreel.plan.children import Cancel, DispatchRules, Phase, Start
+from fanreel.plan.children import Cancel, Child, DispatchRules, Phase, Start
 from fanreel.plan.dispatch import Dispatcher
 from fanreel.plan.film import FilmPlan
 from fanreel.plan.pools import expect_fps
@@ -41,8 +43,11 @@ LOOK_SECONDS = 5.0
 START_SECONDS = 5.0
 """What a child costs before its first frame: less work than that in one is not worth a child of its own."""
 
-TELLERS = 8
-"""Children told to end side by side."""
+CALLERS = 8
+"""Children started, or told to end, side by side: each takes a few requests, of which one at a time is slow."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 END_SECONDS = 25.0
 """How long a film that ends early waits to see its children end; Prefect kills a cancelled process after 30 s."""
@@ -131,9 +136,8 @@ class _Dispatching:
                 living = [child for child in self._dispatcher.living if child.key not in told]
                 # Those that wait first, before a worker takes them; and side by side, for each costs a moment.
                 living.sort(key=lambda child: child.phase is not Phase.WAITING)
-                here = [copy_context() for _ in living]  # Prefect's settings are in it
-                with ThreadPoolExecutor(TELLERS) as pool:
-                    list(pool.map(lambda context, child: context.run(self._runs.cancel, child, reason), here, living))
+                for call in _call_all(lambda child: self._runs.cancel(child, reason), living):
+                    call.result()
                 told.update(child.key for child in living)
             except (HTTPError, PrefectException) as error:
                 self._log.warning("%s: children could not be told to end: %s", self._film.name, error)
@@ -148,8 +152,7 @@ class _Dispatching:
         if looked_for and (now - self._looked_at >= LOOK_SECONDS or dispatcher.has_ended):
             self._looked_at = now
             self._note_present(now, looked_for)
-        for action in dispatcher.decide(now, self._runs.pools()):
-            self._carry_out(now, action)
+        self._carry_out(now, dispatcher.decide(now, self._runs.pools()))
 
     def _note_present(self, now: float, looked_for: set[int]) -> None:
         """Look for segments, and for those that follow one that is there, until one is not."""
@@ -161,19 +164,27 @@ class _Dispatching:
         self._dispatcher.note_present(now, found)
         self._watch.add_present([self._plan.segments[index] for index in sorted(found)])
 
-    def _carry_out(self, now: float, action: Start | Cancel) -> None:
+    def _carry_out(self, now: float, actions: Sequence[Start | Cancel]) -> None:
+        """Carry out what was decided; of what cannot be, the first error is raised, once all was tried."""
+        calls = _call_all(self._carry_out_one, actions)
+        for call in calls:
+            if call.exception() is None and (child := call.result()) is not None:
+                self._dispatcher.note_started(now, child)
+        for call in calls:
+            call.result()
+
+    def _carry_out_one(self, action: Start | Cancel) -> Child | None:
+        """Carry out one of them; return the child that was started."""
         if isinstance(action, Cancel):
-            for child in self._dispatcher.living:
-                if child.key == action.key:
-                    told = (self._film.name, child.segments, child.pool, action.reason)
-                    self._log.warning("%s: %s is told to end on %s: %s", *told)
-                    self._runs.cancel(child, action.reason)
-            return
+            told = (self._film.name, action.child.segments, action.child.pool, action.reason)
+            self._log.warning("%s: %s is told to end on %s: %s", *told)
+            self._runs.cancel(action.child, action.reason)
+            return None
         child = self._runs.start(action)
-        self._dispatcher.note_started(now, child)
         why = f", because of {action.because}" if action.because else ""
         level = logging.WARNING if action.because else logging.INFO
         self._log.log(level, "%s: %s to %s%s", self._film.name, action.segments, action.pool, why)
+        return child
 
     def _note_silence(self, error: Exception) -> None:
         """Wait through a server or a store that is away; the children go on without them."""
@@ -183,6 +194,12 @@ class _Dispatching:
             self._log.warning("%s: asked again in a moment: %s: %s", self._film.name, type(error).__name__, error)
         if now - self._silent_since > self._host.settings.wait_seconds:
             raise StorageAwayError(f"the server or the store was away for {now - self._silent_since:.0f} s: {error}")
+
+
+def _call_all(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Future[Result]]:
+    """Call a function with each item, side by side; return when all calls have ended, in the order of the items."""
+    with ThreadPoolExecutor(CALLERS) as pool:
+        return [pool.submit(copy_context().run, function, item) for item in items]  # Prefect's settings are in it
 
 
 def _rules(plan: FilmPlan, settings: Settings) -> DispatchRules:

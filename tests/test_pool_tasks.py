@@ -253,6 +253,8 @@ class _Worker:
             for child in self._runs.list():
                 if child.phase is Phase.WAITING:
                     run = _read(child)
+                    if run.state is None or not run.state.is_scheduled():
+                        continue  # it was told to end meanwhile; a worker is refused it
                     run_flow(render_shard, flow_run=run, parameters=run.parameters, return_type="state")
                     self.ran.append(child.segments)
 
@@ -300,8 +302,12 @@ class TestFilm:
 
 
 def _after(first: Any, then: Any) -> Any:
+    """Return a function that calls one, of several threads one at a time, and then the other."""
+    lock = threading.Lock()
+
     def both(*arguments: Any) -> Any:
-        first()
+        with lock:
+            first()
         return then(*arguments)
 
     return both

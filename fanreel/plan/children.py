@@ -120,5 +120,5 @@ class Start:
 class Cancel:
     """Tell a child to end; what it made is kept."""
 
-    key: str
+    child: Child
     reason: str

@@ -237,7 +237,7 @@ class Dispatcher:
                     life.changed_at = now
             if life.given_up:
                 life.told_count += 1
-                yield Cancel(child.key, life.given_up)
+                yield Cancel(child, life.given_up)
 
     def _has_better(self, child: Child, pools: Sequence[Pool], room: dict[str, int]) -> bool:
         """Return whether a child that waits for long would do better in another pool."""
