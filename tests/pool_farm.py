@@ -87,7 +87,6 @@ class Machine:
     limit: int | None = None
     extra: dict[str, str] = field(default_factory=dict)
     workspace: Path | None = None
-    command: list[str] = field(default_factory=list)
     process: subprocess.Popen[bytes] | None = None
     starts: int = 0
 
@@ -118,7 +117,7 @@ class Machine:
         self.folder.mkdir(exist_ok=True)
         arguments = ["--pool", self.pool, "--name", self.name]
         arguments += [] if self.limit is None else ["--limit", str(self.limit)]
-        command = [*self.command, sys.executable, "-m", "deployments.worker", *arguments]
+        command = [sys.executable, "-m", "deployments.worker", *arguments]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, cwd=self.farm.checkout, env=self.env, stdout=log, stderr=log)
         self.starts += 1
@@ -207,8 +206,10 @@ class Film:
         return self.farm.ask(f"flow_runs/{self.id}")
 
     def is_over(self) -> bool:
-        """Whether it has ended, however."""
-        return self.read()["state_type"] in ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
+        """Whether it has ended, however; not as far as a server tells that is away."""
+        with contextlib.suppress(OSError):
+            return self.read()["state_type"] in ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
+        return False
 
     def wait(self, state: str = "COMPLETED") -> float:
         """Return how many seconds it took to come to an end, which has to be of this type."""
@@ -237,7 +238,8 @@ class Farm:
         s3: The store's server.
         database: Prefect's.
         gpus: What the workers of the pool `nvenc` have.
-        machines: The workers, by name.
+        machines: The workers that it has, by name.
+        left: Those that it had.
     """
 
     def __init__(self, folder: Path, *, s3: S3Server, database: Database, gpus: EmulatedDriver) -> None:
@@ -248,6 +250,7 @@ class Farm:
             (self.checkout / "fanreel/media/__pycache__").mkdir(exist_ok=True)
             shutil.copy2(compiled, self.checkout / "fanreel/media/__pycache__")
         self.machines: dict[str, Machine] = {}
+        self.left: list[Machine] = []
         self._port = free_port()
         self._server: subprocess.Popen[bytes] | None = None
         self._deployments: dict[str, str] = {}
@@ -327,6 +330,11 @@ class Farm:
         self.machines[name] = machine
         return machine.start()
 
+    def remove(self, machine: Machine) -> None:
+        """End a worker as a supervisor does, for good."""
+        machine.stop()
+        self.left.append(self.machines.pop(machine.name))
+
     @contextlib.contextmanager
     def parents_with(self, **settings: str) -> Iterator[None]:
         """Give the parents of films other settings for as long as the context lasts."""
@@ -358,7 +366,7 @@ class Farm:
     def sessions(self) -> list[SessionLog]:
         """Return every encoder session that the workers' logs tell of."""
         found: list[SessionLog] = []
-        for machine in self.machines.values():
+        for machine in (*self.machines.values(), *self.left):
             text = machine.said()
             done = {(film, int(pid)): int(frames) for film, pid, frames in _DONE.findall(text)}
             for first, last, film, pid, encoder in _SESSION.findall(text):
@@ -390,7 +398,7 @@ class Farm:
         records = [name.removesuffix(".json") for name in self.objects("segments/") if name.endswith(".json")]
         half = [name for name in records if not any(film.startswith(f"{name}.") for film in kept)]
         half += [str(path) for path in (self.folder / "out").glob(".*")]
-        for machine in self.machines.values():
+        for machine in (*self.machines.values(), *self.left):
             workspace = LocalStore(machine.folder / "workspace")
             with workspace.scratch():  # whoever uses it next clears it
                 pass
