@@ -6,7 +6,7 @@ BIN := .venv/bin
 LOCAL := env -u PREFECT_API_URL -u PREFECT_PROFILE DO_NOT_TRACK=1 PREFECT_SERVER_ANALYTICS_ENABLED=false \
 	PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS=180 PREFECT_RUNNER_SERVER_LOG_LEVEL=error
 
-.PHONY: demo up down apply apply-check test soak chaos check bench lock clean system-packages
+.PHONY: demo up down apply apply-check test soak chaos check bench lock clean serverless system-packages
 
 demo: .venv/ready
 	$(BIN)/python examples/draw_photos.py .demo/photos
@@ -65,6 +65,14 @@ system-packages:
 	ls /usr/lib/postgresql/*/bin/postgres /usr/bin/faketime >/dev/null 2>&1 || \
 		{ apt-get update -qq && apt-get install -qq -y --no-install-recommends postgresql faketime; }
 
+# RunPod's package, in an environment of its own: a test has its local test mode render with infra/serverless/handler.py.
+serverless: .serverless/ready
+
+.serverless/ready: infra/serverless/requirements.lock
+	$(PYTHON) -m venv .serverless
+	.serverless/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	touch $@
+
 # Every pin with its hashes and no address of an index, so that it installs from any.
 lock:
 	uv pip compile pyproject.toml --extra prefect --extra dev --universal --python-version 3.11 \
@@ -78,4 +86,4 @@ lock:
 	touch $@
 
 clean:
-	rm -rf .venv .demo
+	rm -rf .venv .demo .serverless

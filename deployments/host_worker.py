@@ -11,6 +11,8 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
+import threading
 import time
 import warnings
 from datetime import UTC, datetime
@@ -22,7 +24,8 @@ from httpx import HTTPError, HTTPStatusError, TransportError
 from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectException
 from prefect.states import AwaitingRetry, Cancelled
-from prefect.workers.process import ProcessWorker, ProcessWorkerResult
+from prefect.utilities.processutils import command_to_string
+from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
@@ -33,8 +36,25 @@ HAND_BACK_SECONDS = 20.0
 """How long a worker that leaves waits for its runs to be handed back: cloud hosts go two minutes after they said so,
 containers ten seconds after SIGTERM unless they are given more."""
 
+LEAVE_SECONDS = 15.0
+"""How long Prefect's worker has to end, once all is handed back: seen to hang, which would keep a host for ever."""
+
 AWAY_SECONDS = 600.0
 """How long a run that failed waits for a server that is away, to be told of."""
+
+
+class HostJobConfiguration(ProcessJobConfiguration):
+    """How a run's process is started: by its engine at once.
+
+    Where no command is configured, Prefect starts an interpreter that prepares the working directory, and then the
+    engine in its place, which imports all of it again: 3 s of a core for each run. The engine does both.
+    """
+
+    def prepare_for_flow_run(self, *arguments: Any, **words: Any) -> None:  # noqa: ANN401 -- Prefect's signature
+        """Configure it for a run."""
+        self.command = self.command or command_to_string([sys.executable, "-m", "prefect.engine"])
+        super().prepare_for_flow_run(*arguments, **words)
+
 
 # It takes the place of Prefect's own worker of this type, which Prefect warns of.
 warnings.filterwarnings("ignore", message="Type 'HostWorker' at .* matches existing registered type")
@@ -48,6 +68,7 @@ class HostWorker(ProcessWorker):
     """
 
     type = "process"
+    job_configuration = HostJobConfiguration
     idle_seconds: ClassVar[float] = 0.0
 
     async def __aenter__(self) -> Self:
@@ -83,7 +104,7 @@ class HostWorker(ProcessWorker):
         if self.idle_seconds and not taken and not self._held and idle_seconds >= self.idle_seconds:
             self._logger.info("Nothing to do for %.0f s: this worker ends", idle_seconds)
             self._is_leaving = True
-            os.kill(os.getpid(), signal.SIGINT)
+            self._end()
         return taken
 
     def _leave(self) -> None:
@@ -100,7 +121,18 @@ class HostWorker(ProcessWorker):
         while self._held and time.monotonic() < deadline:
             await asyncio.sleep(0.1)
             _kill_below(os.getpid())  # one that was being started meanwhile
+        self._end()
+
+    def _end(self) -> None:
+        """Have Prefect end this worker, or end it without Prefect."""
+        last = threading.Timer(LEAVE_SECONDS, self._end_at_once)
+        last.daemon = True
+        last.start()
         os.kill(os.getpid(), signal.SIGINT)
+
+    def _end_at_once(self) -> None:
+        self._logger.warning("Prefect's worker did not end within %g s: this process does", LEAVE_SECONDS)
+        os._exit(0)
 
     async def _await_server(self, flow_run: FlowRun) -> None:
         """Return when the server can be told how a run ended: of what it is not told it knows nothing for minutes.

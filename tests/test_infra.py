@@ -564,17 +564,19 @@ def test_the_steps_of_the_image_run_and_compile_ahead(tmp_path: Path) -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.soak
 @pytest.mark.timeout(600)
 def test_runpod_s_own_test_mode_renders(tmp_path: Path) -> None:
-    """With the Python of an environment that infra/serverless/requirements.lock made."""
-    python = os.environ.get("FANREEL_INFRA_RUNPOD_PYTHON")
-    if python is None:
-        pytest.skip("needs FANREEL_INFRA_RUNPOD_PYTHON, the Python of an environment of the serverless lock")
+    python = ROOT / ".serverless/bin/python"
+    if not python.exists():
+        if os.environ.get("FANREEL_REQUIRE_RUNPOD") == "1":
+            pytest.fail("FANREEL_REQUIRE_RUNPOD=1, but there is no .serverless: make serverless")
+        pytest.skip("needs RunPod's package: make serverless")
     (tmp_path / "photos").mkdir()
     draw_photo(tmp_path / "photos/one.jpg", seed=1)
     job = {"photos": ["photos"], "seconds_per_slide": 1, "size": "320x180", "fps": "8", "output": "film.mp4"}
     told = {**os.environ, "PYTHONPATH": str(ROOT), "FANREEL_STORE": str(tmp_path / "store"), "HOME": str(tmp_path)}
-    command = [python, str(INFRA / "serverless/handler.py"), "--test_input"]
+    command = [str(python), str(INFRA / "serverless/handler.py"), "--test_input"]
 
     def run(photos: list[str]) -> SimpleNamespace:
         asked = json.dumps({"input": {"job": {**job, "photos": photos, "base": str(tmp_path)}}})

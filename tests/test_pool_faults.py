@@ -429,10 +429,9 @@ def test_a_worker_of_the_gpu_pool_that_cannot_encode_says_why(farm: Farm) -> Non
 ENDS = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 PENDING_SECONDS = 60.0
 FILMS_AT_ONCE = 2
-KILLS = 100
 KILL_SEED = 20261127
 VICTIMS = {"session": 60, "child": 25, "parent": 6, "worker": 9}
-"""Of 100 victims, how many are of which kind."""
+"""How many of each kind are killed."""
 
 
 class Killer:
@@ -440,11 +439,19 @@ class Killer:
 
     def __init__(self, farm: Farm, choose: random.Random) -> None:
         self._farm, self._choose = farm, choose
+        kinds = [kind for kind, count in VICTIMS.items() for _ in range(count)]
+        choose.shuffle(kinds)
+        self._kinds = kinds
         self.killed = Counter[str]()
 
+    @property
+    def is_done(self) -> bool:
+        """Whether all have been killed."""
+        return not self._kinds
+
     def kill_one(self) -> None:
-        """Kill something of a kind chosen at random, if there is something."""
-        kind = self._choose.choices(list(VICTIMS), list(VICTIMS.values()))[0]
+        """Kill one of the kind that is next, on a machine chosen at random, if there is one there at this moment."""
+        kind = self._kinds[-1]
         machine = self._choose.choice(sorted(self._farm.machines.values(), key=lambda one: one.name))
         if kind == "parent":
             machine = self._farm.machines["control"]
@@ -456,10 +463,12 @@ class Killer:
         }[kind]()
         if not victims:
             return
-        victim = self._choose.choice(sorted(victims))
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(victim, signal.SIGKILL)
-            self.killed[kind] += 1
+        try:
+            os.kill(self._choose.choice(sorted(victims)), signal.SIGKILL)
+        except ProcessLookupError:
+            return
+        self._kinds.pop()
+        self.killed[kind] += 1
         if kind == "worker":
             assert machine.process is not None
             machine.process.wait(60)
@@ -494,18 +503,19 @@ def test_100_kills_at_random(farm: Farm, truth: list[bytes], slow_gpus: None) ->
     made: list[Film] = []
     started_at = time.monotonic()
     with farm.parents_with(**IMPATIENT):
-        while killer.killed.total() < KILLS or wanted:
-            while len(wanted) < FILMS_AT_ONCE and killer.killed.total() < KILLS:
+        while not killer.is_done or wanted:
+            while len(wanted) < FILMS_AT_ONCE and not killer.is_done:
                 quality = next(qualities)
                 film = farm.start(farm.job(f"kills-{quality}", quality=quality))
                 wanted.append(Wanted(film, time.monotonic()))
             time.sleep(choose.random())
-            if killer.killed.total() < KILLS:
+            if not killer.is_done:
                 killer.kill_one()
             for one in list(wanted):
                 if one.is_made(farm):
                     made.append(one.film)
                     wanted.remove(one)
+    assert killer.killed == Counter(VICTIMS)
     print(f"\n{len(made)} films in {time.monotonic() - started_at:.0f} s, killed: {dict(killer.killed)}")
     for film in made:
         assert fingerprints(prove_film(film.path, full=True)) == truth

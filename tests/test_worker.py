@@ -11,8 +11,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from prefect.client.schemas.objects import FlowRun
 from prefect_server import Served, serve
 from processes import running, wait_until
 
@@ -159,6 +161,35 @@ def test_a_worker_with_nothing_to_do_ends_when_it_was_told_to(served: Served) ->
     assert "started!" in done.stdout
     assert "Nothing to do for" in done.stdout + done.stderr
     assert read_limit(served) is None
+
+
+@pytest.mark.soak
+def test_a_worker_that_does_not_come_to_its_end_is_ended(served: Served, tmp_path: Path) -> None:
+    hanging = (
+        "import sys, asyncio\n"
+        "from prefect.workers.process import ProcessWorker\n"
+        "from deployments import host_worker, worker\n"
+        "host_worker.LEAVE_SECONDS = 2.0\n"
+        "async def hang(self, *error): await asyncio.sleep(600)\n"
+        "ProcessWorker.__aexit__ = hang\n"
+        "sys.exit(worker.run_worker(sys.argv[1:], session_count=0))\n"
+    )
+    log = tmp_path / "worker.log"
+    command = [sys.executable, "-c", hanging, "--pool", "local", "--name", "hanging"]
+    with running(command, log=log, env=served.env, cwd=served.checkout) as process:
+        wait_until(lambda: "started!" in log.read_text(), seconds=240, what="the worker has started")
+        process.terminate()
+        assert process.wait(60) == 0
+    assert "did not end within 2 s" in log.read_text()
+
+
+def test_a_run_is_started_by_its_engine_at_once() -> None:
+    from deployments.host_worker import HostWorker
+
+    configuration = HostWorker.job_configuration()
+    configuration.prepare_for_flow_run(FlowRun(flow_id=uuid4()))
+    assert configuration.command == f"{sys.executable} -m prefect.engine"
+    assert configuration._command_configured, "else Prefect starts another interpreter before it"
 
 
 @pytest.mark.soak
