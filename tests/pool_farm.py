@@ -147,11 +147,13 @@ class Machine:
         below = self.below()
         return [pid for pid, line in below.items() if "prefect.engine" in line]
 
+    def launchers(self) -> list[int]:
+        """Return the launchers of encoder sessions below it, and the sessions, which are their forks."""
+        return [pid for pid, line in self.below().items() if "fanreel.media.launcher" in line]
+
     def sessions_at_work(self) -> list[int]:
         """Return the encoder sessions below it that make a segment at this moment."""
-        below = self.below()
-        forks = [pid for pid, line in below.items() if "fanreel.media.launcher" in line]
-        return [pid for pid in forks if any(name.endswith(".packets") for name in open_files(pid))]
+        return [pid for pid in self.launchers() if any(name.endswith(".packets") for name in open_files(pid))]
 
     def stop(self) -> None:
         """End the worker as a supervisor does, and wait for it."""

@@ -432,7 +432,7 @@ ENDS = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 PENDING_SECONDS = 60.0
 FILMS_AT_ONCE = 2
 KILL_SEED = 20261127
-VICTIMS = {"session": 60, "child": 25, "parent": 6, "worker": 9}
+VICTIMS = {"session": 30, "launcher": 10, "child": 20, "parent": 6, "worker": 16, "store": 14, "server": 4}
 """How many of each kind are killed."""
 
 MOST_PAUSE_SECONDS = 2.0
@@ -443,47 +443,59 @@ class Killer:
 
     def __init__(self, farm: Farm, choose: random.Random) -> None:
         self._farm, self._choose = farm, choose
-        kinds = [kind for kind, count in VICTIMS.items() for _ in range(count)]
-        choose.shuffle(kinds)
-        self._kinds = kinds
         self._next_at = 0.0
         self.killed = Counter[str]()
 
     @property
     def is_done(self) -> bool:
         """Whether all have been killed."""
-        return not self._kinds
+        return self.killed.total() >= sum(VICTIMS.values())
 
     def kill_one(self) -> None:
-        """Kill one of the kind that is next, if there is one at this moment and the last is some time ago."""
-        if self.is_done or time.monotonic() < self._next_at:
+        """Kill one of those that are there at this moment, if the last was killed some time ago."""
+        if time.monotonic() < self._next_at:
             return
-        machines = sorted(self._farm.machines.values(), key=lambda one: one.name)
-        kind = self._kinds[-1]
-        victims = [(machine, pid) for machine in machines for pid in sorted(_find(kind, machine))]
-        if not victims:
+        left = {kind: count - self.killed[kind] for kind, count in VICTIMS.items() if count > self.killed[kind]}
+        there = {kind: found for kind in left if (found := self._find(kind))}
+        if not there:
             return
-        machine, victim = self._choose.choice(victims)
-        try:
-            os.kill(victim, signal.SIGKILL)
-        except ProcessLookupError:
+        kind = self._choose.choices(list(there), [left[kind] for kind in there])[0]
+        if not self._kill(kind, self._choose.choice(there[kind])):
             return
-        self._kinds.pop()
-        self._next_at = time.monotonic() + self._choose.uniform(0, MOST_PAUSE_SECONDS)
         self.killed[kind] += 1
+        self._next_at = time.monotonic() + self._choose.uniform(0, MOST_PAUSE_SECONDS)
+
+    def _find(self, kind: str) -> list[tuple[Machine, int]]:
+        """Return what of a kind there is, and on which machine."""
+        machines = sorted(self._farm.machines.values(), key=lambda one: one.name)
+        find: Callable[[Machine], Collection[int]] = {
+            "session": Machine.sessions_at_work,
+            "launcher": Machine.launchers,
+            "child": lambda machine: machine.flow_processes() if machine.pool != "control" else (),
+            "parent": lambda machine: machine.flow_processes() if machine.pool == "control" else (),
+        }.get(kind, lambda machine: (machine.pid,))
+        return [(machine, pid) for machine in machines for pid in sorted(find(machine))]
+
+    def _kill(self, kind: str, victim: tuple[Machine, int]) -> bool:
+        """Kill it, and start again what its supervisor would; return whether it was still there."""
+        machine, pid = victim
+        if kind == "store":
+            self._farm.s3.kill()
+            self._farm.s3.start()
+            return True
+        if kind == "server":
+            self._farm.kill_server()
+            self._farm.start_server()
+            return True
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return False
         if kind == "worker":
             assert machine.process is not None
             machine.process.wait(60)
             machine.start()
-
-
-def _find(kind: str, machine: Machine) -> Collection[int]:
-    """Return what of a kind there is on a machine."""
-    if kind == "session":
-        return machine.sessions_at_work()
-    if kind == "worker":
-        return [machine.pid]
-    return machine.flow_processes() if (kind == "parent") == (machine.pool == "control") else []
+        return True
 
 
 @dataclass
@@ -520,7 +532,8 @@ def test_100_kills_at_random(farm: Farm, truth: list[bytes], slow_gpus: None) ->
                 film = farm.start(farm.job(f"kills-{quality}", quality=quality))
                 wanted.append(Wanted(film, time.monotonic()))
             for _ in range(20):
-                killer.kill_one()
+                if not killer.is_done:
+                    killer.kill_one()
                 time.sleep(0.05)
             for one in list(wanted):
                 if one.is_made(farm):
