@@ -112,6 +112,10 @@ class Machine:
         assert self.process is not None
         return self.process.pid
 
+    def is_running(self) -> bool:
+        """Whether the worker is there."""
+        return self.process is not None and self.process.poll() is None
+
     def start(self) -> Machine:
         """Start the worker; `await_start` returns when it works."""
         self.folder.mkdir(exist_ok=True)
