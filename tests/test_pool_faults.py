@@ -162,6 +162,7 @@ def test_the_api_wants_its_auth_string(farm: Farm) -> None:
     assert farm.status_of("flow_runs/count") == 200
 
 
+@pytest.mark.chaos
 def test_cancelled_its_children_and_encoders_end(farm: Farm, truth: list[bytes]) -> None:
     farm.gpus.set(microseconds_per_frame=100_000)
     try:
@@ -261,6 +262,7 @@ def ran_at_once(one: dict[str, Any], other: dict[str, Any]) -> bool:
     )
 
 
+@pytest.mark.chaos
 def test_encoders_and_children_die_and_the_store_fails_now_and_then(
     farm: Farm, truth: list[bytes], slow_gpus: None
 ) -> None:
