@@ -65,18 +65,14 @@ def zombie_automation(*, silent_seconds: float = SILENT_SECONDS) -> AutomationCo
     Args:
         silent_seconds: A run that has beaten, and then does not for so long, is dead; at least 10.
     """
-    return AutomationCore(
-        name="fanreel: end runs that died unseen",
-        description=f"A run tagged {TAG} that stops beating for {silent_seconds:g} s is marked Crashed.",
-        trigger=_absence(after={_BEAT}, expect={_BEAT, *_events(_NO_BEAT_IS_DUE)}, within_seconds=silent_seconds),
-        actions=[
-            ChangeFlowRunState(
-                name=None,
-                state=StateType.CRASHED,
-                message=f"It did not beat for {silent_seconds:g} s: its process is gone.",
-                force=False,
-            )
-        ],
+    return _automation(
+        "fanreel: end runs that died unseen",
+        f"A run tagged {TAG} that stops beating for {silent_seconds:g} s is marked Crashed.",
+        after={_BEAT},
+        expect={_BEAT, *_events(_NO_BEAT_IS_DUE)},
+        within_seconds=silent_seconds,
+        state=StateType.CRASHED,
+        message=f"It did not beat for {silent_seconds:g} s: its process is gone.",
     )
 
 
@@ -86,20 +82,14 @@ def orphan_automation(*, pending_seconds: float = ORPHANED_SECONDS) -> Automatio
     Args:
         pending_seconds: A run that is taken, and does not start for so long, has nobody to start it; at least 10.
     """
-    taken = set(_events(("Pending", "Submitting", "InfrastructurePending")))
-    ends = {_BEAT, *_events(("Running", "Cancelling", *_NO_BEAT_IS_DUE))}
-    return AutomationCore(
-        name="fanreel: put back runs that were never started",
-        description=f"A run tagged {TAG} that stays Pending for {pending_seconds:g} s is put back into its queue.",
-        trigger=_absence(after=taken, expect=ends, within_seconds=pending_seconds),
-        actions=[
-            ChangeFlowRunState(
-                name=None,
-                state=StateType.SCHEDULED,
-                message=f"Put back: the worker that took it did not start it within {pending_seconds:g} s.",
-                force=False,
-            )
-        ],
+    return _automation(
+        "fanreel: put back runs that were never started",
+        f"A run tagged {TAG} that stays Pending for {pending_seconds:g} s is put back into its queue.",
+        after=set(_events(("Pending", "Submitting", "InfrastructurePending"))),
+        expect={_BEAT, *_events(("Running", "Cancelling", *_NO_BEAT_IS_DUE))},
+        within_seconds=pending_seconds,
+        state=StateType.SCHEDULED,
+        message=f"Put back: the worker that took it did not start it within {pending_seconds:g} s.",
     )
 
 
@@ -108,9 +98,18 @@ def wanted_automations() -> tuple[AutomationCore, ...]:
     return zombie_automation(), orphan_automation()
 
 
-def _absence(*, after: set[str], expect: set[str], within_seconds: float) -> EventTrigger:
-    """Return the trigger that fires for a run of ours when, after an event, none of those expected comes in time."""
-    return EventTrigger(
+def _automation(
+    name: str,
+    description: str,
+    *,
+    after: set[str],
+    expect: set[str],
+    within_seconds: float,
+    state: StateType,
+    message: str,
+) -> AutomationCore:
+    """Return what sets the state of a run of ours when, after one event, none of those expected comes in time."""
+    trigger = EventTrigger(
         match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
         match_related=ResourceSpecification(
             {"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{TAG}"}
@@ -122,6 +121,8 @@ def _absence(*, after: set[str], expect: set[str], within_seconds: float) -> Eve
         threshold=1,
         within=timedelta(seconds=within_seconds),
     )
+    action = ChangeFlowRunState(name=None, state=state, message=message, force=False)
+    return AutomationCore(name=name, description=description, trigger=trigger, actions=[action])
 
 
 def _events(states: Iterable[str]) -> Iterator[str]:

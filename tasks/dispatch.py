@@ -34,6 +34,9 @@ from tasks.watch import FilmWatch, FlowStoppingError, watch_film
 
 __all__ = ["dispatch", "render_on_pools"]
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
 TICK_SECONDS = 1.0
 """How often the server is asked how the children are: one question, however many there are."""
 
@@ -45,9 +48,6 @@ START_SECONDS = 5.0
 
 CALLERS = 8
 """Children started, or told to end, side by side: each takes a few requests, of which one at a time is slow."""
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 END_SECONDS = 25.0
 """How long a film that ends early waits to see its children end; Prefect kills a cancelled process after 30 s."""

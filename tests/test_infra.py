@@ -564,7 +564,6 @@ def test_the_steps_of_the_image_run_and_compile_ahead(tmp_path: Path) -> None:
 
 
 @pytest.mark.soak
-@pytest.mark.soak
 @pytest.mark.timeout(600)
 def test_runpod_s_own_test_mode_renders(tmp_path: Path) -> None:
     python = ROOT / ".serverless/bin/python"
