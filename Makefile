@@ -33,7 +33,7 @@ apply-check: .venv/ready
 	$(BIN)/python -m deployments.apply --check
 
 # Two modules at a time: much of a test is waiting for a process to start or to end.
-PYTEST = $(LOCAL) $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations=30
+PYTEST = $(LOCAL) $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder --durations=30
 
 test: .venv/ready
 	$(PYTEST) -m "not soak"

@@ -74,7 +74,7 @@ def measure(bench: Bench) -> Iterator[Measurement]:
         two.task_runs / max(1, two.child_runs), MOST_TASK_RUNS_A_CHILD, False, "", rows, bench.quick,
     )  # fmt: skip
     parent = {"cpu_seconds": round(two.parent_cpu_seconds, 1), "film_seconds": round(two.seconds, 1)}
-    parent["how"] = "the control worker, its film's flow and their supervisor; CPU includes their imports"
+    parent["how"] = "the control worker, its launcher of engines and its film's flow; CPU includes their imports"
     yield Measurement("memory of a parent", two.parent_bytes / 1e6, MOST_PARENT_MB, False, "MB", parent, bench.quick)
     lost = {
         "without": f"{two.seconds:.1f} s",
@@ -122,7 +122,7 @@ def _make(bench: Bench, server: Server, name: str, *, workers: int, kill: bool =
         run = server.ask(f"deployments/{deployment}/create_flow_run", body)["id"]
         _wait(server, run, store, kill_below=cpu[0] if kill else 0)
         seconds = time.time() - asked_at
-        cpu_seconds = _waited_cpu_seconds(control)
+        cpu_seconds = sum(map(_waited_cpu_seconds, process_tree(control)))
     records = _records(store)
     children = server.ask("flow_runs/filter", {"flow_runs": {"tags": {"all_": [_tag(store)]}}, "limit": 200})
     ids = [run, *(child["id"] for child in children)]

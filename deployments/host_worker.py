@@ -26,6 +26,9 @@ from prefect.exceptions import PrefectException
 from prefect.states import AwaitingRetry, Cancelled
 from prefect.utilities.processutils import command_to_string
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
+from pydantic import PrivateAttr
+
+from deployments.engine_launcher import EngineLauncher
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
@@ -50,10 +53,19 @@ class HostJobConfiguration(ProcessJobConfiguration):
     engine in its place, which imports all of it again: 3 s of a core for each run. The engine does both.
     """
 
+    _may_be_forked: bool = PrivateAttr(default=False)
+
     def prepare_for_flow_run(self, *arguments: Any, **words: Any) -> None:  # noqa: ANN401 -- Prefect's signature
         """Configure it for a run."""
+        # Packages read other variables than ours and Prefect's when they are imported, which a fork has done.
+        self._may_be_forked = not self.command and all(name.startswith(("FANREEL_", "PREFECT_")) for name in self.env)
         self.command = self.command or command_to_string([sys.executable, "-m", "prefect.engine"])
         super().prepare_for_flow_run(*arguments, **words)
+
+    def fork_from(self, launcher: EngineLauncher) -> None:
+        """Have a launcher start the run, if it may."""
+        if self._may_be_forked:
+            self.command = command_to_string(launcher.command())
 
 
 # It takes the place of Prefect's own worker of this type, which Prefect warns of.
@@ -74,16 +86,26 @@ class HostWorker(ProcessWorker):
     async def __aenter__(self) -> Self:
         """Begin to work; from now on SIGTERM means that the host goes."""
         self._held: set[UUID] = set()
+        self._engines = EngineLauncher()
+        self._engines.start()  # it imports while this worker asks for runs
         self._is_leaving = False
         self._last_held_at = time.monotonic()
         await super().__aenter__()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._leave)
         return self
 
+    async def __aexit__(self, *exception: Any) -> None:  # noqa: ANN401 -- the protocol's signature
+        """End to work."""
+        try:
+            await super().__aexit__(*exception)
+        finally:
+            self._engines.close()
+
     async def run(self, flow_run: FlowRun, configuration: Any, task_status: Any = None) -> ProcessWorkerResult:  # noqa: ANN401
         """Run a flow run; hand it back if the worker leaves before it has ended."""
         self._held.add(flow_run.id)
         try:
+            configuration.fork_from(self._engines)
             result = await super().run(flow_run, configuration, task_status)
             if self._is_leaving and result.status_code != 0:
                 await self._hand_back(flow_run)

@@ -23,8 +23,9 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,9 @@ from postgresql import Database, database_or_skip
 from prefect_server import PREFECT, ROOT, copy_checkout, free_port, server_environment
 from processes import descendants, wait_until
 from s3_server import S3Server, serve_s3
-from test_kill import is_running, open_files
+from test_kill import is_running, open_files, state_and_parent
 
+from fanreel.media.calibration import Calibration, CurvePoint, DeviceCalibration, calibration_to_json
 from fanreel.media.store import LocalStore
 
 __all__ = ["AUTH_MARK", "Farm", "Film", "Machine", "run_farm"]
@@ -53,9 +55,17 @@ PATIENCE_SECONDS = 400.0
 WARM = "from fanreel.media import planes; planes.warm()"
 PHOTO_COUNT = 24
 SIZE = {"size": "320x180", "fps": "16", "seconds_per_slide": 6}
+SEGMENTS_A_SHARD, FRAMES_A_SEGMENT = 4, 96
+CHILD_FPS = 1000.0
+"""What both pools' children are said to make a second, so that both get shards, and one for each of the six slots."""
 
 _SESSION = re.compile(r"START segments? (\d+)(?:-(\d+))? of (\S+): session (\d+), (\w+)")
 _DONE = re.compile(r"DONE segments? \S+ of (\S+): session (\d+), .*, (\d+) frames in")
+
+
+def is_engine_launcher(pid: int, line: str, workers: Collection[int]) -> bool:
+    """Whether a process is the launcher that one of the workers has; its forks carry its command line too."""
+    return "deployments.engine_launcher" in line and state_and_parent(pid)[1] in workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +98,7 @@ class Machine:
     extra: dict[str, str] = field(default_factory=dict)
     workspace: Path | None = None
     process: subprocess.Popen[bytes] | None = None
-    starts: int = 0
+    log_start: int = 0
 
     @property
     def folder(self) -> Path:
@@ -123,8 +133,8 @@ class Machine:
         arguments += [] if self.limit is None else ["--limit", str(self.limit)]
         command = [sys.executable, "-m", "deployments.worker", *arguments]
         with self.log.open("ab") as log:
+            self.log_start = log.tell()
             self.process = subprocess.Popen(command, cwd=self.farm.checkout, env=self.env, stdout=log, stderr=log)
-        self.starts += 1
         return self
 
     def await_start(self) -> Machine:
@@ -133,7 +143,7 @@ class Machine:
         def has_started() -> bool:
             assert self.process is not None
             assert self.process.poll() is None, self.said()
-            return self.said().count("started!") >= self.starts
+            return b"started!" in self.log.read_bytes()[self.log_start :]
 
         wait_until(has_started, seconds=PATIENCE_SECONDS, what=f"{self.name} has started")
         return self
@@ -147,9 +157,12 @@ class Machine:
         return descendants(self.pid)
 
     def flow_processes(self) -> list[int]:
-        """Return the processes of the flow runs that it has started."""
-        below = self.below()
-        return [pid for pid, line in below.items() if "prefect.engine" in line]
+        """Return the processes of the flow runs that it has started: those that it has for the engines."""
+        return [pid for pid, line in self.below().items() if "start_run.py" in line]
+
+    def at_work(self) -> dict[int, str]:
+        """Return what runs below it for flow runs: all but the launcher of engines."""
+        return {pid: line for pid, line in self.below().items() if not is_engine_launcher(pid, line, [self.pid])}
 
     def launchers(self) -> list[int]:
         """Return the launchers of encoder sessions below it, and the sessions, which are their forks."""
@@ -266,7 +279,7 @@ class Farm:
             | {
                 "FANREEL_FARM": str(folder),  # the mark
                 "FANREEL_STORE": f"s3://films/{PREFIX}",
-                "FANREEL_SHARD_SECONDS": "0.05",
+                "FANREEL_SHARD_SECONDS": str(SEGMENTS_A_SHARD * FRAMES_A_SEGMENT / CHILD_FPS),
                 "FANREEL_LATE_SECONDS": "200",  # so that a busy machine is none of the faults
                 "FANREEL_STALL_SECONDS": "200",
                 "PREFECT_API_AUTH_STRING": AUTH,
@@ -365,9 +378,13 @@ class Farm:
         return {pid: line for pid, line in found.items() if is_running(pid)}
 
     def left_over(self) -> dict[int, str]:
-        """Return what runs beside the servers and the workers themselves."""
+        """Return what runs beside the servers, the workers themselves and their launchers of engines."""
         workers = {machine.pid for machine in self.machines.values() if machine.process}
-        return {pid: line for pid, line in self.processes().items() if pid not in workers}
+        return {
+            pid: line
+            for pid, line in self.processes().items()
+            if pid not in workers and not is_engine_launcher(pid, line, workers)
+        }
 
     def sessions(self) -> list[SessionLog]:
         """Return every encoder session that the workers' logs tell of."""
@@ -468,6 +485,7 @@ def run_farm(folder: Path) -> Iterator[Farm]:
             assert warm.wait(PATIENCE_SECONDS) == 0
             applied = farm.prefect(module="deployments.apply")
             assert applied.returncode == 0, applied.stdout + applied.stderr
+            farm.ask("variables/", {"name": "calibration_farm", "value": _calibration()})
             farm.add("control", "control")
             farm.add("cpu-1", "cpu", limit=1)
             farm.add("cpu-2", "cpu", limit=1)
@@ -477,6 +495,16 @@ def run_farm(folder: Path) -> Iterator[Farm]:
             yield farm
         finally:
             _end(farm)
+
+
+def _calibration() -> Any:
+    """Return a calibration of a host whose GPU and CPU are equally fast."""
+    film, now = f"{SIZE['size']} at {SIZE['fps']} fps", datetime.now(UTC)
+    gpu, cpu = (
+        DeviceCalibration(device, device, encoder, "", "", now, film, (CurvePoint(1, CHILD_FPS),), knee=1)
+        for device, encoder in (("GPU-1", "nvenc"), ("cpu", "x264"))
+    )
+    return json.loads(calibration_to_json(Calibration("farm", (gpu, cpu))))
 
 
 def _end(farm: Farm) -> None:

@@ -255,8 +255,8 @@ class TestMeasured:
 
 
 @pytest.mark.soak
-@pytest.mark.alone
 class TestFromThenOn:
+    @pytest.mark.alone
     def test_a_film_gets_as_many_sessions_as_were_measured(self, place: Workplace) -> None:
         place.gpus.set(engines=3)
         assert "GPU sessions: 2 (not calibrated: 2 a GPU)" in render(place).err
@@ -284,7 +284,6 @@ class TestFromThenOn:
 
 
 @pytest.mark.soak
-@pytest.mark.alone
 class TestCeiling:
     def test_none_up_to_16(self, place: Workplace) -> None:
         done = calibrate(place, "--ceiling", "--most", "1").check()
@@ -293,6 +292,7 @@ class TestCeiling:
         assert place.gpus.most_sessions() == 16
         assert "the driver refused none of 16" in done.out
 
+    @pytest.mark.alone
     @pytest.mark.parametrize("code", [10, 21])
     def test_is_found_by_the_curve_too(self, place: Workplace, code: int) -> None:
         place.gpus.set(session_limit=1, limit_code=code)
@@ -311,7 +311,6 @@ class TestCeiling:
 
 
 @pytest.mark.soak
-@pytest.mark.alone
 class TestNotAlone:
     def test_another_program_s_session_is_named_and_nothing_is_opened(self, place: Workplace) -> None:
         with other_program(place, sessions=1):
@@ -346,7 +345,6 @@ class TestNotAlone:
 
 
 @pytest.mark.soak
-@pytest.mark.alone
 def test_a_machine_without_a_gpu_measures_its_cpu(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "fanreel.cli", "calibrate", *SMALL]
     done = subprocess.run(

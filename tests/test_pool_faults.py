@@ -170,7 +170,7 @@ def test_cancelled_its_children_and_encoders_end(farm: Farm, truth: list[bytes])
         busy = (farm.machines["nvenc-1"], farm.machines["cpu-1"])
         wait_until(lambda: busy[0].sessions_at_work(), seconds=PATIENCE_SECONDS, what="a session is at work")
         wait_until(lambda: busy[1].flow_processes(), seconds=PATIENCE_SECONDS, what="another child is there")
-        at_work = [pid for name in ("nvenc-1", "cpu-1", "cpu-2") for pid in farm.machines[name].below()]
+        at_work = [pid for name in ("nvenc-1", "cpu-1", "cpu-2") for pid in farm.machines[name].at_work()]
         told_at = time.monotonic()
         load = max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0)))
         farm.cancel(film)
@@ -275,9 +275,14 @@ def test_encoders_and_children_die_and_the_store_fails_now_and_then(
     gpu, cpu = farm.machines["nvenc-1"], farm.machines["cpu-1"]
     wait_until(cpu.flow_processes, seconds=PATIENCE_SECONDS, what="the film is dispatched")
     farm.s3.fail(*faults)
+    to_kill = [lambda: any(map(kill_at_work, gpu.sessions_at_work())), lambda: kill_child_that_renders(cpu)]
+
+    def are_killed() -> bool:
+        to_kill[:] = [kill for kill in to_kill if not kill()]
+        return not to_kill
+
     try:
-        wait_until(lambda: any(map(kill_at_work, gpu.sessions_at_work())), seconds=PATIENCE_SECONDS, what="one to kill")
-        wait_until(lambda: kill_child_at_work(cpu), seconds=PATIENCE_SECONDS, what="a child to kill")
+        wait_until(are_killed, seconds=PATIENCE_SECONDS, what="a session and a child of the other pool are killed")
         film.wait()
     finally:
         farm.s3.heal()
@@ -287,16 +292,16 @@ def test_encoders_and_children_die_and_the_store_fails_now_and_then(
     assert work.frames_twice == 0
 
 
-def kill_child_at_work(machine: Machine) -> bool:
-    """kill -9 a child run of a worker whose session makes a segment; return whether there was one."""
-    if not machine.sessions_at_work():
+def kill_child_that_renders(machine: Machine) -> bool:
+    """kill -9 a child run of a worker that has its launcher of sessions; return whether there was one."""
+    if not machine.launchers():
         return False
     for pid in machine.flow_processes():
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGSTOP)  # it must not end while it is looked at again
-            is_at_work = bool(machine.sessions_at_work())
-            os.kill(pid, signal.SIGKILL if is_at_work else signal.SIGCONT)
-            if is_at_work:
+            renders = bool(machine.launchers())
+            os.kill(pid, signal.SIGKILL if renders else signal.SIGCONT)
+            if renders:
                 return True
     return False
 
@@ -437,6 +442,15 @@ VICTIMS = {"session": 30, "launcher": 10, "child": 20, "parent": 6, "worker": 16
 
 MOST_PAUSE_SECONDS = 2.0
 
+PIDS: dict[str, Callable[[Machine], Collection[int]]] = {
+    "session": Machine.sessions_at_work,
+    "launcher": Machine.launchers,
+    "child": lambda machine: machine.flow_processes() if machine.pool != "control" else (),
+    "parent": lambda machine: machine.flow_processes() if machine.pool == "control" else (),
+    "worker": lambda machine: (machine.pid,) if machine.is_running() else (),
+}
+"""The processes of each kind that there are on a machine at this moment, those of the servers apart."""
+
 
 class Killer:
     """Kills parts of a farm at random."""
@@ -452,33 +466,23 @@ class Killer:
         return self.killed.total() >= sum(VICTIMS.values())
 
     def kill_one(self) -> None:
-        """Kill one of those that are there at this moment, if the last was killed some time ago."""
+        """Kill one of those that are there at this moment, if the last was killed some time ago.
+
+        Which kind, goes by how many of each are still to be killed.
+        """
         if time.monotonic() < self._next_at:
             return
         left = {kind: count - self.killed[kind] for kind, count in VICTIMS.items() if count > self.killed[kind]}
-        there = {kind: found for kind in left if (found := self._find(kind))}
-        if not there:
-            return
-        kind = self._choose.choices(list(there), [left[kind] for kind in there])[0]
-        if not self._kill(kind, self._choose.choice(there[kind])):
-            return
-        self.killed[kind] += 1
-        self._next_at = time.monotonic() + self._choose.uniform(0, MOST_PAUSE_SECONDS)
+        while left:
+            (kind,) = self._choose.choices(list(left), list(left.values()))
+            del left[kind]
+            if self._kill_a(kind):
+                self.killed[kind] += 1
+                self._next_at = time.monotonic() + self._choose.uniform(0, MOST_PAUSE_SECONDS)
+                return
 
-    def _find(self, kind: str) -> list[tuple[Machine, int]]:
-        """Return what of a kind there is, and on which machine."""
-        machines = sorted(self._farm.machines.values(), key=lambda one: one.name)
-        find: Callable[[Machine], Collection[int]] = {
-            "session": Machine.sessions_at_work,
-            "launcher": Machine.launchers,
-            "child": lambda machine: machine.flow_processes() if machine.pool != "control" else (),
-            "parent": lambda machine: machine.flow_processes() if machine.pool == "control" else (),
-        }.get(kind, lambda machine: (machine.pid,) if machine.is_running() else ())
-        return [(machine, pid) for machine in machines for pid in sorted(find(machine))]
-
-    def _kill(self, kind: str, victim: tuple[Machine, int]) -> bool:
-        """Kill it, the servers with a start after it; return whether it was still there."""
-        _, pid = victim
+    def _kill_a(self, kind: str) -> bool:
+        """Kill one of a kind, a server with a start after it; return whether there was one."""
         if kind == "store":
             self._farm.s3.kill()
             self._farm.s3.start()
@@ -487,8 +491,12 @@ class Killer:
             self._farm.kill_server()
             self._farm.start_server()
             return True
+        machines = sorted(self._farm.machines.values(), key=lambda one: one.name)
+        victims = [pid for machine in machines for pid in sorted(PIDS[kind](machine))]
+        if not victims:
+            return False
         try:
-            os.kill(pid, signal.SIGKILL)
+            os.kill(self._choose.choice(victims), signal.SIGKILL)
         except ProcessLookupError:
             return False
         return True

@@ -192,6 +192,37 @@ def test_a_run_is_started_by_its_engine_at_once() -> None:
     assert configuration._command_configured, "else Prefect starts another interpreter before it"
 
 
+@pytest.mark.parametrize(
+    ("variables", "is_forked"), [({"FANREEL_STORE": "s3://x/y", "PREFECT_API_URL": "z"}, True), ({"LANG": "C"}, False)]
+)
+def test_a_run_is_forked_unless_packages_may_ask_for_its_environment_when_they_are_imported(
+    variables: dict[str, str], is_forked: bool
+) -> None:
+    from deployments.engine_launcher import EngineLauncher
+    from deployments.host_worker import HostWorker
+
+    launcher = EngineLauncher()
+    try:
+        configuration = HostWorker.job_configuration(env=variables)
+        configuration.prepare_for_flow_run(FlowRun(flow_id=uuid4()))
+        configuration.fork_from(launcher)
+    finally:
+        launcher.close()
+    assert ("start_run.py" in str(configuration.command)) == is_forked
+
+
+def test_a_command_of_its_own_is_kept() -> None:
+    from deployments.engine_launcher import EngineLauncher
+    from deployments.host_worker import HostWorker
+
+    launcher = EngineLauncher()
+    configuration = HostWorker.job_configuration(command="my command")
+    configuration.prepare_for_flow_run(FlowRun(flow_id=uuid4()))
+    configuration.fork_from(launcher)
+    launcher.close()
+    assert configuration.command == "my command"
+
+
 @pytest.mark.soak
 def test_a_worker_that_cannot_encode_for_its_pool_says_why_and_does_not_start(served: Served) -> None:
     command = [sys.executable, "-m", "deployments.worker", "--pool", "nvenc"]
