@@ -6,7 +6,7 @@ BIN := .venv/bin
 LOCAL := env -u PREFECT_API_URL -u PREFECT_PROFILE DO_NOT_TRACK=1 PREFECT_SERVER_ANALYTICS_ENABLED=false \
 	PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS=180 PREFECT_RUNNER_SERVER_LOG_LEVEL=error
 
-.PHONY: demo up down apply apply-check test soak chaos check bench lock clean serverless system-packages
+.PHONY: demo up down apply apply-check test soak check bench lock clean serverless system-packages
 
 demo: .venv/ready
 	$(BIN)/python examples/draw_photos.py .demo/photos
@@ -39,12 +39,8 @@ test: .venv/ready
 	$(PYTEST) -m "not soak"
 
 soak: .venv/ready
-	$(PYTEST) -m "soak and not chaos and not alone"
+	$(PYTEST) -m "soak and not alone"
 	$(LOCAL) $(BIN)/python -m pytest -m "soak and alone"
-
-# A farm of servers and workers of which parts die, one film after another: some half an hour of an idle machine.
-chaos: .venv/ready
-	$(LOCAL) $(BIN)/python -m pytest -m chaos -s --tb=short
 
 check: .venv/ready
 	$(BIN)/ruff check .

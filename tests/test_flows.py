@@ -22,6 +22,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.states import Failed
+from prefect_server import give_database
 from processes import descendants, environment_in, own_tracebacks, sessions_below, wait_until
 
 from fanreel import errors
@@ -332,8 +333,10 @@ def test_films_are_watched_within_a_flow_run_only(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    """No server anywhere: the flow starts a temporary one."""
+def environment(tmp_path: Path, request: pytest.FixtureRequest) -> dict[str, str]:
+    """No server anywhere: the flow starts a temporary one; the quick tests' ones find no database either."""
+    if request.node.get_closest_marker("soak"):
+        give_database(tmp_path / "prefect")
     return environment_in(tmp_path)
 
 

@@ -25,6 +25,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.utilities.callables import parameter_schema
+from prefect_server import give_database
 from processes import environment_in, own_tracebacks
 
 from fanreel.errors import FanreelError, InvalidJobError, UnreadablePhotoError
@@ -261,6 +262,7 @@ def test_the_command_s_paths_start_where_it_is_given(
 
 def _ask(inbox: Path, folder: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "flows.render_inbox", str(inbox)]
+    give_database(folder / "prefect")
     return subprocess.run(
         command, cwd=ROOT, env=environment_in(folder), capture_output=True, text=True, timeout=280, check=False
     )

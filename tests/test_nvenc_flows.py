@@ -16,6 +16,7 @@ import pytest
 import yaml
 from conftest import draw_photo
 from emulated_nvenc import EmulatedDriver
+from prefect_server import give_database
 from processes import descendants, environment_in, sessions_below, wait_until
 
 from fanreel.media.film import prove_film
@@ -80,6 +81,7 @@ def job_in(folder: Path, **encoding: str) -> Path:
 
 
 def run_flow(folder: Path, gpus: EmulatedDriver, **encoding: str) -> dict[str, Any]:
+    give_database(folder / "prefect")
     done = subprocess.run(
         [sys.executable, "-c", WATCHED, str(job_in(folder, **encoding))],
         cwd=ROOT,
@@ -139,6 +141,7 @@ def test_a_fault_that_stays_fails_the_flow_where_no_fallback_is_allowed(tmp_path
 
 def test_a_killed_flow_frees_its_sessions_at_once(tmp_path: Path, gpus: EmulatedDriver) -> None:
     gpus.set(microseconds_per_frame=20_000)
+    give_database(tmp_path / "prefect")
     command = [sys.executable, "-m", "flows.render_slideshow", str(job_in(tmp_path))]
     env = environment_in(tmp_path) | gpus.environment
     with (tmp_path / "log").open("w") as log:
