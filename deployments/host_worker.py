@@ -29,6 +29,7 @@ from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, Proc
 from pydantic import PrivateAttr
 
 from deployments.engine_launcher import EngineLauncher
+from deployments.start_run import HANDED_BACK
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
@@ -107,7 +108,7 @@ class HostWorker(ProcessWorker):
         try:
             configuration.fork_from(self._engines)
             result = await super().run(flow_run, configuration, task_status)
-            if self._is_leaving and result.status_code != 0:
+            if self._is_leaving:
                 await self._hand_back(flow_run)
                 return ProcessWorkerResult(status_code=0, identifier=result.identifier)
             if result.status_code != 0:
@@ -135,14 +136,14 @@ class HostWorker(ProcessWorker):
             os.kill(os.getpid(), signal.SIGKILL)
         self._is_leaving = True
         self._logger.warning("SIGTERM: %d runs are handed back, then this worker ends", len(self._held))
-        _kill_below(os.getpid())
+        _end_below(os.getpid())
         self._leaving = asyncio.get_running_loop().create_task(self._end_when_handed_back())
 
     async def _end_when_handed_back(self) -> None:
         deadline = time.monotonic() + HAND_BACK_SECONDS
         while self._held and time.monotonic() < deadline:
             await asyncio.sleep(0.1)
-            _kill_below(os.getpid())  # one that was being started meanwhile
+            _end_below(os.getpid())  # one that was being started meanwhile
         self._end()
 
     def _end(self) -> None:
@@ -185,23 +186,36 @@ class HostWorker(ProcessWorker):
                 found = (await client.read_flow_run(flow_run.id)).state
                 if found is not None and found.is_cancelling():
                     state = Cancelled(message="cancelled; its worker had to end")
-                elif found is not None and found.is_final() and not found.is_crashed():
-                    return  # it was done just in time
+                elif found is not None and not (found.is_running() or found.is_pending() or found.is_crashed()):
+                    return  # it was done just in time, or waits for something
                 await client.set_flow_run_state(flow_run.id, state, force=True)
         except (HTTPError, PrefectException) as error:
             self._logger.warning("%s could not be handed back: %s", flow_run.name, error)
 
 
-def _kill_below(pid: int) -> None:
-    """Kill every process that descends from `pid`: a worker's are its runs, and their sessions end with them."""
+def _end_below(pid: int) -> None:
+    """End every process that descends from `pid`: a worker's are its runs, and their sessions end with them.
+
+    What stands for an engine is told why, and first, for else Prefect reports a crash, and the film starts another
+    child run before this one is back in its queue.
+    """
     children: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, ValueError):
             parent = int(stat.read_text().rpartition(")")[2].split()[1])
             children.setdefault(parent, []).append(int(stat.parent.name))
+    below: list[int] = []
     waiting = [pid]
     while waiting:
-        for child in children.get(waiting.pop(), []):
-            waiting.append(child)
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(child, signal.SIGKILL)
+        found = children.get(waiting.pop(), [])
+        below += found
+        waiting += found
+    for child in sorted(below, key=_stands_for_an_engine, reverse=True):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(child, HANDED_BACK if _stands_for_an_engine(child) else signal.SIGKILL)
+
+
+def _stands_for_an_engine(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return b"/deployments/start_run.py\0" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False

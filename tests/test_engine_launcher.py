@@ -15,6 +15,7 @@ from processes import descendants, environment_in, wait_until
 from test_kill import is_running
 
 from deployments.engine_launcher import EngineLauncher
+from deployments.start_run import HANDED_BACK
 
 SECONDS = 120
 
@@ -108,6 +109,15 @@ def test_it_ends_by_the_signal_that_it_is_sent(launcher: EngineLauncher, start: 
     run.communicate(timeout=SECONDS)
     assert run.returncode == -signal.SIGTERM
     assert not is_running(fork)
+
+
+def test_a_run_that_is_handed_back_is_killed_and_reports_no_crash(launcher: EngineLauncher, start: Start) -> None:
+    run = start()
+    fork = await_fork(launcher)
+    run.send_signal(HANDED_BACK)
+    run.communicate(timeout=SECONDS)
+    assert run.returncode == 0
+    wait_until(lambda: not is_running(fork), seconds=SECONDS, what="the engine is killed")
 
 
 def test_killed_on_the_one_side_it_ends_on_the_other(launcher: EngineLauncher, start: Start) -> None:
