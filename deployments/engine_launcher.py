@@ -5,9 +5,9 @@ pay. A worker keeps one launcher. For a run it starts `start_run.py` in place of
 one and stands for it: it gives it its output, its environment and its folder, passes signals on, and ends as it ends.
 
 Of our own code nothing is imported before the fork, so that a run is of the checkout as it is when it starts. Nothing
-that cannot be forked may exist here, threads above all: if an import begins one, the launcher ends, and runs start
-without it. When its worker goes, the launcher stays until its runs have ended, as they go on without a worker; when it
-is killed itself, the kernel kills them, and the next run gets a new launcher.
+that cannot be forked may exist here, threads above all: if an import begins one, the launcher ends for good, and runs
+start without it. When its worker goes, the launcher stays until its runs have ended, as they go on without a worker;
+when it is killed itself, the kernel kills them, and the next run gets a new launcher.
 """
 
 from __future__ import annotations
@@ -42,6 +42,9 @@ PRELOADED = (
 )
 """What runs import of packages, as far as it is there."""
 
+CANNOT_FORK = 3
+"""Exit status of a launcher that has threads, so that another one would have them too."""
+
 REQUEST_SECONDS = 10.0
 """How long a request may take to arrive whole, once somebody has begun it."""
 
@@ -59,8 +62,8 @@ class EngineLauncher:
         self._owner: socket.socket | None = None
 
     def start(self) -> None:
-        """Start it, if it does not run. A run that comes before it has imported everything waits for it."""
-        if self._process is not None and self._process.poll() is None:
+        """Start it, if it does not run and can. A run that comes before it has imported everything waits for it."""
+        if self._process is not None and self._process.poll() in (None, CANNOT_FORK):
             return
         self.close()
         self._name = secrets.token_hex(16)
@@ -95,7 +98,7 @@ def main(owner: int, listener: int) -> None:
             importlib.import_module(name)
     if threading.active_count() > 1:
         print(f"runs start without a launcher: an import began {threading.enumerate()[1:]}", file=sys.stderr)
-        return
+        sys.exit(CANNOT_FORK)
     gc.collect()
     gc.freeze()  # never collected, so that its memory stays shared
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the worker and for the runs

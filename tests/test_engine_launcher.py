@@ -14,7 +14,7 @@ import pytest
 from processes import descendants, environment_in, wait_until
 from test_kill import is_running
 
-from deployments.engine_launcher import EngineLauncher
+from deployments.engine_launcher import CANNOT_FORK, EngineLauncher
 from deployments.start_run import HANDED_BACK
 
 SECONDS = 120
@@ -159,6 +159,25 @@ def test_it_stays_until_its_runs_have_ended_when_its_worker_is_gone(launcher: En
     run.communicate(timeout=SECONDS)
     assert run.returncode == -signal.SIGTERM
     wait_until(lambda: not is_running(old), seconds=SECONDS, what="the launcher ends too")
+
+
+def test_where_an_import_begins_a_thread_nothing_is_forked(
+    start: Start, launcher: EngineLauncher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "boto3.py").write_text(
+        "import threading, time; threading.Thread(target=time.sleep, args=[999], daemon=True).start()"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    threaded = EngineLauncher()
+    threaded.start()
+    assert threaded._process is not None
+    assert threaded._process.wait(SECONDS) == CANNOT_FORK
+    pid = threaded._process.pid
+    launcher.command = threaded.command
+    run = start(PREFECT__FLOW_RUN_ID="no id")
+    said, _ = run.communicate(timeout=SECONDS)
+    assert (run.returncode, "Invalid flow run id" in said) == (1, True)
+    assert threaded._process.pid == pid, "nor is it tried again with each run"
 
 
 def test_without_a_launcher_the_engine_starts_by_itself(launcher: EngineLauncher, start: Start) -> None:
