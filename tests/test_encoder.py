@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -168,6 +169,14 @@ def test_a_change_of_scene_makes_no_keyframe(choice: EncoderChoice, preset: Pres
         packets += encoder.encode(lambda planes, frame=frame: draw(planes, frame), keyframe=frame == 0)
     packets += encoder.finish()
     assert [packet.frame for packet in packets if packet.keyframe] == [0]
+
+
+def test_no_thread_of_an_encoder_is_a_real_time_one(choice: EncoderChoice) -> None:
+    encoder = opened(plan(choice, Preset.DRAFT))
+    picture = make_picture(seed=1)(0)
+    encoder.encode(lambda planes: [np.copyto(*pair) for pair in zip(planes, picture, strict=True)], keyframe=True)
+    found = {os.sched_getscheduler(int(thread.name)) for thread in Path("/proc/self/task").iterdir()}
+    assert found == {os.SCHED_OTHER}, "it would keep all else on the host from running"
 
 
 @pytest.mark.parametrize("preset", list(Preset))

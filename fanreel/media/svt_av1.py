@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from fanreel.encoders import EncoderChoice
 from fanreel.errors import EncodeFaultError, EncoderSettingsError
@@ -26,10 +29,27 @@ def open_svt_av1(plan: EncodingPlan, *, threads: int) -> LibavEncoder:
         "crf": asked.rate_factor,
         "svtav1-params": ":".join(f"{key}={value}" for key, value in asked.parameters.items()),
     }
-    context = open_context(
-        plan, encoder="libsvtav1", pixel_format="yuv420p", threads=threads, options=options, explain=_refused
-    )
+    with _same_scheduling():
+        context = open_context(
+            plan, encoder="libsvtav1", pixel_format="yuv420p", threads=threads, options=options, explain=_refused
+        )
     return LibavEncoder(context, codec=plan.codec, name=EncoderChoice.SVT_AV1.value, explain=_failed)
+
+
+@contextlib.contextmanager
+def _same_scheduling() -> Iterator[None]:
+    """Give all threads of this process back the scheduling that this one has now.
+
+    For root, as in most containers, SVT-AV1 (4.1, measured) makes its threads and the one that opens it real-time ones
+    (SCHED_FIFO): with as many of them as cores nothing else on the host runs, and what they start inherits it.
+    """
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        for thread in Path("/proc/self/task").iterdir():
+            with contextlib.suppress(OSError):  # it has ended
+                os.sched_setscheduler(int(thread.name), policy, parameters)
 
 
 def _refused(asked: str, said: Sequence[str]) -> EncoderSettingsError:
