@@ -23,19 +23,9 @@ if TYPE_CHECKING:
     from pool_farm import Farm
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have each module's tests run in one process, and all that need the farm in the same one, which begins with them.
-
-    They are the longest, and a second farm would take two minutes to start.
-    """
-
-    def needs_farm(item: pytest.Item) -> bool:
-        return "farm" in getattr(item, "fixturenames", ())
-
-    items.sort(key=lambda item: not needs_farm(item))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("farm" if needs_farm(item) else item.path.name))
+    """Begin with what needs the farm: it takes the longest, and would else end last, with a core idle beside it."""
+    items.sort(key=lambda item: "farm" not in getattr(item, "fixturenames", ()))
 
 
 def draw_photo(path: Path, *, seed: int, size: tuple[int, int] = (640, 480)) -> Path:
