@@ -12,7 +12,6 @@ when it is killed itself, the kernel kills them, and the next run gets a new lau
 
 from __future__ import annotations
 
-import array
 import contextlib
 import ctypes
 import gc
@@ -170,21 +169,19 @@ def _say(client: socket.socket, number: int) -> None:
 
 def _receive(client: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
     """Return a request, None if it does not come whole, and the descriptors that came with it."""
-    descriptors = array.array("i")
+    descriptors: list[int] = []
     data = b""
     client.settimeout(REQUEST_SECONDS)
     with contextlib.suppress(OSError):
         while len(data) < LENGTH.size or len(data) < LENGTH.size + LENGTH.unpack_from(data)[0]:
-            part, ancillary, _, _ = client.recvmsg(1 << 16, socket.CMSG_SPACE(3 * descriptors.itemsize))
-            for level, kind, content in ancillary:
-                if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                    descriptors.frombytes(content[: len(content) - len(content) % descriptors.itemsize])
+            part, found, _, _ = socket.recv_fds(client, 1 << 16, 3)
+            descriptors += found
             if not part:
-                return None, list(descriptors)
+                return None, descriptors
             data += part
         client.setblocking(False)
-        return json.loads(data[LENGTH.size :]), list(descriptors)
-    return None, list(descriptors)
+        return json.loads(data[LENGTH.size :]), descriptors
+    return None, descriptors
 
 
 def _look(key: selectors.SelectorKey, selector: selectors.BaseSelector) -> None:

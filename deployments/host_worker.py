@@ -210,9 +210,11 @@ def _end_below(pid: int) -> None:
         found = children.get(waiting.pop(), [])
         below += found
         waiting += found
-    for child in sorted(below, key=_stands_for_an_engine, reverse=True):
+    told = [child for child in below if _stands_for_an_engine(child)]
+    killed = [child for child in below if child not in told]
+    for child, number in [(child, HANDED_BACK) for child in told] + [(child, signal.SIGKILL) for child in killed]:
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(child, HANDED_BACK if _stands_for_an_engine(child) else signal.SIGKILL)
+            os.kill(child, number)
 
 
 def _stands_for_an_engine(pid: int) -> bool:

@@ -6,7 +6,6 @@ launcher answers, it becomes the engine itself.
 
 from __future__ import annotations
 
-import array
 import contextlib
 import json
 import os
@@ -41,8 +40,7 @@ def main(name: str) -> int:
         launcher.connect(socket_address(name))
         request = json.dumps({"environment": dict(os.environ), "folder": os.getcwd()}).encode()  # noqa: PTH109 -- no import
         sent = LENGTH.pack(len(request)) + request
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 1, 2]))]
-        launcher.sendall(sent[launcher.sendmsg([sent], rights) :])
+        launcher.sendall(sent[socket.send_fds(launcher, [sent], [0, 1, 2]) :])
         pid = _read(launcher)
     except OSError:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
