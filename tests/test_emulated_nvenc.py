@@ -428,6 +428,8 @@ def test_a_process_sees_the_gpus_it_is_shown(tmp_path: Path, start: Start) -> No
         answer = client.ask("open", name="beyond", gpu=str(len(gpus)))
         assert ("No capable devices found" if gpus else "CUDA_ERROR_NO_DEVICE") in answer["log"]
         client.end()
+    client = start(driver, CUDA_VISIBLE_DEVICES="1,0,1")
+    assert "CUDA_ERROR_INVALID_DEVICE" in client.ask("open", gpu="0")["log"]
 
 
 def test_nvml_tells_what_is(tmp_path: Path, start: Start) -> None:
@@ -444,7 +446,8 @@ def test_nvml_tells_what_is(tmp_path: Path, start: Start) -> None:
         "uuid": n.nvmlDeviceGetUUID(h(1)), "bus": n.nvmlDeviceGetPciInfo(h(1)).busId,
         "by_uuid": n.nvmlDeviceGetIndex(n.nvmlDeviceGetHandleByUUID(n.nvmlDeviceGetUUID(h(1)))),
         "used": [n.nvmlDeviceGetMemoryInfo(h(i)).used >> 20 for i in (0, 1)],
-        "again": n.nvmlDeviceGetMemoryInfo(h(0), n.nvmlMemory_v2).used >> 20,
+        "again": [n.nvmlDeviceGetMemoryInfo(h(0), n.nvmlMemory_v2).used >> 20,
+                  n.nvmlDeviceGetMemoryInfo(h(0), n.nvmlMemory_v2).reserved >> 20],
         "stats": n.nvmlDeviceGetEncoderStats(h(0)), "busy": n.nvmlDeviceGetEncoderUtilization(h(0)),
         "capacity": n.nvmlDeviceGetEncoderCapacity(h(0), n.NVML_ENCODER_QUERY_H264),
         "gpu": n.nvmlDeviceGetUtilizationRates(h(0)).gpu, "mig": n.nvmlDeviceGetMigMode(h(0)),
@@ -453,14 +456,19 @@ def test_nvml_tells_what_is(tmp_path: Path, start: Start) -> None:
     )
     assert (told["version"], told["name"], told["uuid"]) == ("580.65.06", DEVICE_NAME, driver.uuid(1))
     assert (told["bus"], told["by_uuid"], told["mig"], told["gpu"]) == ("00000000:02:00.0", 1, [0, 0], 0)
-    assert (told["used"], told["again"]) == ([560, 300], 560)
+    assert (told["used"], told["again"]) == ([560, 300], [260, 300])
     assert told["stats"][0] == 2
     pid = client.process.pid
     assert told["sessions"] == [[pid, 0, 320, 240], [pid, 0, 640, 360]]
     assert 10 < told["busy"][0] <= 100
     assert (told["busy"][1], told["capacity"]) == (500_000, pytest.approx(100 - told["busy"][0], abs=25))
-    for question in ("EncoderStats(h(1))", "EncoderSessions(h(1))", "EncoderUtilization(h(1))"):
-        assert "NVMLError_NotSupported" in ask_nvml(driver, f"n.nvmlDeviceGet{question}")
+    # A GPU without an encoder looks idle, as an H200 does; another codec than H.264 is not there.
+    without = (
+        "[n.nvmlDeviceGet{0}Stats(h(1)), n.nvmlDeviceGet{0}Sessions(h(1)), n.nvmlDeviceGet{0}Utilization(h(1))[0]]"
+    )
+    assert ask_nvml(driver, without.format("Encoder")) == [[0, 0, 0], [], 0]
+    for codec, error in ((2, "NotSupported"), (3, "InvalidArgument")):
+        assert f"NVMLError_{error}" in ask_nvml(driver, f"n.nvmlDeviceGetEncoderCapacity(h(1), {codec})")
     driver.set(gpus=0)
     assert "NVMLError_DriverNotLoaded" in ask_nvml(driver, "1")
 

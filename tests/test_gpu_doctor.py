@@ -73,7 +73,6 @@ class TestWhatIsWrong:
         assert (found.code, found.usable("nvenc"), found.usable("gpu")) == (0, "no", "-")
         said = found.row("gpu")[1]
         assert "it has no encoder that can be used" in said
-        assert "NVML says of its encoder: Not Supported" in said
         assert f"({code})" in said
 
     def test_a_driver_that_is_too_old_is_named(self, place: Workplace) -> None:
@@ -125,6 +124,13 @@ class TestWhose:
         assert found.row("nvenc")[1] == "1 GPU encoded test frames"
         hidden = [said for name, _, said in found.rows if name == "gpu" and place.gpus.uuid(1) in said]
         assert "not shown to this process" in hidden[0]
+
+    def test_gpus_that_are_named_wrongly(self, place: Workplace) -> None:
+        for names in ("0,0", "GPU-no-such"):
+            found = doctor(place, CUDA_VISIBLE_DEVICES=names)
+            assert (found.code, found.usable("nvenc")) == (0, "no")
+            assert "CUDA_VISIBLE_DEVICES, if it is set, has to name each once" in found.row("nvenc")[1]
+            assert "not shown to this process" in found.row("gpu")[1]
 
     def test_another_program_s_sessions_are_named(self, place: Workplace) -> None:
         with other_program(place, sessions=2):

@@ -54,9 +54,7 @@ def _diagnose_gpu(host: Host, device: Device, error: EncoderError | None) -> Ite
     status = read_status(device.gpu)
     facts = [device.name, f"driver {read_driver_version() or 'of unknown version'}", *_describe_state(status)]
     if isinstance(error, NoEncodeDeviceError):
-        yield Diagnosis(
-            "gpu", None, f"{', '.join(facts)}: it has no encoder that can be used: {_explain(status, error)}"
-        )
+        yield Diagnosis("gpu", None, f"{', '.join(facts)}: it has no encoder that can be used: {error}")
         return
     if error is not None:
         yield Diagnosis("gpu", False, f"{', '.join(facts)}: {error}")
@@ -92,11 +90,6 @@ def _describe_state(status: GpuStatus | None) -> list[str]:
     if status.used_bytes is not None and status.total_bytes is not None:
         facts.append(f"{status.used_bytes >> 20} of {status.total_bytes >> 20} MiB in use")
     return facts
-
-
-def _explain(status: GpuStatus | None, error: EncoderError) -> str:
-    asked = f"NVML says of its encoder: {status.encoder_fault}; " if status and status.encoder_fault else ""
-    return f"{asked}{error}"
 
 
 def _describe_use(status: GpuStatus | None) -> str:

@@ -67,7 +67,9 @@ def list_gpus() -> tuple[Gpu, ...]:
 def _explain(said: str) -> EncoderError:
     fault = classify_fault("the look for GPUs", [f"cuInit failed -> {said}"])
     if isinstance(fault, NoEncodeDeviceError):
-        return NoEncodeDeviceError(f"nvenc: the NVIDIA driver shows no GPU: {said}")
+        return NoEncodeDeviceError(
+            f"nvenc: the NVIDIA driver shows no GPU: {said}; CUDA_VISIBLE_DEVICES, if it is set, has to name each once"
+        )
     return fault
 
 

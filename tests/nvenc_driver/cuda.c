@@ -18,7 +18,7 @@ enum {
 static struct visible {
     int gpu, mig; /* mig -1: the whole GPU */
 } devices[MAX_GPUS];
-static int device_count = -1; /* -1: cuInit was not called */
+static int device_count = -1; /* -1: cuInit was not called, or has failed */
 static pthread_mutex_t initialising = PTHREAD_MUTEX_INITIALIZER;
 static __thread struct context *pushed[MAX_PUSHED];
 static __thread int depth;
@@ -63,7 +63,16 @@ static int add_named(struct visible *found, int count, const char *name, int gpu
     return count;
 }
 
-/* As in CUDA, the first name that is no device's ends the list. */
+static int is_among(const struct visible *found, int count, struct visible device)
+{
+    for (int i = 0; i < count; i++)
+        if (found[i].gpu == device.gpu && found[i].mig == device.mig)
+            return 1;
+    return 0;
+}
+
+/* As in CUDA (tried with driver 580.159.04), the first name that is no device's ends the list, and a device that is
+ * named twice makes the whole list void: -1. */
 static int list_devices(struct visible *found, const char *visible, int gpus)
 {
     char names[1024], *rest = NULL;
@@ -77,6 +86,8 @@ static int list_devices(struct visible *found, const char *visible, int gpus)
         count = add_named(found, count, name, gpus);
         if (count == before)
             break;
+        if (is_among(found, before, found[before]))
+            return -1;
     }
     /* CUDA sees one MIG instance at the most, and no other device beside it. */
     for (int i = 0; i < count; i++)
@@ -90,16 +101,19 @@ static int list_devices(struct visible *found, const char *visible, int gpus)
 int cuInit(unsigned flags)
 {
     struct settings settings;
+    int found;
 
     (void)flags;
     pthread_mutex_lock(&initialising);
-    if (device_count <= 0)
-        device_count =
-            read_settings(0, &settings) ? list_devices(devices, getenv("CUDA_VISIBLE_DEVICES"), settings.gpus) : 0;
+    found = device_count;
+    if (found < 0)
+        found = read_settings(0, &settings) ? list_devices(devices, getenv("CUDA_VISIBLE_DEVICES"), settings.gpus) : 0;
+    if (found > 0)
+        device_count = found;
     pthread_mutex_unlock(&initialising);
-    if (device_count && read_settings(0, &settings) && settings.hang == HANG_INIT)
+    if (found > 0 && read_settings(0, &settings) && settings.hang == HANG_INIT)
         hang_for_ever();
-    return device_count ? SUCCESS : NO_DEVICE;
+    return found > 0 ? SUCCESS : found < 0 ? INVALID_DEVICE : NO_DEVICE;
 }
 
 static int check(int device)

@@ -12,7 +12,8 @@ enum {
     SUCCESS = 0, UNINITIALIZED = 1, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7,
     DRIVER_NOT_LOADED = 9, FUNCTION_NOT_FOUND = 13, GPU_IS_LOST = 15, UNKNOWN = 999,
 };
-#define BASE_MB 300 /* taken by a driver that does nothing */
+enum { H264_QUERY, HEVC_QUERY, AV1_QUERY };
+#define BASE_MB 300 /* taken by a driver that does nothing; the second version of the question tells it apart */
 #define SESSION_MB 130
 #define MB (1024ULL * 1024)
 
@@ -97,14 +98,15 @@ static int look_at_system(void)
     return initialised ? SUCCESS : UNINITIALIZED;
 }
 
-/* As NVML does, nothing is told of encoders of MIG instances and of GPUs that are split into them. */
+/* As NVML does, nothing is told of encoders of MIG instances and of GPUs that are split into them. A GPU without an
+ * encoder is answered for as one that is idle: so an H200 does, with driver 580.159.04. */
 static int look_at_encoder(const struct device *device)
 {
     int code = look(device);
 
     if (!code && settings.hang == HANG_NVML)
         hang_for_ever();
-    return code ? code : settings.no_encoder || settings.mig || device->mig >= 0 ? NOT_SUPPORTED : SUCCESS;
+    return code ? code : settings.mig || device->mig >= 0 ? NOT_SUPPORTED : SUCCESS;
 }
 
 static int name_device(int gpu, int mig, struct device **device)
@@ -240,9 +242,9 @@ int nvmlDeviceGetMemoryInfo_v2(const struct device *device, struct memory_v2 *me
     if (code)
         return code;
     memory->total = plain.total;
-    memory->reserved = 0;
+    memory->reserved = plain.used < BASE_MB * MB ? plain.used : BASE_MB * MB;
     memory->free = plain.free;
-    memory->used = plain.used;
+    memory->used = plain.used - memory->reserved;
     return SUCCESS;
 }
 
@@ -272,8 +274,8 @@ int nvmlDeviceGetEncoderCapacity(const struct device *device, int codec, unsigne
 
     if (code)
         return code;
-    if (codec != 0)
-        return NOT_SUPPORTED;
+    if (codec != H264_QUERY)
+        return codec == HEVC_QUERY || codec == AV1_QUERY ? NOT_SUPPORTED : INVALID_ARGUMENT;
     *percent = 100 - (unsigned)busy_percent(device->gpu, &settings);
     return SUCCESS;
 }
