@@ -441,11 +441,11 @@ class Farm:
 
     # Films
 
-    def job(self, name: str, *, quality: int, **words: Any) -> dict[str, Any]:
+    def job(self, name: str, *, quality: int, preset: str = "draft", **words: Any) -> dict[str, Any]:
         """Return a job for the pools; the same photos at another quality share no segment, and every frame."""
         return SIZE | {
             "photos": ["photos"],
-            "encoding": {"preset": "draft", "quality": quality},
+            "encoding": {"preset": preset, "quality": quality},
             "output": f"out/{name}.mp4",
             "base": str(self.folder),
             "strategy": "segments",
