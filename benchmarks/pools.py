@@ -18,15 +18,16 @@ from benchmarks.film_queue import OVER
 from benchmarks.films import Bench, fresh_folder, make_job, many_photos
 from benchmarks.measurement import Measurement
 from benchmarks.process_tree import MemorySampler, process_tree
-from benchmarks.server import Server, running, serve
+from benchmarks.server import DATABASE_VARIABLE, Server, running, serve
 from fanreel.media.record import SegmentRecord
 from fanreel.media.store import LocalStore
 
 __all__ = ["measure"]
 
 PHOTOS, SECONDS_A_SLIDE = 24, 6.0
-SHARD_SECONDS = 8.0
-"""So that the film has a dozen shards and more; by default they are of up to three minutes."""
+SHARD_SECONDS = 20.0
+"""So that a slot has several, for a second worker and after a kill; by default they are of up to three minutes."""
+PARENT_LOOK_SECONDS = 1.0
 POLL_SECONDS = 2  # of the workers; Prefect's own default is 10
 LIMIT_SECONDS = 900
 DEPLOYMENT = "render-slideshow/pools"
@@ -52,14 +53,14 @@ class _Film:
 def measure(bench: Bench) -> Iterator[Measurement]:
     """Yield the figures of a film on one worker, on two, and on two of which a child is killed."""
     folder = fresh_folder("pools")
-    with serve(folder) as server:
+    with serve(folder, database=os.environ.get(DATABASE_VARIABLE, "")) as server:
         _apply(server)
         one = _make(bench, server, "one", workers=1)
         two = _make(bench, server, "two", workers=2)
         killed = _make(bench, server, "killed", workers=2, kill=True)
     how = (
         f"{two.frame_count} frames, 1080p draft; workers with one slot each, polling every {POLL_SECONDS} s; shards of "
-        f"at most {SHARD_SECONDS:g} s of work; one machine, so both workers share its cores and caches"
+        f"at most {SHARD_SECONDS:g} s of work; {server.database}; one machine: both workers share its cores and caches"
     )
     first = {"how": how, "one worker": f"{one.first_frame_seconds:.1f} s", "of": "two workers"}
     yield Measurement(
@@ -114,7 +115,7 @@ def _make(bench: Bench, server: Server, name: str, *, workers: int, kill: bool =
     with ExitStack() as stack:
         control = _start_worker(stack, server, env, "control", f"control-{name}", "4")
         cpu = [_start_worker(stack, server, env, "cpu", f"cpu-{name}-{n}", "1") for n in range(workers)]
-        memory = stack.enter_context(MemorySampler(control))
+        memory = stack.enter_context(MemorySampler(control, every_seconds=PARENT_LOOK_SECONDS))
         _wait_for_workers(server, workers)
         asked_at = time.time()
         deployment = server.ask(f"deployments/name/{DEPLOYMENT}")["id"]

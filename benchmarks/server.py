@@ -21,11 +21,12 @@ from benchmarks.films import environment
 from benchmarks.photos import ROOT
 from benchmarks.process_tree import process_tree
 
-__all__ = ["PREFECT", "Server", "running", "serve"]
+__all__ = ["DATABASE_VARIABLE", "PREFECT", "Server", "running", "serve"]
 
 PREFECT = [sys.executable, "-m", "prefect", "--no-prompt"]
 START_SECONDS = 120.0
 BUSY_TRIES, SERVICE_UNAVAILABLE = 40, 503
+DATABASE_VARIABLE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +36,17 @@ class Server:
     Attributes:
         url: Of its API.
         env: What a process needs to use it; with an empty store.
-        folder: Where its database and logs are.
+        folder: Where its logs are, and its database if that is SQLite.
     """
 
     url: str
     env: Mapping[str, str]
     folder: Path
+
+    @property
+    def database(self) -> str:
+        """What kind of database it has."""
+        return "PostgreSQL" if self.env.get(DATABASE_VARIABLE, "").startswith("postgresql") else "SQLite"
 
     def ask(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """Return what the API answers; asked again while its database is busy, as Prefect's own client does."""
@@ -70,11 +76,17 @@ class Server:
 
 
 @contextlib.contextmanager
-def serve(folder: Path) -> Iterator[Server]:
-    """Run a server with an empty database."""
+def serve(folder: Path, *, database: str = "") -> Iterator[Server]:
+    """Run a server.
+
+    Args:
+        folder: For its logs, and for its database if none is named.
+        database: An empty database, as Prefect names it.
+    """
     port = _free_port()
     url = f"http://127.0.0.1:{port}/api"
     env = environment(folder / "store") | {"PREFECT_HOME": str(folder / "prefect"), "PREFECT_API_URL": url}
+    env |= {DATABASE_VARIABLE: database} if database else {}
     server = Server(url, env, folder)
     command = [*PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     with running(command, log=folder / "server.log", env=env) as process:
