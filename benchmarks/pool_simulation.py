@@ -59,7 +59,7 @@ class WorkerKind:
     fps_spread: float = 0.1
     segment_spread: float = 0.05
     poll_seconds: float = 10.0
-    start_seconds: float = 4.0
+    start_seconds: float = 2.0
     ready_seconds: float = 2.0
     end_seconds: float = 1.0
     upload_seconds: float = 0.2

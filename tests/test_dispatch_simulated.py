@@ -274,9 +274,41 @@ class TestPools:
         simulation = PoolSimulation(seed=1)
         for pool, fps in (("fast", 40.0), ("slow", 20.0)):
             simulation.add_workers(WorkerKind(pool, slots=2, fps=fps, fps_spread=0.0), 2)
-        film = render(simulation, [200] * 250, speeds={"fast": 30.0, "slow": 30.0})
+        film = render(simulation, [200] * 2500, speeds={"fast": 30.0, "slow": 30.0})
         frames = film.frames_by_pool()
         assert frames["fast"] / frames["slow"] == pytest.approx(2.0, rel=0.15)
+
+    @pytest.mark.parametrize("seed", range(10))
+    @pytest.mark.parametrize("start_seconds", [1.0, 4.0])
+    @pytest.mark.parametrize(
+        ("fast", "slow", "believed"),
+        [
+            ((40.0, 2), (20.0, 2), (40.0, 20.0)),
+            ((40.0, 2), (20.0, 2), (30.0, 30.0)),
+            ((200.0, 1), (20.0, 6), (200.0, 20.0)),
+            ((200.0, 1), (20.0, 6), (50.0, 50.0)),
+        ],
+    )
+    def test_pools_of_different_speeds_end_together(
+        self,
+        fast: tuple[float, int],
+        slow: tuple[float, int],
+        believed: tuple[float, float],
+        start_seconds: float,
+        seed: int,
+    ) -> None:
+        simulation = PoolSimulation(seed=seed)
+        for pool, (fps, workers) in (("fast", fast), ("slow", slow)):
+            simulation.add_workers(
+                WorkerKind(pool, slots=2, fps=fps, fps_spread=0.1, start_seconds=start_seconds), workers
+            )
+        fps_of_all = 2 * (fast[0] * fast[1] + slow[0] * slow[1])
+        # As long as 200 s of all slots: four turns of each slot cost it 40 s of them.
+        film = render(simulation, [200] * round(fps_of_all), speeds=dict(zip(("fast", "slow"), believed, strict=True)))
+        film.assert_whole()
+        assert set(film.made.values()) == {1}
+        assert film.parent.ended_at is not None
+        assert film.parent.ended_at < 1.8 * 200.0
 
     def test_a_pool_that_fails_everything_costs_a_few_children(self) -> None:
         simulation = PoolSimulation(seed=1)

@@ -11,35 +11,26 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from fanreel.plan.children import Cancel, Child, DispatchRules, Phase, Pool, SegmentRun, Start
+from fanreel.plan.pool_line import GAIN_SECONDS, Life, PoolLine, explain_wait
 from fanreel.plan.pool_records import FULL_SECONDS, PoolRecord
-from fanreel.plan.shard_sizes import PoolLoad, ShardSizes, cut_run
+from fanreel.plan.segment_faults import SegmentFaults
+from fanreel.plan.shard_sizes import ShardSizes, cut_run
 
 __all__ = ["Dispatcher"]
 
-ATTEMPTS_A_POOL = 2
-"""How often one segment may fail in each pool, and in all as often again, before its film does."""
+RECUTS = 2
+"""How often one segment may be taken out of a shard that waits, because that has turned out to be too large."""
 
 TOLD_COUNT = 10
 """A child that was told to end so often, and is not seen to, counts as dead like one that takes too long to."""
 
 _LATE = "no worker started it in time"
+_MOVED = "a slot of another pool was free before one of its own"
+_TOO_LARGE = "by the speeds that are known now it would end long after the film could"
 _OLD = "it ended before it was known here"
-
-
-@dataclass(slots=True)
-class _Life:
-    """What is remembered of a child that was seen alive."""
-
-    child: Child
-    changed_at: float
-    """When it came into its phase, or made its last segment."""
-    given_up: str = ""
-    """Why it was told to end; empty if nobody here did that."""
-    told_count: int = 0
-    has_made: bool = False
 
 
 class Dispatcher:
@@ -62,13 +53,14 @@ class Dispatcher:
         self.failed: Child | None = None
         self._frame_counts, self._rules = frame_counts, rules
         self._total_frames = self._frames(self.missing)
-        self._lives: dict[str, _Life] = {}
+        self._lives: dict[str, Life] = {}
         self._listed: set[str] = set()
         self._given_up: set[str] = set()
-        self._ended: list[_Life] = []
+        self._ended: list[Life] = []
         self._numbers: Counter[SegmentRun] = Counter()
-        self._avoided: defaultdict[int, Counter[str]] = defaultdict(Counter)
-        self._faults: defaultdict[int, list[str]] = defaultdict(list)
+        self._faults = SegmentFaults()
+        self._recuts = Counter[int]()
+        self._active_at: dict[str, float] = {}
         self._records: defaultdict[str, PoolRecord] = defaultdict(PoolRecord)
         self._shard_count = 0
         self._moved_at: float | None = None
@@ -141,7 +133,7 @@ class Dispatcher:
     def note_started(self, now: float, child: Child) -> None:
         """Take note of a child that was started as `decide` said, before the server lists it."""
         if child.key not in self._lives:
-            self._lives[child.key] = _Life(child, now)
+            self._lives[child.key] = Life(child, now)
             self._shard_count += 1
 
     def decide(self, now: float, pools: Sequence[Pool]) -> list[Start | Cancel]:
@@ -157,12 +149,14 @@ class Dispatcher:
             return []
         self._note_loads(now, pools)
         served = self._served(now, pools)
-        room = self._room(pools, served)
-        actions: list[Start | Cancel] = list(self._give_up(now, pools, room))
-        actions += self._start(now, pools, served, room)
+        lines = {pool.name: self._line(now, pool) for pool in pools}
+        # Where no pool has a worker, the first one is served, and one child may wait.
+        room = {pool.name: lines[pool.name].room if pool in served else 0 for pool in pools}
+        actions: list[Start | Cancel] = list(self._give_up(now, pools, lines))
+        actions += self._start(served, room, lines)
         idle_seconds = now - (self._moved_at if self._moved_at is not None else now)
         if not actions and idle_seconds > self._rules.wait_seconds:
-            self.failure = _explain_wait(idle_seconds, pools)
+            self.failure = explain_wait(idle_seconds, pools)
         return actions
 
     def _observe_one(self, now: float, child: Child) -> Iterable[int]:
@@ -172,7 +166,7 @@ class Dispatcher:
         if life is None:
             if is_over:
                 if child.key not in self._listed:
-                    self._ended.append(_Life(child, now, given_up=_OLD))  # what it made may not be known here
+                    self._ended.append(Life(child, now, given_up=_OLD))  # what it made may not be known here
                 return ()
             self.note_started(now, child)
             life = self._lives[child.key]
@@ -182,6 +176,8 @@ class Dispatcher:
             if not is_over:
                 life.changed_at = now
         life.child = child
+        if child.phase is Phase.RUNNING:
+            self._active_at[child.pool] = now
         if not is_over and self._is_given_up(now, life):
             self._given_up.add(child.key)  # nobody will see it dead: its host is gone, or frozen
             life.given_up = life.given_up or "it did not end when it was told to"
@@ -192,68 +188,94 @@ class Dispatcher:
             return ()
         return (self._next_of(child),) if child.phase is Phase.RUNNING else ()
 
-    def _is_given_up(self, now: float, life: _Life) -> bool:
+    def _is_given_up(self, now: float, life: Life) -> bool:
         """Return whether a child that was told to end, and did not, counts as dead."""
         is_told = life.child.phase is Phase.LEAVING or life.told_count >= TOLD_COUNT
         return is_told and now - life.changed_at > self._rules.leave_seconds
 
-    def _judge(self, now: float, life: _Life, pool_count: int) -> None:
+    def _judge(self, now: float, life: Life, pool_count: int) -> None:
         """Note against a child that ended what it did not make."""
         child = life.child
         left = sorted(self._left_of(child))
         if not left or life.given_up == _OLD:
             return
         self._shard_count -= 1
-        for index in left:
-            self._avoided[index][child.pool] += 1
+        if life.given_up in (_MOVED, _TOO_LARGE):
+            self._recuts.update(left)
+            return  # nothing is wrong with the segments, nor with the pool
+        self._faults.avoid(left, child.pool)
         if not life.has_made:
             self._records[child.pool].note_setback(now, self._rules.late_seconds)
         if life.given_up == _LATE:
             return  # nothing is wrong with the segments
         fault = f"{child.pool}: {life.given_up or child.reason or 'it ended without them'}"
-        faults = self._faults[left[0]]  # segments are made in order: the others were not reached
-        faults.append(fault)
-        if child.is_hopeless or len(faults) >= ATTEMPTS_A_POOL * (pool_count + 1):
-            told = "\n".join(f"  {text}" for text in dict.fromkeys(faults))
-            tries = "1 try" if len(faults) == 1 else f"{len(faults)} tries"
-            self.failure = f"segment {left[0]} could not be rendered in {tries}:\n{told}"
-            self.failed = child
+        # Segments are made in order: the others were not reached.
+        failure = self._faults.note(left[0], fault, pool_count=pool_count, is_hopeless=child.is_hopeless)
+        if failure:
+            self.failure, self.failed = failure, child
 
-    def _give_up(self, now: float, pools: Sequence[Pool], room: dict[str, int]) -> Iterator[Cancel]:
+    def _line(self, now: float, pool: Pool) -> PoolLine:
+        lives = (life for life in self._lives.values() if life.child.pool == pool.name)
+        return PoolLine(pool, self._records[pool.name], lives, now=now, frames_left=self._frames_left)
+
+    def _frames_left(self, child: Child) -> int:
+        return self._frames(self._left_of(child))
+
+    def _give_up(self, now: float, pools: Sequence[Pool], lines: dict[str, PoolLine]) -> Iterator[Cancel]:
         """Yield the children that are told to end, because others may do better; until they are seen to."""
+        free = Counter({name: line.free_count for name, line in lines.items()})
         for life in list(self._lives.values()):
             child, still_seconds = life.child, now - life.changed_at
             if child.phase is Phase.LEAVING:
                 continue
             if not life.given_up and still_seconds > min(self._rules.stall_seconds, self._rules.late_seconds):
-                patience = 1 + len(self._faults.get(self._next_of(child), ()))  # what failed may just take long
+                patience = 1 + self._faults.count(self._next_of(child))  # what failed may just take long
                 if child.phase is Phase.RUNNING and still_seconds > self._rules.stall_seconds * patience:
                     life.given_up = f"it made no segment for {still_seconds:.0f} s"
                 elif child.phase is Phase.TAKEN and still_seconds > self._rules.late_seconds * patience:
                     life.given_up = f"its worker did not start it within {still_seconds:.0f} s"
                 elif child.phase is Phase.WAITING and still_seconds > self._rules.late_seconds:
-                    life.given_up = _LATE if self._has_better(child, pools, room) else ""
+                    life.given_up = self._find_better(now, child, pools, lines, free)
                 if life.given_up:
                     life.changed_at = now
+            if not life.given_up and still_seconds > FULL_SECONDS and self._is_too_large(child, lines):
+                life.given_up, life.changed_at = _TOO_LARGE, now
             if life.given_up:
                 life.told_count += 1
                 yield Cancel(child, life.given_up)
 
-    def _has_better(self, child: Child, pools: Sequence[Pool], room: dict[str, int]) -> bool:
-        """Return whether a child that waits for long would do better in another pool."""
-        avoided = self._avoided.get(self._next_of(child), Counter[str]())
-        running = self._count(Phase.RUNNING)
-        here = next((pool for pool in pools if pool.name == child.pool), None)
-        others = [pool for pool in pools if pool.name != child.pool and pool.worker_count and room[pool.name] > 0]
-        if here is None or not here.worker_count:
-            return bool(others)
+    def _find_better(
+        self,
+        now: float,
+        child: Child,
+        pools: Sequence[Pool],
+        lines: dict[str, PoolLine],
+        free: Counter[str],
+    ) -> str:
+        """Return why a child that waits would do better in another pool, empty if not; takes a free slot there."""
+        avoided = self._faults.avoided_in(self._next_of(child))
+        others = [each for each in pools if each.name != child.pool and each.worker_count and lines[each.name].room > 0]
+        if not any(pool.name == child.pool and pool.worker_count for pool in pools):
+            return _LATE if others else ""
         others = [pool for pool in others if avoided[pool.name] <= avoided[child.pool]]
         others = [pool for pool in others if not self._records[pool.name].is_on_trial]
-        if not running[child.pool]:
-            return bool(others)
+        if now - self._active_at.get(child.pool, float("-inf")) > self._rules.late_seconds:
+            return _LATE if others else ""
         # It is next in a line that moves. A slot that is free elsewhere is better, once nothing else is left for it.
-        free = [pool for pool in others if running[pool.name] < self._records[pool.name].slots(pool, alive=0)]
-        return bool(free) and not self._waiting()
+        better = next((pool.name for pool in others if free[pool.name] > 0), "")
+        if not better or self._waiting() or lines[child.pool].wait_seconds(child) < GAIN_SECONDS:
+            return ""
+        free[better] -= 1
+        return _MOVED
+
+    def _is_too_large(self, child: Child, lines: dict[str, PoolLine]) -> bool:
+        """Return whether a child that waits should be cut anew, for speeds are known that were not when it was cut."""
+        left, whole = self._left_of(child), self._rules.shortest_seconds == float("inf")
+        if whole or child.phase is not Phase.WAITING or child.pool not in lines or len(left) < 2:
+            return False
+        fps = sum(line.fps * line.slots for line in lines.values())
+        is_new = all(self._recuts[index] < RECUTS for index in left)
+        return is_new and fps > 0 and lines[child.pool].is_too_large(child, self.frames_missing / fps)
 
     def _note_loads(self, now: float, pools: Sequence[Pool]) -> None:
         taken = self._count(Phase.TAKEN, Phase.RUNNING)
@@ -271,51 +293,38 @@ class Dispatcher:
         awake = [pool for pool in served if now >= self._records[pool.name].rests_until]
         return awake or served or list(pools[:1])
 
-    def _room(self, pools: Sequence[Pool], served: Sequence[Pool]) -> dict[str, int]:
-        """Return how many more children each pool may be given; where no pool has a worker, the first one may wait."""
-        running, waiting = self._count(Phase.RUNNING), self._count(Phase.WAITING)
-        room = dict.fromkeys((pool.name for pool in pools), 0)
-        for pool in served:
-            record = self._records[pool.name]
-            room[pool.name] = record.may_wait(pool, running=running[pool.name]) - waiting[pool.name]
-            if record.is_on_trial:
-                room[pool.name] -= self._count(Phase.TAKEN, Phase.RUNNING)[pool.name]
-        return room
-
-    def _start(
-        self, now: float, pools: Sequence[Pool], served: Sequence[Pool], room: dict[str, int]
-    ) -> Iterator[Start]:
+    def _start(self, served: Sequence[Pool], room: dict[str, int], lines: dict[str, PoolLine]) -> Iterator[Start]:
         """Yield a child for every run of segments that nobody makes and for which a pool has room."""
         waiting = self._waiting() if any(count > 0 for count in room.values()) else []
-        sizes = self._sizes(now, pools) if waiting else None
+        sizes = self._sizes(lines) if waiting else None
+        free = Counter({name: line.free_count for name, line in lines.items()})
         while waiting and sizes and any(count > 0 for count in room.values()):
-            pool = self._choose(waiting[0], served, room)
+            pool = self._choose(waiting[0], served, room, free)
             if pool is None:
                 waiting.pop(0)
                 continue
             size = sizes.next_size(pool.name, self._frames(waiting))
-            run = cut_run(waiting, size, frame_counts=self._frame_counts, missing=self.missing, avoided=self._avoided)
+            run = cut_run(
+                waiting, size, frame_counts=self._frame_counts, missing=self.missing, avoided=self._faults.avoided
+            )
             room[pool.name] -= 1
+            free[pool.name] -= 1
             waiting = [index for index in waiting if index >= run.end]
-            faults = self._faults.get(run.start)
-            yield Start(pool.name, run, self._numbers[run], because=faults[-1] if faults else "")
+            yield Start(pool.name, run, self._numbers[run], because=self._faults.last(run.start))
 
-    def _choose(self, index: int, served: Sequence[Pool], room: dict[str, int]) -> Pool | None:
-        """Return where a segment goes: of the pools where it failed least the first one; None while that is full."""
-        avoided = self._avoided.get(index, Counter[str]())
+    def _choose(self, index: int, served: Sequence[Pool], room: dict[str, int], free: Counter[str]) -> Pool | None:
+        """Return where a segment goes: of the pools where it failed least the first one; None while those are full.
+
+        Those with a free slot come before those in which it would wait.
+        """
+        avoided = self._faults.avoided_in(index)
         least = min((avoided[pool.name] for pool in served), default=0)
-        return next((pool for pool in served if avoided[pool.name] == least and room[pool.name] > 0), None)
+        fit = [pool for pool in served if avoided[pool.name] == least and room[pool.name] > 0]
+        return next((pool for pool in fit if free[pool.name] > 0), fit[0] if fit else None)
 
-    def _sizes(self, now: float, pools: Sequence[Pool]) -> ShardSizes:
-        loads: dict[str, PoolLoad] = {}
-        for pool in pools:
-            lives = [life for life in self._lives.values() if life.child.pool == pool.name]
-            at_work = [life for life in lives if life.child.phase in (Phase.TAKEN, Phase.RUNNING)]
-            fps, waiting = self.speed(pool), len(lives) - len(at_work)
-            ends = [self._frames(self._left_of(life.child)) / fps - (now - life.changed_at) for life in at_work]
-            loads[pool.name] = self._records[pool.name].load(pool, ends=ends, waiting=waiting)
+    def _sizes(self, lines: dict[str, PoolLine]) -> ShardSizes:
         return ShardSizes(
-            loads,
+            {name: line.load for name, line in lines.items()},
             total_frames=self._total_frames,
             frames_missing=self.frames_missing,
             shard_count=self._shard_count,
@@ -339,11 +348,3 @@ class Dispatcher:
 
     def _frames(self, indices: Iterable[int]) -> int:
         return sum(self._frame_counts[index] for index in indices)
-
-
-def _explain_wait(idle_seconds: float, pools: Sequence[Pool]) -> str:
-    counts = ", ".join(f"{pool.name} {pool.worker_count}" for pool in pools)
-    return (
-        f"no shard was started or made for {idle_seconds:.0f} s; workers online: {counts}. "
-        "Start a worker of one of these pools (python -m deployments.worker --pool NAME) and run the same job again"
-    )
