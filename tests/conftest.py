@@ -81,9 +81,9 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
-    """Servers and workers of all pools, one set of them for the tests of all modules."""
+    """Servers and workers of all pools for a module's tests; left to idle, they would slow down what comes after."""
     from pool_farm import run_farm  # what it takes is of no use to the others
 
     with run_farm(tmp_path_factory.mktemp("farm")) as running:
