@@ -270,11 +270,11 @@ class Dispatcher:
 
     def _is_too_large(self, child: Child, lines: dict[str, PoolLine]) -> bool:
         """Return whether a child that waits should be cut anew, for speeds are known that were not when it was cut."""
-        left, whole = self._left_of(child), self._rules.shortest_seconds == float("inf")
-        if whole or child.phase is not Phase.WAITING or child.pool not in lines or len(left) < 2:
+        if child.phase is not Phase.WAITING or child.pool not in lines or self._rules.shortest_seconds == float("inf"):
             return False
+        left = self._left_of(child)
         fps = sum(line.fps * line.slots for line in lines.values())
-        is_new = all(self._recuts[index] < RECUTS for index in left)
+        is_new = len(left) > 1 and all(self._recuts[index] < RECUTS for index in left)
         return is_new and fps > 0 and lines[child.pool].is_too_large(child, self.frames_missing / fps)
 
     def _note_loads(self, now: float, pools: Sequence[Pool]) -> None:
