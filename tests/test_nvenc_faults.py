@@ -201,7 +201,27 @@ class TestGates:
             with gate.hold(timeout_seconds=0):
                 pass
         with gate.hold(timeout_seconds=0):
-            assert told == [0, 0, 1, 0], "a mark ends with its slot"
+            assert told == [0, 0, 0, 0, 1, 1, 0, 0], "before and after each is taken; a mark ends with its slot"
+
+    def test_others_that_a_dying_session_hid_are_counted_when_its_slot_is_free(self, tmp_path: Path) -> None:
+        """Three sessions in all, two of them another program's; ours has ended, but its slot is not free yet."""
+        dying, others, limit = contextlib.ExitStack(), 2, 3
+        looks: list[int] = []
+
+        def allowed(ours: int) -> int:
+            looks.append(ours)
+            found = limit - max(0, others - ours)
+            if len(looks) == 1:  # between a look and what is taken by it
+                beside.enter_context(gates(tmp_path, 3)[0].hold(timeout_seconds=0))
+                dying.close()
+            return found
+
+        (gate,) = gates(tmp_path, 3, allowed=allowed)
+        with dying, contextlib.ExitStack() as beside:
+            dying.enter_context(gates(tmp_path, 3)[0].hold(timeout_seconds=0)).mark_open()
+            with pytest.raises(SessionBusyError), gate.hold(timeout_seconds=0):
+                pass
+            assert looks == [1, 0]
 
     @pytest.mark.parametrize("make", [lambda gate: gate, lambda gate: FirstFreeGate((gate,))])
     def test_at_least_one_is_always_allowed(self, tmp_path: Path, make: Callable) -> None:

@@ -100,8 +100,10 @@ class KernelLockGate:
     lock of its own); those who come later let it try first for half a second, so that a process that takes a slot
     again and again cannot shut others out, while a waiter for many slots does not keep one slot idle for long.
 
-    `allowed` may say less than `capacity` for a while. Only the first slots are then taken, and only if no more than
-    so many are in use in all: two who take at once both count each other, and at least one of them gives way.
+    `allowed` may say less than `capacity` for a while. Only the first slots are then taken, and kept only if no more
+    than so many are in use in all: two who take at once both count each other, and at least one of them gives way.
+    It is asked again once they are taken, of the slots that are counted: a session that has ended and whose slot is
+    not free yet makes others' look fewer, which holds for as long as its slot counts too, and not a moment longer.
     """
 
     device: str  # "cpu" or a GPU's UUID
@@ -129,10 +131,19 @@ class KernelLockGate:
 
     def open_sessions(self) -> int:
         """Return how many of the slots in use are marked: their sessions are open for certain."""
-        paths = [self._path(k) for k in self._held_slots()]
+        return self._open_among(self._held_slots())
+
+    def _open_among(self, held: Sequence[int]) -> int:
         with suppress(FileNotFoundError):
-            return sum(path.stat().st_size > 0 for path in paths)
+            return sum(self._path(k).stat().st_size > 0 for k in held)
         return 0
+
+    def _count_allowed(self) -> tuple[int, int]:
+        """Return how many slots are in use, and how many may be, of one look; without `allowed` nobody looks."""
+        if self.allowed is None:
+            return 0, self.capacity
+        held = self._held_slots()
+        return len(held), max(1, min(self.allowed(self._open_among(held)), self.capacity))
 
     def _held_slots(self) -> list[int]:
         with ExitStack() as looked_at:
@@ -141,8 +152,7 @@ class KernelLockGate:
 
     def _try_slots(self, weight: int) -> list[int]:
         """Return the descriptors of `weight` locked files, or of as many as there may be; [] and nothing locked."""
-        allowed = self.capacity if self.allowed is None else self.allowed(self.open_sessions())
-        allowed = max(1, min(allowed, self.capacity))
+        _, allowed = self._count_allowed()
         weight = min(weight, allowed)
         descriptors: list[int] = []
         with ExitStack() as taken:
@@ -154,7 +164,8 @@ class KernelLockGate:
                     os.ftruncate(descriptor, 0)  # at once: a former holder's mark would count as an open session
                     descriptors.append(descriptor)
                 if len(descriptors) == weight:
-                    if allowed < self.capacity and self.slots_in_use() > allowed:
+                    in_use, still_allowed = self._count_allowed()
+                    if in_use > still_allowed:
                         break
                     taken.pop_all()
                     return descriptors
