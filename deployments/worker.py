@@ -64,6 +64,8 @@ def run_worker(arguments: Sequence[str], *, session_count: int | None = None) ->
         session_count: GPU sessions of the host; by default its GPUs are looked for.
     """
     signal.signal(signal.SIGTERM, _terminate)  # until the worker's own takes over
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a script's `&` leaves it: Prefect ends by one
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if {"--help", "-h"} & set(arguments):
         return _start_worker(arguments)
     try:

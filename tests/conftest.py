@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,23 @@ if TYPE_CHECKING:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what needs the farm: it takes the longest, and would else end last, with a core idle beside it."""
     items.sort(key=lambda item: "farm" not in getattr(item, "fixturenames", ()))
+
+
+LOG_LINES = 60
+"""Of each log of a server or a worker, shown with a test that failed."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show with a test that failed how the logs of the servers and workers that it used end."""
+    report = yield
+    if report.failed:
+        used = getattr(item, "funcargs", {})
+        folders = [used[name].folder for name in ("served", "farm") if name in used]
+        for log in [log for folder in folders for log in (*folder.glob("*.log"), *folder.glob("*/worker.log"))]:
+            lines = log.read_text(errors="replace").splitlines()
+            report.sections.append((f"{log.parent.name}/{log.name}", "\n".join(lines[-LOG_LINES:])))
+    return report
 
 
 def draw_photo(path: Path, *, seed: int, size: tuple[int, int] = (640, 480)) -> Path:
@@ -73,11 +90,9 @@ def launcher() -> Iterator[Launcher]:
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A Prefect server for flows that run in this process; all modules share it, for it takes long to start."""
-    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, PREFECT_HOME, temporary_settings
-    from prefect.testing.utilities import prefect_test_harness
+    from prefect_server import harness  # which imports Prefect
 
-    settings = {PREFECT_HOME: tmp_path_factory.mktemp("prefect"), PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
-    with temporary_settings(settings), prefect_test_harness(server_startup_timeout=240):
+    with harness(tmp_path_factory.mktemp("prefect")):
         yield
 
 

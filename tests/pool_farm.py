@@ -232,7 +232,7 @@ class Film:
 
     def wait(self, state: str = "COMPLETED") -> float:
         """Return how many seconds it took to come to an end, which has to be of this type."""
-        wait_until(self.is_over, seconds=PATIENCE_SECONDS, what=f"{self.name} is over")
+        wait_until(self.is_over, seconds=PATIENCE_SECONDS, what=f"{self.name} is over", pause_seconds=0.5)
         run = self.read()
         assert run["state_type"] == state, f"{run['state_type']}: {run['state']['message']}"
         return time.monotonic() - self.started_at
@@ -305,7 +305,7 @@ class Farm:
                 return self.ask("health") is True
             return False
 
-        wait_until(is_up, seconds=PATIENCE_SECONDS, what="the server is up")
+        wait_until(is_up, seconds=PATIENCE_SECONDS, what="the server is up", pause_seconds=0.2)
 
     def kill_server(self) -> None:
         """kill -9 Prefect's server."""

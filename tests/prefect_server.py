@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import functools
+import fcntl
 import json
 import os
 import shutil
@@ -17,7 +16,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+import prefect
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, PREFECT_HOME, temporary_settings
+from prefect.testing.utilities import prefect_test_harness
 from processes import running, wait_until
 
 ROOT = Path(__file__).parents[1]
@@ -31,7 +34,7 @@ class Served:
     url: str
     checkout: Path
     env: dict[str, str]
-    logs: Path
+    folder: Path
 
     def run(self, *arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run `prefect` in the checkout, as a person or CI would."""
@@ -69,7 +72,7 @@ class Served:
     def worker(self) -> Iterator[int]:
         """Run a worker of the pool `local`, started somewhere else than in the checkout; return its pid."""
         command = [*PREFECT, "worker", "start", "--pool", "local"]
-        with running(command, log=self.logs / "worker.log", env=self.env, cwd=self.logs) as process:
+        with running(command, log=self.folder / "worker.log", env=self.env, cwd=self.folder) as process:
             yield process.pid
 
 
@@ -81,7 +84,7 @@ def serve(folder: Path, *, applied: bool = True) -> Iterator[Served]:
         url=f"http://127.0.0.1:{port}",
         checkout=copy_checkout(folder / "a checkout"),
         env=server_environment(folder, port),
-        logs=folder,
+        folder=folder,
     )
     give_database(Path(served.env["PREFECT_HOME"]))
     command = [*PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
@@ -106,20 +109,41 @@ def give_database(home: Path) -> None:
     shutil.copytree(_empty_home(), home, dirs_exist_ok=True)
 
 
-@functools.cache
+@contextlib.contextmanager
+def harness(folder: Path) -> Iterator[None]:
+    """Run flows of this process against a server of Prefect's test harness, whose database was there before too."""
+    shutil.copy2(_empty_home() / "prefect.db", folder / "prefect-test.db")
+    settings = {PREFECT_HOME: folder, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+    with (
+        temporary_settings(settings),
+        mock.patch("prefect.testing.utilities.mkdtemp", return_value=str(folder)),
+        prefect_test_harness(server_startup_timeout=240),
+    ):
+        yield
+
+
 def _empty_home() -> Path:
-    """Make a home whose database holds nothing yet, once for this process; it goes with it."""
-    folder = tempfile.TemporaryDirectory(prefix="fanreel-test-home-")
-    atexit.register(folder.cleanup)
+    """Return a home whose database holds nothing yet, made once for all processes and runs of this checkout."""
+    folder = ROOT / ".pytest_cache" / f"prefect-{prefect.__version__}"
+    folder.parent.mkdir(exist_ok=True)
+    with Path(f"{folder}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            _make_home(folder)
+    return folder
+
+
+def _make_home(folder: Path) -> None:
     env = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    subprocess.run(
-        [*PREFECT, "server", "database", "upgrade", "--yes"],
-        env=env | {"PREFECT_HOME": folder.name, "DO_NOT_TRACK": "1"},
-        capture_output=True,
-        timeout=240,
-        check=True,
-    )
-    return Path(folder.name)
+    with tempfile.TemporaryDirectory(prefix="prefect-", dir=folder.parent) as made:
+        subprocess.run(
+            [*PREFECT, "server", "database", "upgrade", "--yes"],
+            env=env | {"PREFECT_HOME": f"{made}/home", "DO_NOT_TRACK": "1"},
+            capture_output=True,
+            timeout=240,
+            check=True,
+        )
+        Path(made, "home").rename(folder)
 
 
 def copy_checkout(target: Path) -> Path:

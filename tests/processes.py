@@ -58,12 +58,12 @@ def sessions_below(pid: int) -> list[int]:
     return [child for launcher in launchers for child in descendants(launcher)]
 
 
-def wait_until(read: Callable[[], T], *, seconds: float, what: str) -> T:
-    """Return the first true value that `read` gives."""
+def wait_until(read: Callable[[], T], *, seconds: float, what: str, pause_seconds: float = 0.05) -> T:
+    """Return the first true value that `read` gives; what costs more than a look is read less often."""
     deadline = time.monotonic() + seconds
     while not (value := read()):
         assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s"
-        time.sleep(0.05)
+        time.sleep(pause_seconds)
     return value
 
 

@@ -612,7 +612,7 @@ def test_a_run_that_dies_unseen_is_ended_and_no_other(served: Served, client: Sy
     with contextlib.ExitStack() as stack:
         for name, words in runs.items():
             command = [sys.executable, "-c", BEATING, words[0], words[1], name]
-            process = subprocess.Popen(command, cwd=served.logs, env=served.env, stdout=subprocess.PIPE, text=True)
+            process = subprocess.Popen(command, cwd=served.folder, env=served.env, stdout=subprocess.PIPE, text=True)
             stack.callback(process.wait, 60)
             stack.callback(process.kill)
         found = {name: wait_until(lambda name=name: _run_id(served, name), seconds=120, what=name) for name in runs}

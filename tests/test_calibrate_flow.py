@@ -57,7 +57,7 @@ def test_the_form_has_one_box_with_its_words(served: Served) -> None:
 
 
 def test_it_is_kept_on_the_host_and_as_a_variable(served: Served, gpus: EmulatedDriver, run: dict[str, Any]) -> None:
-    kept = calibration_from_json((served.logs / "calibration.json").read_bytes())
+    kept = calibration_from_json((served.folder / "calibration.json").read_bytes())
     assert run["name"] == f"calibrate {kept.host}"
     variable = served.ask(f"variables/name/{variable_name(kept.host)}")["value"]
     assert variable["host"] == kept.host

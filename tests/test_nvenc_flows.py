@@ -32,28 +32,26 @@ import json, sys, time
 from pathlib import Path
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-from prefect.testing.utilities import prefect_test_harness
 from fanreel.media.sources import load_job
 from flows.render_slideshow import render_slideshow
 
-with prefect_test_harness(server_startup_timeout=240):
-    state = render_slideshow(load_job(Path(sys.argv[1])), return_state=True)
-    chosen = FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
-    told = {"state": state.name, "runs": {}}
-    with get_client(sync_client=True) as client:
-        for attempt in range(100):
-            runs = client.read_task_runs(flow_run_filter=chosen)
-            if runs and all(run.state and run.state.is_final() for run in runs):
-                break
-            time.sleep(0.2)
-        for run in runs:
-            states = [(one.name, one.message) for one in client.read_task_run_states(run.id)]
-            told["runs"][run.name] = {"count": run.run_count, "state": run.state.name, "states": states}
-    try:
-        told["reports"] = [str(report) for report in state.result()]
-    except Exception as error:
-        told["error"] = f"{type(error).__name__}: {error}"
-    print("\\n" + json.dumps(told), flush=True)
+state = render_slideshow(load_job(Path(sys.argv[1])), return_state=True)
+chosen = FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
+told = {"state": state.name, "runs": {}}
+with get_client(sync_client=True) as client:
+    for attempt in range(100):
+        runs = client.read_task_runs(flow_run_filter=chosen)
+        if runs and all(run.state and run.state.is_final() for run in runs):
+            break
+        time.sleep(0.2)
+    for run in runs:
+        states = [(one.name, one.message) for one in client.read_task_run_states(run.id)]
+        told["runs"][run.name] = {"count": run.run_count, "state": run.state.name, "states": states}
+try:
+    told["reports"] = [str(report) for report in state.result()]
+except Exception as error:
+    told["error"] = f"{type(error).__name__}: {error}"
+print("\\n" + json.dumps(told), flush=True)
 """
 
 

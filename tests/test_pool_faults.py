@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 import random
 import signal
@@ -20,7 +21,8 @@ from typing import Any
 
 import pytest
 from conftest import make_job
-from pool_farm import PATIENCE_SECONDS, PREFIX, SIZE, Farm, Film, Machine
+from pool_farm import AUTH_MARK, PATIENCE_SECONDS, PREFIX, SIZE, Farm, Film, Machine
+from pool_secrets import QUERY_MARK, found_in, serve_photos, start_films, written_in_database, written_in_files
 from processes import wait_until
 from s3_server import Fault
 from test_kill import is_running, kill_at_work
@@ -574,3 +576,36 @@ def test_100_kills_at_random(farm: Farm, truth: list[bytes], slow_gpus: None) ->
     print(f"at most {again_frames} frames were made again")
     assert again_frames <= killer.killed.total() * MOST_SHARD_FRAMES
     check_nothing_is_left(farm)
+
+
+def test_no_credential_is_written_anywhere(farm: Farm, tmp_path: Path) -> None:
+    """Neither by films with marked credentials nor by whatever went wrong in the farm before."""
+    with serve_photos(farm, tmp_path) as (web, trusted):
+        hosts = f"127.0.0.1:{web.port},127.0.0.1:9"
+        with farm.parents_with(FANREEL_PRIVATE_HOSTS=hosts, SSL_CERT_FILE=str(trusted)):
+            for film, state in start_films(farm, web):
+                film.wait(state)
+                if state == "FAILED":
+                    message = film.read()["state"]["message"]
+                    assert not found_in(message), message
+        assert any(QUERY_MARK in path for path in web.paths)
+    certified = tmp_path / "secret.mp4"
+    for name in ("secret.mp4", "secret.mp4.certificate.json"):
+        (tmp_path / name).write_bytes((farm.s3.bucket / "out" / name).read_bytes())
+    assert prove_film(certified, full=True).frame_count > 0
+
+    refused = farm.prefect("--check", module="deployments.apply", env={"PREFECT_API_AUTH_STRING": f"no:{AUTH_MARK}"})
+    assert refused.returncode == 1
+    assert "401" in refused.stderr
+    assert not found_in(refused.stdout + refused.stderr)
+
+    assert written_in_files(farm) == {}
+    assert written_in_database(farm) == {}
+
+    # The search itself: the one place that is allowed to have the query has it, and a file with a mark is seen.
+    runs = [json.loads(row) for row in farm.database.dump()["flow_run"]]
+    assert any(QUERY_MARK in json.dumps(run["parameters"]) for run in runs)
+    planted = farm.folder / "planted.txt"
+    planted.write_text(f"secret: {AUTH_MARK}")
+    assert written_in_files(farm) == {"planted.txt": [AUTH_MARK]}
+    planted.unlink()

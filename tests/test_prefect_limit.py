@@ -25,11 +25,9 @@ from prefect.context import SyncClientContext
 from prefect.settings import (
     PREFECT_API_TLS_INSECURE_SKIP_VERIFY,
     PREFECT_API_URL,
-    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
-    PREFECT_HOME,
     temporary_settings,
 )
-from prefect.testing.utilities import prefect_test_harness
+from prefect_server import harness
 from processes import wait_until
 from test_gate import PATIENCE_SECONDS, Asked, GateMaker, is_free, wait_for_slot
 
@@ -99,12 +97,7 @@ class Proxy:
 def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     # One address for all tests, also those without the server: Prefect's services for events and slots keep the
     # first one that this process has.
-    settings = {PREFECT_HOME: tmp_path_factory.mktemp("prefect"), PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
-    with (
-        temporary_settings(settings),
-        contextlib.ExitStack() as last,
-        prefect_test_harness(server_startup_timeout=240),
-    ):
+    with contextlib.ExitStack() as last, harness(tmp_path_factory.mktemp("prefect")):
         opened = Proxy(PREFECT_API_URL.value())
         last.callback(opened.go_away)  # after the harness, which sends what was logged: for a minute, if it cannot
         # Without TLS there is nothing to verify, and reading the CA certificates takes 45 ms for every client.

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -28,6 +28,9 @@ ROOT = Path(__file__).parents[1]
 WORKER = "import sys; from deployments.worker import run_worker; "
 WORKER += "sys.exit(run_worker(sys.argv[2:], session_count=int(sys.argv[1])))"
 
+IN_BACKGROUND = ["sh", "-c", 'trap "" INT; exec "$@"', "sh"]
+"""How a script's `&` starts a command: with Ctrl-C ignored."""
+
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
@@ -42,11 +45,23 @@ class Workers:
         self.served, self.folder, self.count = served, folder, 0
 
     @contextlib.contextmanager
-    def start(self, *, sessions: int, pool: str = "local") -> Iterator[subprocess.Popen[bytes]]:
+    def start(
+        self, *, sessions: int, pool: str = "local", starter: Sequence[str] = ()
+    ) -> Iterator[subprocess.Popen[bytes]]:
         """Run a worker; it has started when this is entered."""
         self.count += 1
         log = self.folder / f"worker-{self.count}.log"
-        command = [sys.executable, "-c", WORKER, str(sessions), "--pool", pool, "--name", f"worker-{self.count}"]
+        command = [
+            *starter,
+            sys.executable,
+            "-c",
+            WORKER,
+            str(sessions),
+            "--pool",
+            pool,
+            "--name",
+            f"worker-{self.count}",
+        ]
         with running(command, log=log, env=self.served.env, cwd=self.served.checkout) as process:
 
             def has_started() -> bool:
@@ -86,14 +101,17 @@ def turn_down(served: Served, limit: int) -> None:
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
-def test_the_limit_is_there_while_a_worker_is(served: Served, workers: Workers, ending: signal.Signals) -> None:
+@pytest.mark.parametrize(("ending", "starter"), [(signal.SIGTERM, IN_BACKGROUND), (signal.SIGINT, ())])
+def test_the_limit_is_there_while_a_worker_is(
+    served: Served, workers: Workers, ending: signal.Signals, starter: Sequence[str]
+) -> None:
     assert read_limit(served) is None
-    with workers.start(sessions=3) as worker:
+    with workers.start(sessions=3, starter=starter) as worker:
         assert read_limit(served) == 3
         worker.send_signal(ending)
         assert worker.wait(60) in (0, 1, 130)
         assert read_limit(served) is None
+    assert "did not end within" not in (workers.folder / "worker-1.log").read_text()
 
 
 @pytest.mark.soak
