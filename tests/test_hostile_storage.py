@@ -203,7 +203,7 @@ class TestJoinLog:
         """Two contents, each shown 540 times: what a join opens, copies and checks does not depend on that."""
         names = sorted(str(path) for path in photos.iterdir())[:2]
         slides = [{"photo": name, "seconds": 10, "move": "still"} for _ in range(540) for name in names]
-        job = make_job(tmp_path, photos=[], slides=slides, fps="24", size="640x360", encoding={"quality": 10})
+        job = make_job(tmp_path, photos=[], slides=slides, fps="24", size="640x360", encoding={"quality": 32})
         with caplog.at_level(logging.INFO, logger="fanreel.media.film"):
             render_job(job, host=host)
         (joined,) = [record for record in caplog.records if record.name == "fanreel.media.film"]
