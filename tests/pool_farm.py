@@ -172,10 +172,19 @@ class Machine:
         """Return the encoder sessions below it that make a segment at this moment."""
         return [pid for pid in self.launchers() if any(name.endswith(".packets") for name in open_files(pid))]
 
-    def stop(self) -> None:
-        """End the worker as a supervisor does, and wait for it."""
+    def tell_to_end(self) -> None:
+        """Tell the worker to end, as a supervisor does."""
         assert self.process is not None
         self.process.terminate()
+
+    def stop(self) -> None:
+        """End the worker as a supervisor does, and wait for it."""
+        self.tell_to_end()
+        self.await_end()
+
+    def await_end(self) -> None:
+        """Return when the worker has ended."""
+        assert self.process is not None
         self.process.wait(PATIENCE_SECONDS)
 
     def restart(self) -> None:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from prefect_server import copy_checkout
+from prefect_server import copy_checkout, give_database
 from processes import wait_until
 
 from deployments import local_stack
@@ -113,6 +113,7 @@ def test_up_starts_all_once_and_down_ends_all_of_it(tmp_path: Path, alien: Proce
     checkout, folder, port = copy_checkout(tmp_path / "a checkout"), tmp_path / "up", _free_port()
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "FANREEL_"))}
     env = kept | {"PREFECT_HOME": str(tmp_path / "home"), "FANREEL_LOCK_FOLDER": str(tmp_path / "locks")}
+    give_database(tmp_path / "home")
 
     def run(*arguments: str) -> str:
         command = [sys.executable, "-m", "deployments.local_stack", *arguments, "--folder", str(folder)]
