@@ -115,7 +115,6 @@ def _one_client() -> Iterator[None]:
 @pytest.fixture
 def proxy(_server: Proxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
     """What the server is reached through; it is there again after the test, which is not to last long."""
-    monkeypatch.setattr(limit_slots, "ANSWER_SECONDS", 1.0)
     monkeypatch.setattr(limit_slots, "_GIVE_BACK_SECONDS", 0.5)
     _server.requests.clear()
     yield _server
@@ -346,6 +345,7 @@ class TestServer:
     def test_it_is_away(
         self, operator: Operator, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr(limit_slots, "ANSWER_SECONDS", 1.0)
         operator.make(1)
         proxy.go_away()
         warnings: list[str] = []
