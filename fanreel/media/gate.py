@@ -129,11 +129,8 @@ class KernelLockGate:
         """Return how many slots anyone holds at this moment; raises `StorageError` as `hold` does."""
         return len(self._held_slots())
 
-    def open_sessions(self) -> int:
-        """Return how many of the slots in use are marked: their sessions are open for certain."""
-        return self._open_among(self._held_slots())
-
     def _open_among(self, held: Sequence[int]) -> int:
+        """Return how many of some slots in use are marked: their sessions are open for certain."""
         with suppress(FileNotFoundError):
             return sum(self._path(k).stat().st_size > 0 for k in held)
         return 0
