@@ -32,15 +32,15 @@ apply: .venv/ready
 apply-check: .venv/ready
 	$(BIN)/python -m deployments.apply --check
 
-# Some modules at a time: much of a test is waiting for a process to start or to end, in those of the soak above all.
-PYTEST = $(LOCAL) $(BIN)/python -m pytest --dist loadfile --durations=30
+# Two modules at a time: much of a test is waiting for a process to start or to end.
+PYTEST = $(LOCAL) $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations=30
 
 test: .venv/ready
-	$(PYTEST) --numprocesses 2 -m "not soak"
+	$(PYTEST) -m "not soak"
 
 # The farm's module first: it is the longest, though not the one with the most tests.
 soak: .venv/ready
-	$(PYTEST) --numprocesses 3 --no-loadscope-reorder -m "soak and not alone"
+	$(PYTEST) --no-loadscope-reorder -m "soak and not alone"
 	$(LOCAL) $(BIN)/python -m pytest -m "soak and alone"
 
 check: .venv/ready

@@ -77,13 +77,17 @@ class Served:
 
 
 @contextlib.contextmanager
-def serve(folder: Path, *, applied: bool = True) -> Iterator[Served]:
-    """Run a server with the pools and deployments of a copy of the working tree; without any if not `applied`."""
+def serve(folder: Path, *, applied: bool = True, database: str = "") -> Iterator[Served]:
+    """Run a server with the pools and deployments of a copy of the working tree; without any if not `applied`.
+
+    Its database is one of SQLite of its own, or that at an address.
+    """
     port = free_port()
     served = Served(
         url=f"http://127.0.0.1:{port}",
         checkout=copy_checkout(folder / "a checkout"),
-        env=server_environment(folder, port),
+        env=server_environment(folder, port)
+        | ({"PREFECT_SERVER_DATABASE_CONNECTION_URL": database} if database else {}),
         folder=folder,
     )
     give_database(Path(served.env["PREFECT_HOME"]))

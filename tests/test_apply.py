@@ -17,6 +17,7 @@ from uuid import uuid4
 
 import pytest
 import yaml
+from postgresql import database_or_skip
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import (
     DeploymentScheduleCreate,
@@ -361,7 +362,11 @@ def test_a_server_that_cannot_be_used_is_told_of_in_one_line(capsys: pytest.Capt
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serve(tmp_path_factory.mktemp("served"), applied=False) as server:
+    # What automations remember is lost where SQLite is locked for long, as it is on a busy machine.
+    with (
+        database_or_skip() as database,
+        serve(tmp_path_factory.mktemp("served"), applied=False, database=database.url) as server,
+    ):
         yield server
 
 
