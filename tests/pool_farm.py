@@ -56,7 +56,7 @@ WARM = "from fanreel.media import planes; planes.warm()"
 PHOTO_COUNT = 24
 SIZE = {"size": "320x180", "fps": "16", "seconds_per_slide": 6}
 SEGMENTS_A_SHARD, FRAMES_A_SEGMENT = 4, 96
-CHILD_FPS = 1000.0
+CHILD_FPS = 80.0
 """What both pools' children are said to make a second, so that both get shards, and one for each of the six slots."""
 
 _SESSION = re.compile(r"START segments? (\d+)(?:-(\d+))? of (\S+): session (\d+), (\w+)")
@@ -217,8 +217,8 @@ class Machine:
 class Film:
     """A film's flow run."""
 
-    def __init__(self, farm: Farm, job: dict[str, Any], run_id: str) -> None:
-        self.farm, self.job, self.id = farm, job, run_id
+    def __init__(self, farm: Farm, job: dict[str, Any], run_id: str, env: Mapping[str, str]) -> None:
+        self.farm, self.job, self.id, self.env = farm, job, run_id, env
         self.name = Path(job["output"]).name
         self.started_at = time.monotonic()
 
@@ -363,18 +363,6 @@ class Farm:
         machine.stop()
         self.left.append(self.machines.pop(machine.name))
 
-    @contextlib.contextmanager
-    def parents_with(self, **settings: str) -> Iterator[None]:
-        """Give the parents of films other settings for as long as the context lasts."""
-        control = self.machines["control"]
-        control.extra = settings
-        control.restart()
-        try:
-            yield
-        finally:
-            control.extra = {}
-            control.restart()
-
     def processes(self) -> dict[int, str]:
         """Return the command line of everything that carries the farm's mark, the servers' processes apart."""
         mark = f"FANREEL_FARM={self.folder}\0".encode()
@@ -461,13 +449,14 @@ class Farm:
             "render_on": ["nvenc", "cpu"],
         } | words  # fmt: skip
 
-    def start(self, job: dict[str, Any], deployment: str = "render-slideshow/pools") -> Film:
-        """Start a film, as whoever asks the server for it does."""
+    def start(self, job: dict[str, Any], *, env: Mapping[str, str] = {}) -> Film:
+        """Start a film, as whoever asks the server for it does, with `env` in its parent's environment."""
+        deployment = "render-slideshow/pools"
         if deployment not in self._deployments:
             self._deployments[deployment] = self.ask(f"deployments/name/{deployment}")["id"]
-        asked = {"parameters": {"job": job}, "state": {"type": "SCHEDULED"}}
+        asked = {"parameters": {"job": job}, "state": {"type": "SCHEDULED"}, "job_variables": {"env": dict(env)}}
         made = self.ask(f"deployments/{self._deployments[deployment]}/create_flow_run", asked)
-        return Film(self, job, made["id"])
+        return Film(self, job, made["id"], env)
 
     def cancel(self, film: Film) -> None:
         """Cancel a film, as the UI does."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ def serve_photos(farm: Farm, folder: Path) -> Iterator[tuple[WebServer, Path]]:
         yield server, trusted
 
 
-def start_films(farm: Farm, web: WebServer) -> list[tuple[Film, str]]:
+def start_films(farm: Farm, web: WebServer, *, env: Mapping[str, str]) -> list[tuple[Film, str]]:
     """Start a film that is made and some that fail, all at once; with each comes the state that it ends in."""
     query = f"?token={QUERY_MARK}"
     photos = [f"{web.url}/photo-{number:02}.jpg{query}" for number in range(8)]
@@ -48,7 +48,7 @@ def start_films(farm: Farm, web: WebServer) -> list[tuple[Film, str]]:
         (farm.job("nowhere", quality=51, output="s3://no-such-bucket/film.mp4"), "FAILED"),
         (farm.job("away", quality=50, photos=[f"https://127.0.0.1:9/away.jpg{query}"]), "FAILED"),
     ]
-    return [(farm.start(job), state) for job, state in jobs]
+    return [(farm.start(job, env=env), state) for job, state in jobs]
 
 
 def found_in(text: str) -> list[str]:

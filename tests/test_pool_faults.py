@@ -324,26 +324,25 @@ def thaw(stopped: Sequence[int]) -> None:
 
 def test_a_worker_dies_with_its_host_and_another_is_frozen(farm: Farm, truth: list[bytes], slow_gpus: None) -> None:
     dead, frozen = farm.machines["cpu-1"], farm.machines["cpu-2"]
-    with farm.parents_with(**IMPATIENT):
-        film = farm.start(farm.job("hosts", quality=25))
-        stopped: list[int] = []
+    film = farm.start(farm.job("hosts", quality=25), env=IMPATIENT)
+    stopped: list[int] = []
 
-        def freeze_one() -> bool:
-            stopped.extend(frozen.freeze() if frozen.flow_processes() else [])
-            return bool(stopped)
+    def freeze_one() -> bool:
+        stopped.extend(frozen.freeze() if frozen.flow_processes() else [])
+        return bool(stopped)
 
-        def kill_the_other() -> bool:
-            if not dead.flow_processes():
-                return False
-            dead.kill_tree()
-            return True
+    def kill_the_other() -> bool:
+        if not dead.flow_processes():
+            return False
+        dead.kill_tree()
+        return True
 
-        do_all(freeze_one, kill_the_other)
-        dead.start()  # the spare
-        try:
-            film.wait()
-        finally:
-            thaw(stopped)
+    do_all(freeze_one, kill_the_other)
+    dead.start()  # the spare
+    try:
+        film.wait()
+    finally:
+        thaw(stopped)
     dead.await_start()
     assert frozen.process is not None
     assert frozen.process.poll() is None
@@ -388,8 +387,8 @@ def spoilt_frames(film: Film, address: str) -> int:
 def test_a_pool_has_no_worker_and_the_store_goes_and_then_the_database(
     farm: Farm, truth: list[bytes], slow_gpus: None
 ) -> None:
-    with without_cpu_workers(farm), farm.parents_with(**IMPATIENT):
-        film = farm.start(farm.job("store", quality=27))
+    with without_cpu_workers(farm):
+        film = farm.start(farm.job("store", quality=27), env=IMPATIENT)
         gpu = farm.machines["nvenc-1"]
         wait_until(gpu.sessions_at_work, seconds=PATIENCE_SECONDS, what="a session is at work")
         farm.s3.kill()
@@ -539,7 +538,7 @@ class Wanted:
             return True
         # A worker that is killed between taking a run and starting it leaves it pending for ever.
         if state in ENDS or (state == "PENDING" and waited_seconds > PENDING_SECONDS):
-            self.film, self.asked_at = farm.start(self.film.job), time.monotonic()
+            self.film, self.asked_at = farm.start(self.film.job, env=self.film.env), time.monotonic()
         return False
 
 
@@ -550,23 +549,22 @@ def test_100_kills_at_random(farm: Farm, truth: list[bytes], slow_gpus: None) ->
     wanted: list[Wanted] = []
     made: list[Film] = []
     started_at = time.monotonic()
-    with farm.parents_with(**IMPATIENT):
-        while not killer.is_done or wanted:
-            while len(wanted) < FILMS_AT_ONCE and not killer.is_done:
-                quality = next(qualities)
-                film = farm.start(farm.job(f"kills-{quality}", quality=quality))
-                wanted.append(Wanted(film, time.monotonic()))
-            for _ in range(20):
-                if not killer.is_done:
-                    killer.kill_one()
-                time.sleep(0.05)
-            for machine in farm.machines.values():
-                if not machine.is_running():  # killed, or there was no server when it started: its supervisor's matter
-                    machine.start()
-            for one in list(wanted):
-                if one.is_made(farm):
-                    made.append(one.film)
-                    wanted.remove(one)
+    while not killer.is_done or wanted:
+        while len(wanted) < FILMS_AT_ONCE and not killer.is_done:
+            quality = next(qualities)
+            film = farm.start(farm.job(f"kills-{quality}", quality=quality), env=IMPATIENT)
+            wanted.append(Wanted(film, time.monotonic()))
+        for _ in range(20):
+            if not killer.is_done:
+                killer.kill_one()
+            time.sleep(0.05)
+        for machine in farm.machines.values():
+            if not machine.is_running():  # killed, or there was no server when it started: its supervisor's matter
+                machine.start()
+        for one in list(wanted):
+            if one.is_made(farm):
+                made.append(one.film)
+                wanted.remove(one)
     assert killer.killed == Counter(VICTIMS)
     print(f"\n{len(made)} films in {time.monotonic() - started_at:.0f} s, killed: {dict(killer.killed)}")
     again_frames = 0
@@ -584,12 +582,11 @@ def test_no_credential_is_written_anywhere(farm: Farm, tmp_path: Path) -> None:
     """Neither by films with marked credentials nor by whatever went wrong in the farm before."""
     with serve_photos(farm, tmp_path) as (web, trusted):
         hosts = f"127.0.0.1:{web.port},127.0.0.1:9"
-        with farm.parents_with(FANREEL_PRIVATE_HOSTS=hosts, SSL_CERT_FILE=str(trusted)):
-            for film, state in start_films(farm, web):
-                film.wait(state)
-                if state == "FAILED":
-                    message = film.read()["state"]["message"]
-                    assert not found_in(message), message
+        for film, state in start_films(farm, web, env={"FANREEL_PRIVATE_HOSTS": hosts, "SSL_CERT_FILE": str(trusted)}):
+            film.wait(state)
+            if state == "FAILED":
+                message = film.read()["state"]["message"]
+                assert not found_in(message), message
         assert any(QUERY_MARK in path for path in web.paths)
     certified = tmp_path / "secret.mp4"
     for name in ("secret.mp4", "secret.mp4.certificate.json"):
