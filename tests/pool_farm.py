@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import json
 import os
 import re
@@ -187,11 +188,6 @@ class Machine:
         assert self.process is not None
         self.process.wait(PATIENCE_SECONDS)
 
-    def restart(self) -> None:
-        """End the worker, start it again, and wait until it works."""
-        self.stop()
-        self.start().await_start()
-
     def freeze(self) -> list[int]:
         """Stop the worker and all below it, as a machine that hangs; return its processes."""
         os.kill(self.pid, signal.SIGSTOP)
@@ -281,7 +277,6 @@ class Farm:
         self.left: list[Machine] = []
         self._port = free_port()
         self._server: subprocess.Popen[bytes] | None = None
-        self._deployments: dict[str, str] = {}
         self.env = (
             server_environment(folder, self._port)
             | s3.env
@@ -451,12 +446,13 @@ class Farm:
 
     def start(self, job: dict[str, Any], *, env: Mapping[str, str] = {}) -> Film:
         """Start a film, as whoever asks the server for it does, with `env` in its parent's environment."""
-        deployment = "render-slideshow/pools"
-        if deployment not in self._deployments:
-            self._deployments[deployment] = self.ask(f"deployments/name/{deployment}")["id"]
         asked = {"parameters": {"job": job}, "state": {"type": "SCHEDULED"}, "job_variables": {"env": dict(env)}}
-        made = self.ask(f"deployments/{self._deployments[deployment]}/create_flow_run", asked)
+        made = self.ask(f"deployments/{self._deployment_id}/create_flow_run", asked)
         return Film(self, job, made["id"], env)
+
+    @functools.cached_property
+    def _deployment_id(self) -> str:
+        return self.ask("deployments/name/render-slideshow/pools")["id"]
 
     def cancel(self, film: Film) -> None:
         """Cancel a film, as the UI does."""

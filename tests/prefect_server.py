@@ -90,7 +90,8 @@ def serve(folder: Path, *, applied: bool = True, database: str = "") -> Iterator
         | ({"PREFECT_SERVER_DATABASE_CONNECTION_URL": database} if database else {}),
         folder=folder,
     )
-    give_database(Path(served.env["PREFECT_HOME"]))
+    if not database:
+        give_database(Path(served.env["PREFECT_HOME"]))
     command = [*PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     with running(command, log=folder / "server.log", env=served.env, cwd=folder) as process:
 
