@@ -21,6 +21,7 @@ from fanreel.settings import Settings
 
 if TYPE_CHECKING:
     from pool_farm import Farm
+    from prefect_server import Served
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -94,6 +95,22 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
     with harness(tmp_path_factory.mktemp("prefect")):
         yield
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server with the project's deployments, for what runs in other processes; modules share it, as the one above.
+
+    On PostgreSQL where there is one, as docs/operations.md asks of whoever has more than a run at a time.
+    """
+    from postgresql import database_address
+    from prefect_server import serve
+
+    with (
+        database_address() as database,
+        serve(tmp_path_factory.mktemp("served"), database=database) as server,
+    ):
+        yield server
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,6 @@ import functools
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -37,7 +36,7 @@ from botocore.exceptions import ClientError
 from conftest import draw_photo
 from emulated_nvenc import EmulatedDriver
 from postgresql import Database, database_or_skip
-from prefect_server import PREFECT, ROOT, copy_checkout, free_port, server_environment
+from prefect_server import PREFECT, copy_checkout, free_port, server_environment
 from processes import descendants, wait_until
 from s3_server import S3Server, serve_s3
 from test_kill import is_running, open_files, state_and_parent
@@ -269,10 +268,6 @@ class Farm:
     def __init__(self, folder: Path, *, s3: S3Server, database: Database, gpus: EmulatedDriver) -> None:
         self.folder, self.s3, self.database, self.gpus = folder, s3, database, gpus
         self.checkout = copy_checkout(folder / "checkout")
-        for compiled in (ROOT / "fanreel/media/__pycache__").glob("*.nb[ci]"):
-            # Numba's cache: each of the many processes of a farm would else compile for half a minute.
-            (self.checkout / "fanreel/media/__pycache__").mkdir(exist_ok=True)
-            shutil.copy2(compiled, self.checkout / "fanreel/media/__pycache__")
         self.machines: dict[str, Machine] = {}
         self.left: list[Machine] = []
         self._port = free_port()

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,11 @@ class Served:
     checkout: Path
     env: dict[str, str]
     folder: Path
+
+    @property
+    def client(self) -> dict[str, str]:
+        """The environment's part that makes a process use this server."""
+        return {"PREFECT_API_URL": self.env["PREFECT_API_URL"]}
 
     def run(self, *arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run `prefect` in the checkout, as a person or CI would."""
@@ -128,31 +133,36 @@ def harness(folder: Path) -> Iterator[None]:
 
 
 def _empty_home() -> Path:
-    """Return a home whose database holds nothing yet, made once for all processes and runs of this checkout."""
-    folder = ROOT / ".pytest_cache" / f"prefect-{prefect.__version__}"
+    """Return a home whose database holds nothing yet."""
+
+    def make(folder: Path) -> None:
+        upgrade_database(PREFECT_HOME=str(folder))
+
+    return made_once(f"prefect-{prefect.__version__}", make)
+
+
+def made_once(name: str, make: Callable[[Path], None]) -> Path:
+    """Return a folder of this checkout's that `make` has made, once for all processes and runs."""
+    folder = ROOT / ".pytest_cache" / name
     folder.parent.mkdir(exist_ok=True)
     with Path(f"{folder}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
-            _make_home(folder)
+            with tempfile.TemporaryDirectory(prefix="new-", dir=folder.parent) as new:
+                make(Path(new, "made"))
+                Path(new, "made").rename(folder)
     return folder
 
 
-def _make_home(folder: Path) -> None:
+def upgrade_database(**variables: str) -> None:
+    """Make Prefect's tables in the database that `variables` name."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    with tempfile.TemporaryDirectory(prefix="prefect-", dir=folder.parent) as made:
-        subprocess.run(
-            [*PREFECT, "server", "database", "upgrade", "--yes"],
-            env=env | {"PREFECT_HOME": f"{made}/home", "DO_NOT_TRACK": "1"},
-            capture_output=True,
-            timeout=240,
-            check=True,
-        )
-        Path(made, "home").rename(folder)
+    command = [*PREFECT, "server", "database", "upgrade", "--yes"]
+    subprocess.run(command, env=env | {"DO_NOT_TRACK": "1"} | variables, capture_output=True, timeout=240, check=True)
 
 
 def copy_checkout(target: Path) -> Path:
-    """Copy the working tree, as a clone with a remote that cannot be reached."""
+    """Copy the working tree, with what Numba compiled if there is, as a clone with a remote that cannot be reached."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -164,6 +174,10 @@ def copy_checkout(target: Path) -> Path:
         if (ROOT / name).is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, target / name)
+    for compiled in ROOT.glob("fanreel/media/__pycache__/*.nb[ci]"):
+        # Numba's cache: each of the many processes of a server's tests would else compile for half a minute.
+        (target / "fanreel/media/__pycache__").mkdir(exist_ok=True)
+        shutil.copy2(compiled, target / "fanreel/media/__pycache__")
     for command in (["init", "--quiet"], ["remote", "add", "origin", "https://example.invalid/fanreel.git"]):
         subprocess.run(["git", *command], cwd=target, check=True)
     return target

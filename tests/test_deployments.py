@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from conftest import draw_photo
-from prefect_server import Served, serve
+from prefect_server import Served
 from processes import sessions_below, wait_until
 
 from fanreel.job import parse_job
@@ -36,12 +36,6 @@ def test_the_example_is_a_job() -> None:
     parameters = json.loads(example.read_text())
     assert list(parameters) == ["job"]
     assert parse_job(parameters["job"]).base
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serve(tmp_path_factory.mktemp("served")) as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import draw_photo
+from prefect_server import Served
 from processes import environment_in, wait_until
 
 from fanreel.errors import EncoderError
@@ -324,9 +325,11 @@ class TestScarce:
 
     @as_root
     @pytest.mark.soak
-    def test_the_flow_without_shared_memory(self, tmp_path: Path, photos: Path, environment: dict[str, str]) -> None:
+    def test_the_flow_without_shared_memory(
+        self, tmp_path: Path, photos: Path, environment: dict[str, str], served: Served
+    ) -> None:
         flow = [sys.executable, "-m", "flows.render_slideshow", str(write_job(tmp_path))]
-        done = ask(_without_shared_memory(flow), environment)
+        done = ask(_without_shared_memory(flow), environment | served.client)
         assert done.returncode == 0, done.stderr
         assert_sound(tmp_path / "out/film.mp4")
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from conftest import draw_photo, make_job
+from prefect_server import Served
 from processes import wait_until
 from test_hostile_machines import COMMAND, ROOT, ask, assert_sound, environment, errors_of, write_job
 
@@ -137,11 +138,11 @@ class TestPhotosThatGo:
     @pytest.mark.soak
     @pytest.mark.parametrize("fault", ["deleted", "changed"])
     def test_while_the_flow_renders(
-        self, tmp_path: Path, photos: Path, environment: dict[str, str], fault: str
+        self, tmp_path: Path, photos: Path, environment: dict[str, str], fault: str, served: Served
     ) -> None:
         job = write_job(tmp_path, fps=30, size="640x360", seconds_per_slide=6, sessions=1)
         flow = [sys.executable, "-m", "flows.render_slideshow", str(job)]
-        done = self._spoil(tmp_path, environment, flow, fault)
+        done = self._spoil(tmp_path, environment | served.client, flow, fault)
         assert done.returncode == 3, done.stderr
         assert "photo-3.jpg: " in errors_of(done)[-1]
         assert "Finished in state Failed(" in done.stderr

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from conftest import draw_photo
 from emulated_nvenc import EmulatedDriver
-from prefect_server import give_database
+from prefect_server import Served
 from processes import descendants, environment_in, sessions_below, wait_until
 
 from fanreel.media.film import prove_film
@@ -78,12 +78,11 @@ def job_in(folder: Path, **encoding: str) -> Path:
     return folder / "job.yaml"
 
 
-def run_flow(folder: Path, gpus: EmulatedDriver, **encoding: str) -> dict[str, Any]:
-    give_database(folder / "prefect")
+def run_flow(folder: Path, gpus: EmulatedDriver, served: Served, **encoding: str) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, "-c", WATCHED, str(job_in(folder, **encoding))],
         cwd=ROOT,
-        env=environment_in(folder) | gpus.environment,
+        env=environment_in(folder) | served.client | gpus.environment,
         capture_output=True,
         text=True,
         timeout=280,
@@ -98,9 +97,11 @@ def shards(told: dict[str, Any]) -> list[dict[str, Any]]:
     return [run for name, run in told["runs"].items() if name.startswith("render ")]
 
 
-def test_a_refused_session_awaits_its_retry_and_says_the_drivers_number(tmp_path: Path, gpus: EmulatedDriver) -> None:
+def test_a_refused_session_awaits_its_retry_and_says_the_drivers_number(
+    tmp_path: Path, gpus: EmulatedDriver, served: Served
+) -> None:
     gpus.set(fail_open_every=2, fail_open_code=10)  # the first open is the look at the GPU
-    told = run_flow(tmp_path, gpus)
+    told = run_flow(tmp_path, gpus, served)
 
     assert told["state"] == "Completed", told
     assert gpus.refusals(10) >= 1
@@ -115,9 +116,9 @@ def test_a_refused_session_awaits_its_retry_and_says_the_drivers_number(tmp_path
     assert "DONE " in told["log"]
 
 
-def test_a_fault_that_stays_falls_back_and_is_told(tmp_path: Path, gpus: EmulatedDriver) -> None:
+def test_a_fault_that_stays_falls_back_and_is_told(tmp_path: Path, gpus: EmulatedDriver, served: Served) -> None:
     gpus.set(fail_picture=30, fail_code=20)
-    told = run_flow(tmp_path, gpus)
+    told = run_flow(tmp_path, gpus, served)
 
     assert told["state"] == "Completed", told
     assert {run["count"] for run in shards(told)} == {3}
@@ -126,9 +127,11 @@ def test_a_fault_that_stays_falls_back_and_is_told(tmp_path: Path, gpus: Emulate
     assert "FALLBACK" in told["log"]
 
 
-def test_a_fault_that_stays_fails_the_flow_where_no_fallback_is_allowed(tmp_path: Path, gpus: EmulatedDriver) -> None:
+def test_a_fault_that_stays_fails_the_flow_where_no_fallback_is_allowed(
+    tmp_path: Path, gpus: EmulatedDriver, served: Served
+) -> None:
     gpus.set(fail_picture=30, fail_code=20)
-    told = run_flow(tmp_path, gpus, encoder="nvenc")
+    told = run_flow(tmp_path, gpus, served, encoder="nvenc")
 
     assert told["state"] == "Failed"
     assert re.search(r"EncodeFaultError: nvenc: .*\(20\)", told["error"])
@@ -137,11 +140,10 @@ def test_a_fault_that_stays_fails_the_flow_where_no_fallback_is_allowed(tmp_path
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 
-def test_a_killed_flow_frees_its_sessions_at_once(tmp_path: Path, gpus: EmulatedDriver) -> None:
+def test_a_killed_flow_frees_its_sessions_at_once(tmp_path: Path, gpus: EmulatedDriver, served: Served) -> None:
     gpus.set(microseconds_per_frame=20_000)
-    give_database(tmp_path / "prefect")
     command = [sys.executable, "-m", "flows.render_slideshow", str(job_in(tmp_path))]
-    env = environment_in(tmp_path) | gpus.environment
+    env = environment_in(tmp_path) | served.client | gpus.environment
     with (tmp_path / "log").open("w") as log:
         flow = subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log, start_new_session=True)
     below: dict[int, str] = {}
@@ -156,7 +158,7 @@ def test_a_killed_flow_frees_its_sessions_at_once(tmp_path: Path, gpus: Emulated
         wait_until(lambda: not [pid for pid in ours if Path(f"/proc/{pid}").exists()], seconds=30, what="all are gone")
     finally:
         flow.kill()
-        for pid in below:  # Prefect's own server outlives a killed flow
+        for pid in below:
             if Path(f"/proc/{pid}").exists():
                 os.kill(pid, signal.SIGKILL)
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())

@@ -2,6 +2,7 @@
 
 One farm (pool_farm.py) serves all tests of this module. A fault comes at the first sign of what it is to meet, never
 after a fixed time. All films are made of the same photos at different qualities: they share all frames and no segment.
+The shortest tests are the last: a process of xdist is given its next module when two tests of this one are left.
 """
 
 from __future__ import annotations
@@ -156,12 +157,6 @@ def test_undisturbed_both_pools_make_it_and_nothing_twice(farm: Farm, truth: lis
     assert rows["flow_run"] == 1 + children
     assert rows["task_run"] == len(tasks) + CHILD_TASKS * children
     assert sum(rows.values()) < MOST_ROWS_A_RUN * rows["flow_run"]
-
-
-def test_the_api_wants_its_auth_string(farm: Farm) -> None:
-    for wrong in ("", "fanreel:another"):
-        assert farm.status_of("flow_runs/count", auth=wrong) == 401
-    assert farm.status_of("flow_runs/count") == 200
 
 
 def test_cancelled_its_children_and_encoders_end(farm: Farm, truth: list[bytes]) -> None:
@@ -446,14 +441,6 @@ def without_cpu_workers(farm: Farm) -> Iterator[None]:
             machine.await_start()
 
 
-def test_a_worker_of_the_gpu_pool_that_cannot_encode_says_why(farm: Farm) -> None:
-    machine = farm.add("nvenc-none", "nvenc", extra=farm.gpus.without("libnvidia-encode.so.1").environment)
-    assert machine.process is not None
-    assert machine.process.wait(PATIENCE_SECONDS) == 4
-    farm.remove(machine)
-    assert "this host does not encode for a pool of GPUs: " in machine.said()
-
-
 ENDS = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 PENDING_SECONDS = 60.0
 FILMS_AT_ONCE = 2
@@ -608,3 +595,17 @@ def test_no_credential_is_written_anywhere(farm: Farm, tmp_path: Path) -> None:
     planted.write_text(f"secret: {AUTH_MARK}")
     assert written_in_files(farm) == {"planted.txt": [AUTH_MARK]}
     planted.unlink()
+
+
+def test_a_worker_of_the_gpu_pool_that_cannot_encode_says_why(farm: Farm) -> None:
+    machine = farm.add("nvenc-none", "nvenc", extra=farm.gpus.without("libnvidia-encode.so.1").environment)
+    assert machine.process is not None
+    assert machine.process.wait(PATIENCE_SECONDS) == 4
+    farm.remove(machine)
+    assert "this host does not encode for a pool of GPUs: " in machine.said()
+
+
+def test_the_api_wants_its_auth_string(farm: Farm) -> None:
+    for wrong in ("", "fanreel:another"):
+        assert farm.status_of("flow_runs/count", auth=wrong) == 401
+    assert farm.status_of("flow_runs/count") == 200

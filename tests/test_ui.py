@@ -6,14 +6,13 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
 
 import pytest
 from conftest import draw_photo
-from prefect_server import Served, serve
-from test_deployments import NAME, _parameters
+from prefect_server import Served
+from test_deployments import NAME, _flow_runs, _parameters
 
 from fanreel.job import Encoding, SlideshowJob
 
@@ -39,12 +38,6 @@ def chromium() -> str:
     if found is None:
         pytest.skip("no chromium: apt-get install chromium")
     return found
-
-
-@pytest.fixture(scope="module")
-def served(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serve(tmp_path_factory.mktemp("served")) as server:
-        yield server
 
 
 def _read_page(chromium: str, url: str, folder: Path) -> str:
@@ -76,7 +69,7 @@ def test_a_runs_page_names_its_film_and_steps(chromium: str, served: Served, tmp
     with served.worker():
         done = served.run("deployment", "run", NAME, "--params", _parameters(tmp_path), "--watch")
     assert done.returncode == 0, done.stdout + done.stderr
-    (run,) = served.ask("flow_runs/filter", {})
+    (run,) = [run for run in _flow_runs(served) if run["parameters"]["job"]["base"] == str(tmp_path)]
     page = _read_page(chromium, f"{served.url}/runs/flow-run/{run['id']}", tmp_path)
 
     assert "film.mp4" in page

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import pytest
 from prefect.client.schemas.objects import FlowRun
-from prefect_server import Served, serve
+from prefect_server import Served
 from processes import running, wait_until
 
 from fanreel.media.gate import KernelLockGate
@@ -30,12 +30,6 @@ WORKER += "sys.exit(run_worker(sys.argv[2:], session_count=int(sys.argv[1])))"
 
 IN_BACKGROUND = ["sh", "-c", 'trap "" INT; exec "$@"', "sh"]
 """How a script's `&` starts a command: with Ctrl-C ignored."""
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serve(tmp_path_factory.mktemp("served")) as server:
-        yield server
 
 
 class Workers:
