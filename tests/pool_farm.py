@@ -55,9 +55,9 @@ PATIENCE_SECONDS = 400.0
 WARM = "from fanreel.media import planes; planes.warm()"
 PHOTO_COUNT = 24
 SIZE = {"size": "320x180", "fps": "16", "seconds_per_slide": 6}
-SEGMENTS_A_SHARD, FRAMES_A_SEGMENT = 4, 96
-CHILD_FPS = 80.0
-"""What both pools' children are said to make a second, so that both get shards, and one for each of the six slots."""
+SEGMENTS_A_SHARD, FRAMES_A_SEGMENT = 6, 96
+CHILD_FPS = 120.0
+"""What both pools' children are said to make a second, so that both get shards, and each worker and GPU session one."""
 
 _SESSION = re.compile(r"START segments? (\d+)(?:-(\d+))? of (\S+): session (\d+), (\w+)")
 _DONE = re.compile(r"DONE segments? \S+ of (\S+): session (\d+), .*, (\d+) frames in")

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from test_kill import is_running
 from deployments.engine_launcher import CANNOT_FORK, EngineLauncher
 from deployments.start_run import HANDED_BACK
 
+ROOT = Path(__file__).parents[1]
 SECONDS = 120
 
 Start = Callable[..., subprocess.Popen[str]]
@@ -178,6 +180,38 @@ def test_where_an_import_begins_a_thread_nothing_is_forked(
     said, _ = run.communicate(timeout=SECONDS)
     assert (run.returncode, "Invalid flow run id" in said) == (1, True)
     assert threaded._process.pid == pid, "nor is it tried again with each run"
+
+
+ENDING = """
+import atexit, sys
+from deployments.engine_launcher import _quick_end
+class Kept:
+    def __del__(self):
+        print("taken apart")
+with _quick_end():
+    kept = Kept()
+    atexit.register(print, "hook")
+    {body}
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "error"),
+    [
+        ("pass", 0, ""),
+        ("sys.exit()", 0, ""),
+        ("sys.exit(4)", 4, ""),
+        ("sys.exit('why')", 1, "why"),
+        ("raise ValueError('why')", 1, "ValueError: why"),
+        ("raise KeyboardInterrupt", -signal.SIGINT, "KeyboardInterrupt"),
+    ],
+)
+def test_it_ends_as_python_does_but_takes_nothing_apart(body: str, status: int, error: str) -> None:
+    command = [sys.executable, "-c", ENDING.format(body=body)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert (done.returncode, done.stdout) == (status, "hook\n")
+    assert done.stderr.strip().endswith(error)
+    assert bool(done.stderr) == bool(error)
 
 
 def test_without_a_launcher_the_engine_starts_by_itself(launcher: EngineLauncher, start: Start) -> None:

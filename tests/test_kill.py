@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -304,8 +304,7 @@ class TestSessions:
         job = workplace.job(fps=30)
         plan = workplace.plan(job)
         workplace.finish(job)
-        events = [record.event for record in workplace.stored(plan).values()]
-        duration = max(event.ended_at for event in events) - min(event.started_at for event in events)
+        duration = seconds_of_sessions(workplace.stored(plan).values())
         retries: set[int] = set()
         for number in range(5):
             # The next run may be faster, and its sessions gone by then: it is tried until one was killed.
@@ -314,6 +313,7 @@ class TestSessions:
                 killed, certificate = self.run_and_kill_one(workplace, job, plan, moment)
                 if killed:
                     break
+                duration = min(duration, seconds_of_sessions(certificate.segments))
             assert killed
             retries |= {record.event.retries for record in certificate.segments}
         assert retries == {0, 1}
@@ -335,6 +335,12 @@ class TestSessions:
         assert {record.event.retries for record in certificate.segments} <= {0, 1}
         assert killed is None or not is_running(killed)
         return killed, certificate
+
+
+def seconds_of_sessions(segments: Collection[SegmentRecord]) -> float:
+    """Return how long sessions made segments, from the first one's start to the last one's end."""
+    events = [record.event for record in segments]
+    return max(event.ended_at for event in events) - min(event.started_at for event in events)
 
 
 def kill_at_work(pid: int) -> bool:
