@@ -12,7 +12,6 @@ kills the process at once, as it does Prefect's own command; the limit is then l
 
 from __future__ import annotations
 
-import hashlib
 import re
 import signal
 import sys
@@ -31,11 +30,11 @@ from deployments.host_worker import HostWorker
 from fanreel.errors import FanreelError, InvalidJobError, RequestError
 from fanreel.job import EncoderChoice
 from fanreel.media.capacity import choose_sessions, read_capacity
-from fanreel.media.gate import KernelLockGate
 from fanreel.media.host import open_host
 from fanreel.plan.pools import DeviceKind
 from fanreel.settings import Settings, read_settings
 from tasks.child_runs import read_pool_devices
+from tasks.lost_slots import changing_gate, gate_of_this_server, lost_slots_given_back
 from tasks.prefect_limit import limit_name
 
 __all__ = ["count_children", "count_gpu_sessions", "run_worker", "shown_limit"]
@@ -166,16 +165,15 @@ def shown_limit(name: str, slot_count: int, *, folder: Path) -> Iterator[None]:
     if slot_count < 1:
         yield
         return
-    # Workers of another server have another limit of the same name.
-    here = f"{name} {hashlib.blake2s((PREFECT_API_URL.value() or '').encode(), digest_size=8).hexdigest()}"
-    changing = KernelLockGate(f"{here} change", capacity=1, folder=folder)
-    workers = KernelLockGate(f"{here} workers", capacity=MOST_WORKERS, folder=folder)
+    changing = changing_gate(name, folder=folder)
+    workers = gate_of_this_server(name, "workers", capacity=MOST_WORKERS, folder=folder)
     with ExitStack() as working:
         with changing.hold(timeout_seconds=CHANGE_SECONDS):
             working.enter_context(workers.hold(timeout_seconds=0))
             _make_limit(name, slot_count, keep=workers.slots_in_use() > 1)
         try:
-            yield
+            with lost_slots_given_back(name, folder=folder, warn=_say):
+                yield
         finally:
             with changing.hold(timeout_seconds=CHANGE_SECONDS):
                 working.close()

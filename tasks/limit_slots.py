@@ -70,16 +70,19 @@ class LimitSlots:
         timeout_seconds: How long to wait for them; 0 tries once.
         turn: Has one slot for all who wait for this limit on this host: who comes later lets the first one try
             first, so that a process that takes a slot again and again cannot shut others out.
+        holders: Has a slot for each of the limit's that is held on this host (`tasks.lost_slots`).
 
     Attributes:
         reason: Why the server cannot be used, or the slots were not given back; empty if all is well.
         slot_count: Slots that the limit had when it was last read.
     """
 
-    def __init__(self, name: str, *, weight: int, timeout_seconds: float, turn: SessionGate) -> None:
+    def __init__(
+        self, name: str, *, weight: int, timeout_seconds: float, turn: SessionGate, holders: SessionGate
+    ) -> None:
         self.reason = ""
         self.slot_count = 0
-        self._name, self._weight, self._turn = name, weight, turn
+        self._name, self._weight, self._turn, self._holders = name, weight, turn, holders
         self._deadline = time.monotonic() + timeout_seconds
         self._answer = Answer.SILENCE
         self._error: FanreelError | None = None
@@ -157,19 +160,25 @@ class LimitSlots:
         """Take slots and keep them until they are to be given back; return whether they could be had."""
         self._asked_at = time.monotonic()
         try:
-            with concurrency(
-                self._name,
-                occupy=slots,
-                max_retries=0,  # Prefect would sleep for as long as sessions last, and all of our process with it
-                lease_duration=LEASE_SECONDS,
-                strict=True,
-                raise_on_lease_renewal_failure=False,
+            held = self._holders.hold(weight=slots, timeout_seconds=0)
+            with (
+                held,
+                concurrency(
+                    self._name,
+                    occupy=slots,
+                    max_retries=0,  # Prefect would sleep for as long as sessions last, and all of our process with it
+                    lease_duration=LEASE_SECONDS,
+                    strict=True,
+                    raise_on_lease_renewal_failure=False,
+                ),
             ):
                 self._asked_at = None
                 self._answer = Answer.HELD
                 asking.close()
                 self._answered.set()
                 self._let_go.wait()
+        except SessionBusyError:  # more than anyone thought of hold slots here
+            return False
         except ConcurrencySlotAcquisitionError as error:
             if _is_taken_meanwhile(error):
                 return False

@@ -13,6 +13,7 @@ from pathlib import Path
 from fanreel.errors import SessionBusyError
 from fanreel.media.gate import KernelLockGate, SessionGate, SessionSlot
 from tasks.limit_slots import Answer, LimitSlots
+from tasks.lost_slots import holders_gate
 
 __all__ = ["HostLimit", "PrefectLimitGate", "limit_name"]
 
@@ -40,6 +41,7 @@ class HostLimit:
     def __init__(self, name: str, *, folder: Path, warn: Callable[[str], None]) -> None:
         self._name, self._warn = name, warn
         self._turn = KernelLockGate(f"{name} next", capacity=1, folder=folder)
+        self._holders = holders_gate(name, folder=folder)
         self._ask_again_at = 0.0
         self._has_warned = False
 
@@ -57,7 +59,9 @@ class HostLimit:
         if time.monotonic() < self._ask_again_at:
             yield
             return
-        slots = LimitSlots(self._name, weight=weight, timeout_seconds=timeout_seconds, turn=self._turn)
+        slots = LimitSlots(
+            self._name, weight=weight, timeout_seconds=timeout_seconds, turn=self._turn, holders=self._holders
+        )
         asked_at = time.monotonic()
         try:
             answer = slots.wait(on_wait)

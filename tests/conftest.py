@@ -25,8 +25,12 @@ if TYPE_CHECKING:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what needs the farm: it takes the longest, and would else end last, with a core idle beside it."""
-    items.sort(key=lambda item: "farm" not in getattr(item, "fixturenames", ()))
+    """Begin with the modules that take the longest: whichever ends last would else have a core idle beside it."""
+    modules: dict[str, set[str]] = {}
+    for item in items:
+        modules.setdefault(item.nodeid.split("::")[0], set()).update(getattr(item, "fixturenames", ()))
+    rank = {name: 0 if "farm" in used else 1 if "served" in used else 2 for name, used in modules.items()}
+    items.sort(key=lambda item: rank[item.nodeid.split("::")[0]])
 
 
 LOG_LINES = 60

@@ -40,7 +40,7 @@ class Workers:
 
     @contextlib.contextmanager
     def start(
-        self, *, sessions: int, pool: str = "local", starter: Sequence[str] = ()
+        self, *, sessions: int, pool: str = "local", starter: Sequence[str] = (), first: str = ""
     ) -> Iterator[subprocess.Popen[bytes]]:
         """Run a worker; it has started when this is entered."""
         self.count += 1
@@ -49,7 +49,7 @@ class Workers:
             *starter,
             sys.executable,
             "-c",
-            WORKER,
+            first + WORKER,
             str(sessions),
             "--pool",
             pool,
@@ -288,6 +288,34 @@ def test_kill_9_frees_the_host_at_once_and_the_limit_after_its_lease(
         assert next_one.returncode == 0
         assert LEASE_SECONDS / 4 < waited_seconds < LEASE_SECONDS + 60
         assert read_in_use(served) == 0
+
+
+IMPATIENT = "from tasks import lost_slots; lost_slots.LOOK_SECONDS, lost_slots.PATIENCE_SECONDS = 0.5, 5.0; "
+
+
+@pytest.mark.soak
+def test_a_slot_that_the_server_lost_the_lease_of_comes_back_and_one_that_is_held_stays(
+    served: Served, workers: Workers, tmp_path: Path
+) -> None:
+    with workers.start(sessions=3, first=IMPATIENT):
+        holder = _hold(served, Path(served.env["FANREEL_LOCK_FOLDER"]), seconds=600)
+        try:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == "held\n"
+            # What a server leaves that is killed when it has counted a slot and not noted its lease.
+            served.ask("v2/concurrency_limits/increment", {"names": [limit_name()], "slots": 1, "mode": "concurrency"})
+            assert read_in_use(served) == 2
+            wait_until(lambda: read_in_use(served) == 1, seconds=60, what="the lost slot is given back")
+            time.sleep(8.0)
+            assert read_in_use(served) == 1
+        finally:
+            holder.kill()
+            holder.communicate()
+    said = (workers.folder / "worker-1.log").read_text()
+    assert (
+        said.count(f"fanreel: slots of the limit {limit_name()!r} were lost with their lease, and are free again: 1")
+        == 1
+    )
 
 
 def _without_server(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
