@@ -32,8 +32,8 @@ MOST_HOLDERS = 256
 
 LOOK_SECONDS = 15.0
 
-PATIENCE_SECONDS = 120.0
-"""Twice a lease: the server gives slots back itself within a minute and a quarter of its holder's death."""
+PATIENCE_SECONDS = 90.0
+"""A lease and a half: the server gives slots back itself within a minute and a quarter of their holder's death."""
 
 
 def gate_of_this_server(name: str, use: str, *, capacity: int, folder: Path) -> KernelLockGate:

@@ -445,7 +445,7 @@ ENDS = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 PENDING_SECONDS = 60.0
 FILMS_AT_ONCE = 2
 KILL_SEED = 20261127
-VICTIMS = {"session": 30, "launcher": 10, "child": 20, "parent": 6, "worker": 16, "store": 14, "server": 4}
+VICTIMS = {"session": 30, "launcher": 13, "child": 20, "parent": 6, "worker": 10, "store": 18, "server": 3}
 """How many of each kind are killed."""
 
 MOST_PAUSE_SECONDS = 1.0
