@@ -160,9 +160,8 @@ class LimitSlots:
         """Take slots and keep them until they are to be given back; return whether they could be had."""
         self._asked_at = time.monotonic()
         try:
-            held = self._holders.hold(weight=slots, timeout_seconds=0)
             with (
-                held,
+                self._holders.hold(weight=slots, timeout_seconds=_LOOK_SECONDS),  # whoever counts them is quick
                 concurrency(
                     self._name,
                     occupy=slots,
