@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,11 +27,10 @@ if TYPE_CHECKING:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the modules that take the longest: whichever ends last would else have a core idle beside it."""
-    modules: dict[str, set[str]] = {}
+    used = defaultdict[Path, set[str]](set)
     for item in items:
-        modules.setdefault(item.nodeid.split("::")[0], set()).update(getattr(item, "fixturenames", ()))
-    rank = {name: 0 if "farm" in used else 1 if "served" in used else 2 for name, used in modules.items()}
-    items.sort(key=lambda item: rank[item.nodeid.split("::")[0]])
+        used[item.path].update(getattr(item, "fixturenames", ()))
+    items.sort(key=lambda item: ("farm" not in used[item.path], "served" not in used[item.path]))
 
 
 LOG_LINES = 60

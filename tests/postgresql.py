@@ -27,6 +27,7 @@ T = TypeVar("T")
 HOST = "127.0.0.1"
 OWNER = "fanreel"
 TEMPLATE = "prefect"
+MISSING = "no PostgreSQL on 127.0.0.1:5432 lets us in, and none can be started: apt-get install postgresql"
 REFUSALS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
@@ -120,35 +121,36 @@ def database_or_skip() -> Iterator[Database]:
 
     On a server of our own, it has Prefect's tables already: to make them takes 14 s of a core.
     """
-    usual = _usual()
+    with _database_if_any() as database:
+        if database is None:
+            pytest.skip(MISSING)
+        yield database
+
+
+@contextlib.contextmanager
+def database_address() -> Iterator[str]:
+    """Make a database and return its address, as Prefect calls it; an empty one, for SQLite, where none can be had."""
+    with _database_if_any() as database:
+        yield "" if database is None else database.url
+
+
+@contextlib.contextmanager
+def _database_if_any() -> Iterator[Database | None]:
+    usual = Database(port=5432, user=os.environ.get("PGUSER", "postgres"), password=os.environ.get("PGPASSWORD", ""))
     if usual.lets_us_in():
         with usual.made():
             yield usual
         return
     programs = _programs()
     if programs is None:
-        missing = "no PostgreSQL on 127.0.0.1:5432 lets us in, and none can be started: apt-get install postgresql"
         if os.environ.get("FANREEL_REQUIRE_POSTGRESQL") == "1":
-            pytest.fail(missing)
-        pytest.skip(missing)
+            pytest.fail(MISSING)
+        yield None
+        return
     with tempfile.TemporaryDirectory(prefix="fanreel-postgresql-", ignore_cleanup_errors=True) as folder:
         shutil.copytree(_cluster(programs), Path(folder, "data"))
         with _running(programs, Path(folder)) as own, own.made(template=TEMPLATE):
             yield own
-
-
-@contextlib.contextmanager
-def database_address() -> Iterator[str]:
-    """Make a database and return its address, as Prefect calls it; an empty one, for SQLite, where none can be had."""
-    if not _usual().lets_us_in() and _programs() is None and os.environ.get("FANREEL_REQUIRE_POSTGRESQL") != "1":
-        yield ""
-        return
-    with database_or_skip() as database:
-        yield database.url
-
-
-def _usual() -> Database:
-    return Database(port=5432, user=os.environ.get("PGUSER", "postgres"), password=os.environ.get("PGPASSWORD", ""))
 
 
 def _cluster(programs: Path) -> Path:

@@ -72,6 +72,12 @@ def _flow_runs(served: Served) -> list[dict[str, Any]]:
     return served.ask("flow_runs/filter", {"sort": "EXPECTED_START_TIME_DESC"})
 
 
+def _flow_run_in(served: Served, base: Path) -> dict[str, Any]:
+    """Return the only run whose job has this base."""
+    (run,) = [run for run in _flow_runs(served) if run["parameters"]["job"]["base"] == str(base)]
+    return run
+
+
 @pytest.mark.soak
 @pytest.mark.usefixtures("worker")
 def test_a_run_that_is_watched_ends_with_a_film(served: Served, tmp_path: Path) -> None:
@@ -81,7 +87,7 @@ def test_a_run_that_is_watched_ends_with_a_film(served: Served, tmp_path: Path) 
     assert done.returncode == 0, done.stdout + done.stderr
     film = tmp_path / "out/film.mp4"
     assert find_damage(film, read_certificate(certificate_path(film)), full=True) == ()
-    (run,) = [run for run in _flow_runs(served) if run["parameters"]["job"]["base"] == str(tmp_path)]
+    run = _flow_run_in(served, tmp_path)
     assert (run["name"], run["state_type"]) == ("film.mp4", "COMPLETED")
 
 
@@ -108,7 +114,7 @@ def test_a_run_without_photos_fails(served: Served, tmp_path: Path) -> None:
     done = served.run("deployment", "run", NAME, "--params", _parameters(tmp_path, photos=["gone.jpg"]), "--watch")
 
     assert done.returncode == 1
-    (run,) = [run for run in _flow_runs(served) if run["parameters"]["job"]["base"] == str(tmp_path)]
+    run = _flow_run_in(served, tmp_path)
     assert run["state_type"] == "FAILED"
     assert "gone.jpg" in run["state"]["message"]
 
@@ -122,7 +128,7 @@ def test_a_cancelled_run_leaves_no_session(served: Served, worker: int, tmp_path
     wait_until(lambda: _has_begun(Path(served.env["FANREEL_STORE"])), seconds=240, what="a segment is begun")
     sessions = sessions_below(worker)
     assert sessions
-    (run,) = [run for run in _flow_runs(served) if run["parameters"]["job"]["base"] == str(tmp_path)]
+    run = _flow_run_in(served, tmp_path)
 
     assert served.run("flow-run", "cancel", run["id"]).returncode == 0
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import draw_photo
 from prefect_server import Served
-from test_deployments import NAME, _flow_runs, _parameters
+from test_deployments import NAME, _flow_run_in, _parameters
 
 from fanreel.job import Encoding, SlideshowJob
 
@@ -69,7 +69,7 @@ def test_a_runs_page_names_its_film_and_steps(chromium: str, served: Served, tmp
     with served.worker():
         done = served.run("deployment", "run", NAME, "--params", _parameters(tmp_path), "--watch")
     assert done.returncode == 0, done.stdout + done.stderr
-    (run,) = [run for run in _flow_runs(served) if run["parameters"]["job"]["base"] == str(tmp_path)]
+    run = _flow_run_in(served, tmp_path)
     page = _read_page(chromium, f"{served.url}/runs/flow-run/{run['id']}", tmp_path)
 
     assert "film.mp4" in page
