@@ -15,8 +15,8 @@ from benchmarks.photos import ROOT
 from benchmarks.process_tree import Cost, run_contestant
 from benchmarks.reference import luma_psnr_db, sample_frames
 from benchmarks.zoompan import THREADS
+from fanreel.encode.x264_options import x264_options
 from fanreel.plan.film import FilmPlan
-from fanreel.plan.x264 import x264_options
 
 __all__ = ["measure"]
 

@@ -22,12 +22,12 @@ from benchmarks.films import Bench, environment, fresh_folder, job_file, plan_of
 from benchmarks.measurement import Measurement, ratio
 from benchmarks.photos import ROOT
 from benchmarks.process_tree import run_contestant
-from fanreel.job import SlideshowJob
-from fanreel.media.frames import FrameSource
-from fanreel.media.libav import plane_views
+from fanreel.draw.frames import FrameSource
+from fanreel.encode.libav import plane_views
+from fanreel.encode.x264_options import x264_options
+from fanreel.job.slideshow import SlideshowJob
 from fanreel.plan.encoding import EncodingPlan
 from fanreel.plan.film import FilmPlan
-from fanreel.plan.x264 import x264_options
 
 __all__ = ["EncoderRun", "measure", "memory_is_short", "run_encoder_alone"]
 
@@ -103,7 +103,7 @@ def run_encoder_alone(job: SlideshowJob, splits: list[tuple[int, int]], *, folde
 
 
 def _main(path: str, splits: str) -> None:
-    from fanreel.media.sources import load_job
+    from fanreel.intake.sources import load_job
 
     plan = plan_of(load_job(Path(path)))
     frames = _draw_film(plan)

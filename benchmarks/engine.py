@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.films import environment, fresh_folder, job_file
 from benchmarks.photos import ROOT
 from benchmarks.process_tree import Cost, run_contestant
-from fanreel.job import SlideshowJob
+from fanreel.job.slideshow import SlideshowJob
 
 __all__ = ["EngineRun", "run_engine"]
 
@@ -54,9 +54,9 @@ def run_engine(job: SlideshowJob, *, name: str) -> EngineRun:
 
 
 def _main(path: str) -> None:
-    from fanreel.media.host import open_host
-    from fanreel.media.sources import load_job
-    from fanreel.pipeline import render_job
+    from fanreel.host.host import open_host
+    from fanreel.intake.sources import load_job
+    from fanreel.render.pipeline import render_job
     from fanreel.settings import read_settings
 
     job, host = load_job(Path(path)), open_host(read_settings())

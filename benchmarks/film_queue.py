@@ -12,9 +12,9 @@ from benchmarks.films import Bench, fresh_folder, make_job
 from benchmarks.measurement import Measurement
 from benchmarks.process_tree import MemorySampler
 from benchmarks.server import PREFECT, Server, running, serve
-from fanreel.media.capacity import read_capacity
-from fanreel.media.record import SegmentEvent
-from fanreel.media.store import LocalStore
+from fanreel.segments.record import SegmentEvent
+from fanreel.sessions.capacity import read_capacity
+from fanreel.store.segment_store import LocalStore
 
 __all__ = ["busy_share", "measure"]
 

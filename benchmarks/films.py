@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.photos import ROOT, write_benchmark_photos
-from fanreel.job import SlideshowJob, parse_job
-from fanreel.media.host import Host, open_host
-from fanreel.pipeline import plan_job
+from fanreel.host.host import Host, open_host
+from fanreel.job.slideshow import SlideshowJob, parse_job
 from fanreel.plan.film import FilmPlan
+from fanreel.render.pipeline import plan_job
 from fanreel.settings import Settings
 
 __all__ = ["BENCH", "Bench", "environment", "fresh_folder", "host_in", "many_photos", "plan_of"]

@@ -13,9 +13,9 @@ import numpy as np
 
 from benchmarks.films import Bench, fresh_folder, plan_of
 from benchmarks.measurement import Measurement, ratio
-from fanreel.media.frames import FrameSource
-from fanreel.media.planes import PhotoPlanes, plane_maps, prepare_planes
-from fanreel.media.resample import warm
+from fanreel.draw.frames import FrameSource
+from fanreel.draw.planes import PhotoPlanes, plane_maps, prepare_planes
+from fanreel.draw.resample import warm
 from fanreel.plan.film import FilmPlan
 from fanreel.plan.timeline import layers_at
 

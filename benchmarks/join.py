@@ -16,16 +16,16 @@ from blake3 import blake3
 from benchmarks.films import Bench, fresh_folder, host_in, make_job, plan_of
 from benchmarks.measurement import Measurement, ratio
 from benchmarks.process_tree import MemorySampler
-from fanreel.media.concat import concat_segments
-from fanreel.media.film import join_film
-from fanreel.media.host import Host
-from fanreel.media.record import SegmentRecord
-from fanreel.media.render import render_shard
-from fanreel.media.store import LocalStore
+from fanreel.host.host import Host
+from fanreel.join.concat import concat_segments
 from fanreel.plan.film import FilmPlan
 from fanreel.plan.segments import Segment
 from fanreel.plan.shards import Shard
 from fanreel.plan.timeline import Clip
+from fanreel.render.film import join_film
+from fanreel.render.shard import render_shard
+from fanreel.segments.record import SegmentRecord
+from fanreel.store.segment_store import LocalStore
 
 __all__ = ["measure"]
 
@@ -160,7 +160,7 @@ class _Lines(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.INFO)
         self.joined = ""
-        self._logger = logging.getLogger("fanreel.media.film")
+        self._logger = logging.getLogger("fanreel.render.film")
 
     def __enter__(self):
         self._level = self._logger.level

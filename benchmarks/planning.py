@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.films import Bench, fresh_folder, make_job, many_photos, plan_of
 from benchmarks.measurement import Measurement, ratio
-from fanreel.media.sources import READERS
+from fanreel.intake.sources import READERS
 
 __all__ = ["measure"]
 

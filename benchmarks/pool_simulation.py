@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fanreel.plan.children import Child, Phase, Pool, SegmentRun, Start
+from fanreel.dispatch.children import Child, Phase, Pool, SegmentRun, Start
 
 __all__ = ["AwayError", "PoolSimulation", "Run", "Worker", "WorkerKind"]
 

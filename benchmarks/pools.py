@@ -19,8 +19,8 @@ from benchmarks.films import Bench, fresh_folder, make_job, many_photos
 from benchmarks.measurement import Measurement
 from benchmarks.process_tree import MemorySampler, process_tree
 from benchmarks.server import DATABASE_VARIABLE, Server, running, serve
-from fanreel.media.record import SegmentRecord
-from fanreel.media.store import LocalStore
+from fanreel.segments.record import SegmentRecord
+from fanreel.store.segment_store import LocalStore
 
 __all__ = ["measure"]
 

@@ -1,6 +1,6 @@
 """The move as it should be: frames in double precision from the full-size photo, and how near a film comes.
 
-Bicubic (Catmull-Rom), widened by the step where the photo is the larger side, as `fanreel.media.resample` defines
+Bicubic (Catmull-Rom), widened by the step where the photo is the larger side, as `fanreel.draw.resample` defines
 its kernel; but with neither prepared planes nor integers, and written apart from it.
 """
 

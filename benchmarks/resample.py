@@ -14,7 +14,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from fanreel.media.resample import AxisMap, BorderedPlane, Resampler, warm
+from fanreel.draw.resample import AxisMap, BorderedPlane, Resampler, warm
 
 WIDTH, HEIGHT = 1920, 1080
 ROUNDS, FRAMES = 7, 12

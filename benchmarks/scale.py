@@ -17,8 +17,8 @@ from benchmarks.films import Bench
 from benchmarks.measurement import Measurement
 from benchmarks.pool_simulation import PoolSimulation, Run, WorkerKind
 from benchmarks.simulated_parent import SimulatedParent
-from fanreel.job import Move, parse_job
-from fanreel.plan.children import DispatchRules
+from fanreel.dispatch.children import DispatchRules
+from fanreel.job.slideshow import Move, parse_job
 from fanreel.plan.film import FilmPlan, Source, Still, plan_films, plan_to_json
 from fanreel.plan.timeline import Photo
 

@@ -10,8 +10,8 @@ import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from benchmarks.pool_simulation import AwayError, PoolSimulation
-from fanreel.plan.children import Cancel, DispatchRules, Pool
-from fanreel.plan.dispatch import Dispatcher
+from fanreel.dispatch.children import Cancel, DispatchRules, Pool
+from fanreel.dispatch.dispatcher import Dispatcher
 
 __all__ = ["SimulatedParent"]
 

@@ -31,13 +31,13 @@ import numpy as np
 from av.codec.context import Flags
 
 from benchmarks.x264_quality import Quality, measure_quality
-from fanreel.job import Encoding, Preset, parse_job
-from fanreel.media.frames import FrameSource
-from fanreel.media.libav import plane_views
-from fanreel.media.sources import fetch_stills
+from fanreel.draw.frames import FrameSource
+from fanreel.encode.libav import plane_views
+from fanreel.encode.x264_options import x264_options
+from fanreel.intake.sources import fetch_stills
+from fanreel.job.slideshow import Encoding, Preset, parse_job
 from fanreel.plan.encoding import EncodingPlan, plan_encoding
 from fanreel.plan.film import plan_films
-from fanreel.plan.x264 import x264_options
 from fanreel.settings import Settings
 
 FOLDER = Path(".bench/x264")

@@ -31,7 +31,7 @@ from deployments.local_processes import Process, end_all, marked, read_process, 
 from deployments.pools import POOLS
 from deployments.worker import count_gpu_sessions
 from fanreel.errors import FanreelError, RequestError, SessionBusyError
-from fanreel.media.gate import KernelLockGate
+from fanreel.sessions.gate import KernelLockGate
 from fanreel.settings import read_settings
 
 __all__ = ["Stack", "main"]

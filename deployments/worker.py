@@ -27,11 +27,11 @@ from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.settings import PREFECT_API_URL
 
 from deployments.host_worker import HostWorker
+from fanreel.dispatch.pools import DeviceKind
 from fanreel.errors import FanreelError, InvalidJobError, RequestError
-from fanreel.job import EncoderChoice
-from fanreel.media.capacity import choose_sessions, read_capacity
-from fanreel.media.host import open_host
-from fanreel.plan.pools import DeviceKind
+from fanreel.host.host import open_host
+from fanreel.job.slideshow import EncoderChoice
+from fanreel.sessions.capacity import choose_sessions, read_capacity
 from fanreel.settings import Settings, read_settings
 from tasks.child_runs import read_pool_devices
 from tasks.lost_slots import changing_gate, gate_of_this_server, lost_slots_given_back

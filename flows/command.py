@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from fanreel.errors import FanreelError
-from fanreel.job import SlideshowJob
-from fanreel.media.host import current_host
-from fanreel.media.inbox import LONGEST_QUIET_SECONDS, CompleteWhen
-from fanreel.media.inbox_films import InboxRow
-from fanreel.media.sources import load_job
-from fanreel.report import FilmReport
+from fanreel.host.host import current_host
+from fanreel.intake.inbox import LONGEST_QUIET_SECONDS, CompleteWhen
+from fanreel.intake.inbox_films import InboxRow
+from fanreel.intake.sources import load_job
+from fanreel.job.slideshow import SlideshowJob
+from fanreel.report.film_report import FilmReport
 
 __all__ = ["run_calibration", "run_inbox", "run_job"]
 

@@ -11,10 +11,10 @@ from typing import Annotated
 from prefect import State, flow
 from pydantic import Field
 
-from fanreel.job import SlideshowJob
-from fanreel.media.inbox import LONGEST_QUIET_SECONDS, CompleteWhen
-from fanreel.media.inbox_films import InboxRow, order_inbox
-from fanreel.report import FilmReport
+from fanreel.intake.inbox import LONGEST_QUIET_SECONDS, CompleteWhen
+from fanreel.intake.inbox_films import InboxRow, order_inbox
+from fanreel.job.slideshow import SlideshowJob
+from fanreel.report.film_report import FilmReport
 from flows.command import run_inbox
 from flows.render_slideshow import render_slideshow
 from tasks.inbox import look_into, make_film, name_inbox_run, tell

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from prefect import flow, unmapped
 
-from fanreel.plan.pools import DeviceKind
+from fanreel.dispatch.pools import DeviceKind
 from tasks.pick_up import pick_up
 from tasks.render import render
 from tasks.runner import HOST_TASK_RUNNER

@@ -9,8 +9,8 @@ import sys
 
 from prefect import flow, unmapped
 
-from fanreel.job import SlideshowJob
-from fanreel.report import FilmReport
+from fanreel.job.slideshow import SlideshowJob
+from fanreel.report.film_report import FilmReport
 from flows.command import run_job
 from tasks.concat import concat
 from tasks.dispatch import dispatch

@@ -20,10 +20,10 @@ from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled, Cancelling
 
 from fanreel import errors
+from fanreel.dispatch.children import Child, Phase, Pool, SegmentRun, Start
+from fanreel.dispatch.pools import DeviceKind, MeasuredSpeed
 from fanreel.errors import InvalidJobError, MediaError, RequestError
-from fanreel.media.calibration import calibration_from_json, calibration_speeds
-from fanreel.plan.children import Child, Phase, Pool, SegmentRun, Start
-from fanreel.plan.pools import DeviceKind, MeasuredSpeed
+from fanreel.sessions.calibration import calibration_from_json, calibration_speeds
 
 __all__ = ["SHARD_FLOW", "ChildRuns", "read_pool_devices", "read_speeds"]
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 from prefect import get_run_logger, task
 from prefect.runtime import task_run
 
-from fanreel.media.film import Draft, join_film
-from fanreel.media.host import current_host
-from fanreel.media.render import render_shard
-from fanreel.media.render_order import order_in_pools, order_render
+from fanreel.dispatch.pools import PoolChoice
+from fanreel.host.host import current_host
 from fanreel.plan.film import FilmPlan
-from fanreel.plan.pools import PoolChoice
+from fanreel.render.film import Draft, join_film
+from fanreel.render.order import order_in_pools, order_render
+from fanreel.render.shard import render_shard
 from tasks.dispatch import render_on_pools
 from tasks.planned_film import PlannedFilm
 from tasks.retries import RETRIED

@@ -18,14 +18,14 @@ from prefect.exceptions import PrefectException
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Failed
 
+from fanreel.dispatch.children import Cancel, Child, DispatchRules, Phase, Start
+from fanreel.dispatch.dispatcher import Dispatcher
+from fanreel.dispatch.pools import expect_fps
 from fanreel.errors import FanreelError, NoWorkerError, ShardFailedError, StorageAwayError
-from fanreel.job import Strategy
-from fanreel.media.host import current_host
-from fanreel.media.render_order import find_present
-from fanreel.plan.children import Cancel, Child, DispatchRules, Phase, Start
-from fanreel.plan.dispatch import Dispatcher
+from fanreel.host.host import current_host
+from fanreel.job.slideshow import Strategy
 from fanreel.plan.film import FilmPlan
-from fanreel.plan.pools import expect_fps
+from fanreel.render.order import find_present
 from fanreel.settings import Settings
 from tasks.child_runs import ChildRuns, read_speeds
 from tasks.planned_film import PlannedFilm

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from prefect import get_run_logger, task
 
-from fanreel.job import SlideshowJob
-from fanreel.media.host import current_host
-from fanreel.media.sources import fetch_stills
+from fanreel.host.host import current_host
+from fanreel.intake.sources import fetch_stills
+from fanreel.job.slideshow import SlideshowJob
 from fanreel.plan.film import FetchedStills
 from tasks.names import name_task_run
 from tasks.retries import RETRIED

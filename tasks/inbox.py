@@ -11,10 +11,11 @@ from prefect.artifacts import create_table_artifact
 from prefect.runtime import flow_run
 
 from fanreel.errors import FanreelError
-from fanreel.job import SlideshowJob
-from fanreel.media.host import current_host
-from fanreel.media.inbox_films import FilmState, InboxOrder, InboxRow, look_into_inbox, make_inbox_film
-from fanreel.report import FilmReport
+from fanreel.host.host import current_host
+from fanreel.intake.inbox_films import FilmState, InboxOrder, InboxRow, look_into_inbox
+from fanreel.job.slideshow import SlideshowJob
+from fanreel.render.inbox import make_inbox_film
+from fanreel.report.film_report import FilmReport
 from tasks.artifacts import if_it_can_be_shown
 from tasks.retries import ONCE, RETRIED
 

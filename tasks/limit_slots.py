@@ -18,7 +18,7 @@ from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectNotFound, PrefectException
 
 from fanreel.errors import FanreelError, SessionBusyError
-from fanreel.media.gate import SessionGate
+from fanreel.sessions.gate import SessionGate
 
 __all__ = ["ANSWER_SECONDS", "LEASE_SECONDS", "Answer", "LimitSlots"]
 

@@ -23,7 +23,7 @@ from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_API_URL
 
 from fanreel.errors import FanreelError
-from fanreel.media.gate import KernelLockGate
+from fanreel.sessions.gate import KernelLockGate
 
 __all__ = ["LostSlots", "changing_gate", "gate_of_this_server", "holders_gate", "lost_slots_given_back"]
 

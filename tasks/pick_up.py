@@ -6,10 +6,10 @@ import time
 
 from prefect import get_run_logger, task
 
-from fanreel.media.host import current_host
-from fanreel.media.render_order import order_run
-from fanreel.plan.children import SegmentRun
-from fanreel.plan.pools import DeviceKind
+from fanreel.dispatch.children import SegmentRun
+from fanreel.dispatch.pools import DeviceKind
+from fanreel.host.host import current_host
+from fanreel.render.order import order_run
 from tasks.planned_film import PlannedFilm
 from tasks.retries import RETRIED
 from tasks.watch import watch_film

@@ -7,15 +7,15 @@ from collections.abc import Mapping
 
 from prefect import get_run_logger, task
 
-from fanreel.job import SlideshowJob
-from fanreel.media.film import destination_of
-from fanreel.media.host import current_host
-from fanreel.media.manifest import begin_film
-from fanreel.media.photo_places import share_photos
-from fanreel.media.render_order import RenderOrder, order_in_pools, order_render
-from fanreel.media.sources import output_place
+from fanreel.dispatch.pools import DeviceKind, choose_pools
+from fanreel.host.host import current_host
+from fanreel.intake.photo_places import share_photos
+from fanreel.intake.sources import output_place
+from fanreel.job.slideshow import SlideshowJob
 from fanreel.plan.film import FetchedStills, FilmPlan, plan_films
-from fanreel.plan.pools import DeviceKind, choose_pools
+from fanreel.render.film import destination_of
+from fanreel.render.film_state import begin_film
+from fanreel.render.order import RenderOrder, order_in_pools, order_render
 from tasks.child_runs import read_pool_devices
 from tasks.names import name_task_run
 from tasks.planned_film import PlannedFilm
@@ -59,5 +59,6 @@ def _order_in_pools(film: FilmPlan, devices: Mapping[str, DeviceKind]) -> Render
         get_run_logger().warning("%s: the pool %s has no encoder that this film may have", film.name, pool)
     host = current_host()
     if host.settings.remote_store:
-        share_photos(film, host)  # a store in a folder that machines mount means that they mount the photos too
+        # Machines that mount a store's folder mount the photos too.
+        share_photos(film, settings=host.settings, store=host.store)
     return order_in_pools(film, choice, host=host)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fanreel.media.render_order import RenderOrder
+from fanreel.render.order import RenderOrder
 
 __all__ = ["PlannedFilm"]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fanreel.errors import SessionBusyError
-from fanreel.media.gate import KernelLockGate, SessionGate, SessionSlot
+from fanreel.sessions.gate import KernelLockGate, SessionGate, SessionSlot
 from tasks.limit_slots import Answer, LimitSlots
 from tasks.lost_slots import holders_gate
 

@@ -8,9 +8,9 @@ from prefect import State, get_run_logger, task
 from prefect.states import Cancelled
 
 from fanreel.errors import FanreelError
-from fanreel.media.host import current_host
-from fanreel.media.render import render_shard
+from fanreel.host.host import current_host
 from fanreel.plan.shards import Shard
+from fanreel.render.shard import render_shard
 from tasks.planned_film import PlannedFilm
 from tasks.retries import ONCE, past_retries, state_after
 from tasks.watch import FlowStoppingError, watch_film

@@ -7,7 +7,7 @@ from typing import Any, cast
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from fanreel.media.host import current_host
+from fanreel.host.host import current_host
 
 __all__ = ["HOST_TASK_RUNNER"]
 

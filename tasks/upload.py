@@ -7,10 +7,10 @@ import time
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 
-from fanreel.media.film import Draft, publish_film, report_film
-from fanreel.media.host import current_host
-from fanreel.media.manifest import mark_published
-from fanreel.report import FilmReport
+from fanreel.host.host import current_host
+from fanreel.render.film import Draft, publish_film, report_film
+from fanreel.render.film_state import mark_published
+from fanreel.report.film_report import FilmReport
 from tasks.artifacts import if_it_can_be_shown
 from tasks.planned_film import PlannedFilm
 from tasks.retries import RETRIED

@@ -12,11 +12,11 @@ from uuid import UUID
 from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-from fanreel.media.host import current_host
-from fanreel.media.record import SegmentRecord
-from fanreel.media.render import ShardWatch
+from fanreel.host.host import current_host
 from fanreel.plan.segments import Segment
-from fanreel.progress import Progress, Snapshot
+from fanreel.render.shard import ShardWatch
+from fanreel.report.progress import Progress, Snapshot
+from fanreel.segments.record import SegmentRecord
 from tasks.artifacts import if_it_can_be_shown
 from tasks.planned_film import PlannedFilm
 from tasks.prefect_limit import HostLimit, limit_name

@@ -11,18 +11,17 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
-import numpy as np
 import pytest
 
-from fanreel.job import SlideshowJob, parse_job
-from fanreel.media.host import Host, open_host
-from fanreel.media.sessions import Launcher
+from fanreel.host.host import Host, open_host
+from fanreel.sessions.launcher import Launcher
 from fanreel.settings import Settings
 
+pytest.register_assert_rewrite("support")
+
 if TYPE_CHECKING:
-    from pool_farm import Farm
-    from prefect_server import Served
+    from support.pool_farm import Farm
+    from support.prefect_server import Served
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -50,20 +49,6 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
-def draw_photo(path: Path, *, seed: int, size: tuple[int, int] = (640, 480)) -> Path:
-    """Write a photo with detail at every scale, different for every seed."""
-    rng = np.random.default_rng(seed)
-    width, height = size
-    picture = np.zeros((height, width, 3), np.float32)
-    for scale in (4, 16, 64, 256):
-        noise = rng.random((max(2, height * scale // 512), max(2, width * scale // 512), 3), np.float32)
-        picture += cv2.resize(noise, size, interpolation=cv2.INTER_CUBIC)
-    picture = cv2.normalize(picture, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
-    cv2.putText(picture, str(seed), (width // 8, height // 2), cv2.FONT_HERSHEY_SIMPLEX, 3, (255, 255, 255), 6)
-    cv2.imwrite(str(path), picture, [cv2.IMWRITE_JPEG_QUALITY, 92])
-    return path
-
-
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Host]:
     """A host whose store and locks are this test's own."""
@@ -77,6 +62,8 @@ def host(tmp_path: Path) -> Iterator[Host]:
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """A folder of four small photos."""
+    from support.jobs import draw_photo  # after its assertions are rewritten
+
     folder = tmp_path / "photos"
     folder.mkdir()
     for seed in range(4):
@@ -95,7 +82,7 @@ def launcher() -> Iterator[Launcher]:
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A Prefect server for flows that run in this process; all modules share it, for it takes long to start."""
-    from prefect_server import harness  # which imports Prefect
+    from support.prefect_server import harness  # which imports Prefect
 
     with harness(tmp_path_factory.mktemp("prefect")):
         yield
@@ -107,8 +94,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
     On PostgreSQL where there is one, as docs/operations.md asks of whoever has more than a run at a time.
     """
-    from postgresql import database_address
-    from prefect_server import serve
+    from support.postgresql import database_address
+    from support.prefect_server import serve
 
     with (
         database_address() as database,
@@ -120,7 +107,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @pytest.fixture(scope="module")
 def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
     """Servers and workers of all pools for a module's tests; left to idle, they would slow down what comes after."""
-    from pool_farm import run_farm  # what it takes is of no use to the others
+    from support.pool_farm import run_farm  # what it takes is of no use to the others
 
     with run_farm(tmp_path_factory.mktemp("farm")) as running:
         yield running
@@ -152,17 +139,3 @@ def mount(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     yield mount_one
     for folder in mounted:
         subprocess.run(["umount", str(folder)], check=True)
-
-
-def make_job(base: Path, **words: object) -> SlideshowJob:
-    """Return a small, fast job below `base`: 320x180, 8 frames a second, drafts."""
-    values: dict[str, object] = {
-        "size": "320x180",
-        "fps": "8",
-        "photos": ["photos"],
-        "seconds_per_slide": 4,
-        "encoding": {"preset": "draft", "quality": 30},
-        "output": "out/film.mp4",
-        "base": str(base),
-    }
-    return parse_job(values | words)

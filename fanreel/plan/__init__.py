@@ -1,1 +1,14 @@
-"""What a film is, decided without touching a file, a process, a clock or randomness."""
+"""What a film shows and how it is cut, decided without a file, process, clock or randomness.
+
+Uses job and the single files. Same input, same plan.
+
+Public:
+
+    camera: CameraPath, Rect
+    encoding: EncodingPlan, allowed_encoders, encoder_bytes_per_pixel, plan_encoding, EVERY_ENCODER
+    film: FetchedStills, FilmPlan, Source, Still, plan_digest, plan_films, plan_from_json, plan_to_json
+    segments: Segment
+    shards: Shard, plan_shards, LARGEST_SHARD_COUNT
+    timebase: TimeBase
+    timeline: Clip, Photo, Timeline, layers_at
+"""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fanreel.job import Move
+from fanreel.job.slideshow import Move
 
 __all__ = ["CameraPath", "Rect", "camera_at", "plan_move", "plan_views"]
 

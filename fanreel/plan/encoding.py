@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from fanreel.encoders import ENCODERS, Codec, EncoderChoice
-from fanreel.job import Encoding, Fallback, Preset
+from fanreel.codecs import ENCODERS, Codec, EncoderChoice
+from fanreel.job.slideshow import Encoding, Fallback, Preset
 
 __all__ = [
     "ENCODING_REVISION",

@@ -9,7 +9,7 @@ from pathlib import PurePath
 from blake3 import blake3
 from pydantic import TypeAdapter
 
-from fanreel.job import Move, SlideshowJob, Strategy
+from fanreel.job.slideshow import Move, SlideshowJob, Strategy
 from fanreel.plan.camera import CameraPath, plan_move, plan_views
 from fanreel.plan.encoding import EncodingPlan, plan_encoding
 from fanreel.plan.segments import Segment, plan_segments

@@ -18,13 +18,13 @@ from dataclasses import asdict
 from typing import Any
 
 from fanreel.errors import FanreelError, InvalidJobError
-from fanreel.job import parse_job
-from fanreel.media.host import Host, current_host
-from fanreel.media.render import ShardWatch, render_shard
-from fanreel.pipeline import render_job
+from fanreel.host.host import Host, current_host
+from fanreel.job.slideshow import parse_job
 from fanreel.plan.shards import Shard
 from fanreel.policy import is_worth_retrying, retry_delay_seconds
-from fanreel.progress import Progress, Snapshot
+from fanreel.render.pipeline import render_job
+from fanreel.render.shard import ShardWatch, render_shard
+from fanreel.report.progress import Progress, Snapshot
 
 __all__ = ["handle", "handle_request"]
 

@@ -1,0 +1,67 @@
+"""How NVENC is asked for an encoding: one table from preset and quality to FFmpeg's options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fanreel.codecs import Codec
+from fanreel.encode.svt_av1_options import av1_rate_factor
+from fanreel.job.slideshow import Preset
+from fanreel.plan.encoding import EncodingPlan
+
+__all__ = ["nvenc_options"]
+
+# One engine makes 1080p H.264 at some 885, 650, 280 and 210 frames a second with these on Ada; P3 is the slowest
+# that keeps up with what a core draws. Source: NVIDIA Video Codec SDK 13 application note, table of H.264 VBR HQ.
+_PRESETS: Mapping[Preset, str] = {
+    Preset.DRAFT: "p1",
+    Preset.FAST: "p3",
+    Preset.BALANCED: "p5",
+    Preset.BEST: "p7",
+}
+
+# B-frames that nothing refers to come out one frame late. For H.264 every NVENC since Maxwell has them, for AV1 every
+# one that makes it; for HEVC those before Turing have none and refuse to open.
+# Source: NVIDIA Video Encode and Decode GPU Support Matrix.
+_OF_CODEC: Mapping[Codec, Mapping[str, str]] = {
+    Codec.H264: {"profile": "high", "bf": "2"},
+    Codec.HEVC: {"profile": "main", "tier": "main", "bf": "0"},
+    Codec.AV1: {"tier": "0", "bf": "2"},
+}
+
+_KEYFRAME_DISTANCE = 1 << 30
+"""More frames than any segment has: keyframes come where they are forced, and nowhere else."""
+
+
+def nvenc_options(plan: EncodingPlan) -> dict[str, str]:
+    """Return FFmpeg's options for `h264_nvenc`, `hevc_nvenc` or `av1_nvenc` to make what `plan` asks for.
+
+    Parameter sets keep NVENC's default id 0; x264's have 1, so that both can share one film.
+
+    Source:
+        FFmpeg, `ffmpeg -h encoder=h264_nvenc` and so on; NVIDIA Video Encoder API programming guide, chapters 6 (rate
+        control) and 7.
+    """
+    return {
+        "preset": _PRESETS[plan.preset],
+        "tune": "hq",
+        **_OF_CODEC[plan.codec],
+        # Constant quality: without `cq` and `b` FFmpeg aims at 2 Mbit/s; `crf` means nothing to NVENC.
+        "rc": "vbr",
+        "cq": str(_constant_quality(plan)),
+        "b": "0",
+        "g": str(_KEYFRAME_DISTANCE),
+        "forced-idr": "1",
+        "no-scenecut": "1",
+        "strict_gop": "1",
+        # Nothing looks ahead: it would end before each join and let the quality pulse there (decision 0010).
+        "rc-lookahead": "0",
+        "b_ref_mode": "disabled",
+        # The session sees one GPU only, the one that it was given.
+        "gpu": "0",
+    }
+
+
+def _constant_quality(plan: EncodingPlan) -> int:
+    """Return `cq`; 0 would stand for "automatic". For AV1 its scale ends at 63, as SVT-AV1's does."""
+    return av1_rate_factor(plan.quality) if plan.codec is Codec.AV1 else max(1, plan.quality)

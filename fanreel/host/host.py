@@ -1,0 +1,85 @@
+"""A host: what one machine brings to rendering, put together once a process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from fanreel.plan.encoding import encoder_bytes_per_pixel
+from fanreel.plan.film import FilmPlan
+from fanreel.sessions.capacity import HostCapacity, SessionPlan, choose_sessions, read_capacity
+from fanreel.sessions.devices import CPU, Devices
+from fanreel.sessions.gate import KernelLockGate
+from fanreel.sessions.launcher import Launcher
+from fanreel.settings import Settings, read_settings
+from fanreel.store.segment_store import SegmentStore, open_store
+
+__all__ = ["Host", "current_host", "open_host"]
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What rendering needs of a machine.
+
+    Attributes:
+        settings: What its operator decided.
+        capacity: What this process may use of it.
+        store: Where segments are kept.
+        devices: What encodes on it.
+        gate: Who may open an encoder session on its CPU; one slot a core.
+        launcher: Starts session processes.
+    """
+
+    settings: Settings
+    capacity: HostCapacity
+    store: SegmentStore
+    devices: Devices
+    gate: KernelLockGate
+    launcher: Launcher
+
+    def sessions_for(self, plan: FilmPlan, *, segment_count: int, gpu_sessions: int = 0) -> SessionPlan:
+        """Return how many sessions may make `segment_count` segments of a film side by side.
+
+        Args:
+            plan: The film.
+            segment_count: How many of its segments have to be made.
+            gpu_sessions: NVENC sessions that there may be; 0 if the CPU encodes.
+        """
+        caps = [(plan.session_cap, "the job's sessions"), (self.settings.session_cap, "NUM_NVENC_STREAMS")]
+        cap, cap_name = min((pair for pair in caps if pair[0]), default=caps[0])
+        return choose_sessions(
+            self.capacity,
+            width_px=plan.encoding.width_px,
+            height_px=plan.encoding.height_px,
+            segment_count=max(1, segment_count),
+            cap=cap,
+            cap_name=cap_name,
+            gpu_sessions=gpu_sessions,
+            bytes_per_pixel=encoder_bytes_per_pixel(plan.encoding),
+            largest_photo_px=max(clip.photo.width_px * clip.photo.height_px for clip in plan.timeline.clips),
+        )
+
+
+def open_host(settings: Settings, *, launcher: Launcher | None = None) -> Host:
+    """Return this machine as `settings` and its limits have it. Starts nothing.
+
+    Args:
+        settings: What its operator decided.
+        launcher: Starts its sessions; one of its own if not given.
+    """
+    capacity, launcher = read_capacity(), launcher or Launcher()
+    gate = KernelLockGate(CPU, capacity=capacity.cores, folder=settings.lock_folder)
+    return Host(
+        settings=settings,
+        capacity=capacity,
+        store=open_store(settings),
+        devices=Devices(settings, cpu_gate=gate, launcher=launcher),
+        gate=gate,
+        launcher=launcher,
+    )
+
+
+@lru_cache(maxsize=1)
+def current_host() -> Host:
+    """Return the host of this process, opened from the environment when it is first asked for."""
+    return open_host(read_settings())

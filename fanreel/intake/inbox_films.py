@@ -1,0 +1,307 @@
+"""An inbox's films: which job each sub-folder asks for, whether its film is done, and making those that are not."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+from blake3 import blake3
+
+from fanreel.errors import FanreelError, InvalidJobError, storage_error
+from fanreel.intake.inbox import CompleteWhen, InboxFolder, list_inbox, reason_to_wait
+from fanreel.intake.inbox_job import folder_base, name_photos, read_inbox_words
+from fanreel.intake.inbox_records import FilmRecords, film_size, open_records
+from fanreel.intake.sources import output_place
+from fanreel.job.slideshow import SlideshowJob, parse_job
+from fanreel.photos.header import shown_path
+from fanreel.remote.places import check_place, scheme_of
+from fanreel.remote.s3_uri import parse_s3
+from fanreel.settings import Settings
+
+__all__ = [
+    "FilmState",
+    "InboxFilm",
+    "InboxOrder",
+    "InboxRow",
+    "content_digest",
+    "is_done",
+    "look_into_inbox",
+    "order_inbox",
+    "path_below",
+    "row_of_broken_film",
+]
+
+LOOKERS = 8
+"""Sub-folders judged side by side: each costs a look at its notes and its film, which may be far away."""
+
+NOT_IN_THE_PICTURE = frozenset({"base", "output", "render_on", "sessions", "strategy"})
+"""Words of a job that decide where and how fast a film is made, but not what it shows."""
+
+
+class FilmState(StrEnum):
+    """What is the matter with a sub-folder's film."""
+
+    TO_MAKE = "to be made"
+    RENDERED = "rendered"
+    DONE = "done before"
+    WAITING = "waiting"
+    BROKEN = "broken"
+
+
+@dataclass(frozen=True, slots=True)
+class InboxOrder:
+    """How an inbox is looked into.
+
+    Attributes:
+        inbox: Absolute folder, or ``s3://bucket/prefix``, without a slash at its end.
+        films: The same for where films go that have no output of their own.
+        marker: Name of the file that says that a sub-folder is complete.
+        complete_when: What counts as complete.
+        quiet_seconds: For how long nothing in it must have changed.
+        render_on: As in the job, for sub-folders whose own does not say.
+    """
+
+    inbox: str
+    films: str
+    marker: str = ".ready"
+    complete_when: CompleteWhen = CompleteWhen.EITHER
+    quiet_seconds: float = 60.0
+    render_on: tuple[str, ...] = ("here",)
+
+
+@dataclass(frozen=True, slots=True)
+class InboxFilm:
+    """What a sub-folder asks for.
+
+    Attributes:
+        folder: The sub-folder.
+        job: Its job.
+        output: Where the film goes.
+        words: Digest of all in its job file that decides what the film shows.
+    """
+
+    folder: InboxFolder
+    job: SlideshowJob
+    output: str
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class InboxRow:
+    """What became of a sub-folder, as people see it.
+
+    Attributes:
+        name: Its name, as it can be printed.
+        state: What is the matter with its film.
+        detail: Where the film is, or the reason.
+        notes: What else its owner should know, a line each.
+        film: What it asks for, if that can be told.
+        error: Why it is broken.
+    """
+
+    name: str
+    state: FilmState
+    detail: str
+    notes: tuple[str, ...] = ()
+    film: InboxFilm | None = None
+    error: FanreelError | None = None
+
+    def __str__(self) -> str:
+        """Return the row as text."""
+        return f"{self.state:<11} {self.name}  {self.detail}"
+
+
+def order_inbox(
+    inbox: str,
+    *,
+    films: str = "",
+    marker: str = ".ready",
+    complete_when: CompleteWhen = CompleteWhen.EITHER,
+    quiet_seconds: float = 60.0,
+    render_on: str = "here",
+) -> InboxOrder:
+    """Return how an inbox is looked into, from what a person wrote; see `InboxOrder`.
+
+    Args:
+        inbox: Absolute folder, or ``s3://bucket/prefix/``.
+        films: The same; beside the sub-folders if empty.
+        marker: Name of a file.
+        complete_when: What counts as complete.
+        quiet_seconds: For how long nothing must have changed.
+        render_on: ``here``, or pools with commas between them.
+
+    Raises:
+        InvalidJobError: A value cannot be.
+    """
+    if not marker or "/" in marker or marker in (".", ".."):
+        raise InvalidJobError(f"ready: {marker!r} is not allowed; the name of a file, such as .ready")
+    pools = [pool.strip() for pool in render_on.split(",")]
+    checked = parse_job({"photos": ["."], "output": "film.mp4", "render_on": pools})
+    place = _place(inbox, key="inbox")
+    return InboxOrder(
+        place,
+        _place(films, key="output") if films else place,
+        marker=marker,
+        complete_when=complete_when,
+        quiet_seconds=quiet_seconds,
+        render_on=tuple(checked.render_on),
+    )
+
+
+def look_into_inbox(order: InboxOrder, *, settings: Settings) -> tuple[list[InboxRow], tuple[str, ...]]:
+    """Return a row for each sub-folder, and why other things in the inbox were not looked into.
+
+    Raises:
+        InvalidJobError: There is no such inbox.
+        NotAllowedError: The host's settings do not allow these places.
+        StorageError: The inbox cannot be read.
+    """
+    for place in (order.inbox, order.films):
+        check_place(settings, f"{place}/")
+    found, records = list_inbox(order.inbox), open_records(order.films)
+    folders = [folder for folder in found.folders if folder.place != order.films]
+    with ThreadPoolExecutor(LOOKERS) as pool:
+        rows = list(pool.map(lambda folder: _judge(folder, order, records, settings, found.seen_at), folders))
+    return _refuse_shared_outputs(rows), found.ignored
+
+
+def _place(text: str, *, key: str) -> str:
+    if scheme_of(text) == "s3":
+        return str(parse_s3(text))
+    path = Path(os.path.expanduser(text))  # noqa: PTH111
+    if scheme_of(text) or not path.is_absolute():
+        raise InvalidJobError(f"{key}: {text!r} is not allowed; an absolute folder, or s3://bucket/prefix/")
+    return os.path.normpath(path)
+
+
+def _judge(folder: InboxFolder, order: InboxOrder, records: FilmRecords, settings: Settings, now: float) -> InboxRow:
+    row = InboxRow(shown_path(Path(folder.name)), FilmState.TO_MAKE, "", notes=_notes(folder))
+    waits = reason_to_wait(
+        folder,
+        marker=order.marker,
+        complete_when=order.complete_when,
+        quiet_seconds=order.quiet_seconds,
+        now=now,
+    )
+    try:
+        _refuse_unreadable(folder)
+        film = _read_film(folder, order, settings)
+        if film is None:
+            return _without_photos(row, folder, order)
+        if is_done(film, records, order):
+            return replace(row, state=FilmState.DONE, detail=film.output, film=film)
+    except FanreelError as error:
+        # A job file may have arrived in part only.
+        return replace(row, state=FilmState.WAITING, detail=waits) if waits else row_of_broken_film(row, error)
+    if waits:
+        return replace(row, state=FilmState.WAITING, detail=waits, film=film)
+    return replace(row, detail=film.output, film=film)
+
+
+def row_of_broken_film(row: InboxRow, error: FanreelError) -> InboxRow:
+    """Return the row of a sub-folder whose film cannot be made, because of `error`."""
+    return replace(row, state=FilmState.BROKEN, detail=str(error), error=error)
+
+
+def _notes(folder: InboxFolder) -> tuple[str, ...]:
+    audio = [f"{name}: not used yet; films have no sound so far" for name in folder.audio]
+    return (*folder.ignored, *audio)
+
+
+def _refuse_unreadable(folder: InboxFolder) -> None:
+    if folder.refused:
+        raise InvalidJobError(folder.refused)
+    for name in (folder.name, *folder.photos):
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise InvalidJobError(f"{shown_path(Path(name))}: the name is not UTF-8; rename it") from None
+
+
+def _without_photos(row: InboxRow, folder: InboxFolder, order: InboxOrder) -> InboxRow:
+    nested = any(file.is_photo for file in folder.files)
+    detail = "no photos in it" + ("; those in its folders belong to the film if a job.yaml says so" if nested else "")
+    if order.complete_when is not CompleteWhen.QUIET and folder.holds(order.marker):
+        return row_of_broken_film(
+            row, InvalidJobError(f"{order.marker} says that it is complete, and there are {detail}")
+        )
+    return replace(row, state=FilmState.WAITING, detail=detail)
+
+
+def _read_film(folder: InboxFolder, order: InboxOrder, settings: Settings) -> InboxFilm | None:
+    """Return what a sub-folder asks for; None if it has no photos and its job file names none."""
+    words = read_inbox_words(folder)
+    names_photos = bool(words.get("photos") or words.get("slides"))
+    if not names_photos and not folder.photos:
+        return None
+    usual = {"output": f"{order.films}/{folder.name}.mp4", "render_on": list(order.render_on)}
+    own = {} if names_photos else {"photos": name_photos(folder)}
+    try:
+        job = parse_job({**usual, **words, **own, "base": folder_base(folder, words)})
+    except InvalidJobError as error:
+        raise InvalidJobError(f"{''.join(folder.job_files)}: {error}" if folder.job_files else str(error)) from None
+    # Defaults are left out, so that a later release with one word more makes no film anew.
+    left_out = NOT_IN_THE_PICTURE if names_photos else NOT_IN_THE_PICTURE | {"photos"}
+    said = job.model_dump_json(exclude=set(left_out), exclude_defaults=True)
+    try:
+        output = output_place(job, settings=settings)
+    except OSError as error:  # such as a name that is too long
+        raise storage_error(error, doing=f"publish {job.output}") from None
+    return InboxFilm(folder, job, output, blake3(said.encode()).hexdigest())
+
+
+def is_done(film: InboxFilm, records: FilmRecords, order: InboxOrder) -> bool:
+    """Return whether the film of exactly this content and these words is published.
+
+    A film that was deleted or written over is not. Photos that were only copied again are known by their bytes.
+    """
+    made = records.read(film.folder.name)
+    if made is None or (made.film, made.words) != (path_below(order.films, film.output), film.words):
+        return False
+    if film_size(film.output) != made.size_bytes:
+        return False
+    listing = film.folder.listing_digest()
+    if made.listing != listing and made.content and made.content == content_digest(film.folder):
+        records.write(film.folder.name, replace(made, listing=listing))
+        return True
+    return made.listing == listing
+
+
+def content_digest(folder: InboxFolder) -> str:
+    """Return what identifies its photos' names and bytes; nothing if one cannot be read, as who renders it will say."""
+    whole = blake3()
+    for photo in (file for file in folder.files if file.is_photo):
+        digest = photo.etag or _file_digest(Path(folder.place, photo.name))
+        if not digest:
+            return ""
+        whole.update(f"{photo.name} {photo.size_bytes} {digest}\n".encode())
+    return whole.hexdigest()
+
+
+def _file_digest(path: Path) -> str:
+    try:
+        with path.open("rb", buffering=0) as file:
+            return hashlib.file_digest(file, blake3).hexdigest()  # pyright: ignore[reportArgumentType]
+    except OSError:
+        return ""
+
+
+def path_below(films: str, film: str) -> str:
+    """Return where a film lies, from the place of the inbox's films on."""
+    return film.removeprefix(f"{films}/")
+
+
+def _refuse_shared_outputs(rows: list[InboxRow]) -> list[InboxRow]:
+    first: dict[str, str] = {}
+    for index, row in enumerate(rows):
+        if row.film is None:
+            continue
+        owner = first.setdefault(row.film.output, row.name)
+        if owner != row.name:
+            error = InvalidJobError(f"output: {row.film.output} is the film of {owner} too; give each its own")
+            rows[index] = row_of_broken_film(row, error)
+    return rows

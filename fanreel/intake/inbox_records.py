@@ -1,0 +1,206 @@
+"""What an inbox's films were made of, noted beside them, so that those which are done are not made again."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from pydantic import TypeAdapter, ValidationError
+
+from fanreel.errors import storage_error
+from fanreel.remote.s3_uri import S3Place, parse_s3
+
+__all__ = ["RECORDS_FOLDER", "FilmRecords", "LocalRecords", "MadeFilm", "S3Records", "film_size", "open_records"]
+
+RECORDS_FOLDER = ".fanreel-inbox"
+"""In the folder of the films; the dot keeps it from being looked into."""
+
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class MadeFilm:
+    """What a published film was made of.
+
+    Attributes:
+        film: Where it was published, from the folder of the films on if it is in there.
+        size_bytes: Its size.
+        words: Digest of all in the job that decides what the film shows.
+        listing: Digest of its photos' names, sizes and times of change.
+        content: Digest of their names and bytes; empty if that could not be told.
+        version: Of this form.
+    """
+
+    film: str
+    size_bytes: int
+    words: str
+    listing: str
+    content: str
+    version: int = VERSION
+
+
+_MADE = TypeAdapter(MadeFilm)
+
+
+class FilmRecords(Protocol):
+    """Keeps what each film was made of, by its sub-folder's name."""
+
+    def read(self, name: str) -> MadeFilm | None:
+        """Return what the film was made of; None if it was not made, or nothing sensible is noted.
+
+        Raises:
+            StorageError: The note cannot be read.
+        """
+        ...
+
+    def write(self, name: str, made: MadeFilm) -> None:
+        """Note what a film was made of.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
+        ...
+
+    def claim(self, name: str) -> AbstractContextManager[bool]:
+        """Yield whether the film is the caller's to make, as long as the context is open.
+
+        Raises:
+            StorageError: That cannot be told.
+        """
+        ...
+
+
+class LocalRecords:
+    """Notes in a folder, each locked by whoever makes the film: it is free again when that process is gone.
+
+    A note is never replaced or removed, so that all have the same file locked; one that a killed process left half
+    written is none.
+
+    Args:
+        folder: Where the notes lie.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def read(self, name: str) -> MadeFilm | None:
+        """See `FilmRecords.read`."""
+        try:
+            return _parse(self._path(name).read_bytes())
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise storage_error(error, doing=f"read {self._path(name)}") from None
+
+    def write(self, name: str, made: MadeFilm) -> None:
+        """See `FilmRecords.write`."""
+        content = _MADE.dump_json(made)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self._path(name), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            with open(descriptor, "wb") as file:  # noqa: PTH123 -- not truncated before it is written
+                file.write(content)
+                file.truncate()
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise storage_error(error, doing=f"write {self._path(name)}") from None
+
+    @contextlib.contextmanager
+    def claim(self, name: str) -> Iterator[bool]:
+        """See `FilmRecords.claim`. Where the file system knows no locks, every caller may make the film."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            # For writing, because network file systems lock no file that was opened to be read.
+            descriptor = os.open(self._path(name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise storage_error(error, doing=f"write {self._path(name)}") from None
+        try:
+            yield _lock(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _path(self, name: str) -> Path:
+        return self._folder / f"{name}.json"
+
+
+class S3Records:
+    """Notes under an S3 prefix. S3 knows no locks: runs on several machines may make the same film twice.
+
+    That costs time only: their segments come from one store, and the films are the same but for coded bytes.
+
+    Args:
+        folder: Where the notes lie.
+    """
+
+    def __init__(self, folder: S3Place) -> None:
+        self._folder = folder
+
+    def read(self, name: str) -> MadeFilm | None:
+        """See `FilmRecords.read`."""
+        from fanreel.remote.s3 import s3  # takes half a second, which no local inbox needs
+
+        content = s3().read(self._folder / f"{name}.json")
+        return _parse(content) if content is not None else None
+
+    def write(self, name: str, made: MadeFilm) -> None:
+        """See `FilmRecords.write`."""
+        from fanreel.remote.s3 import s3
+
+        s3().write(_MADE.dump_json(made), self._folder / f"{name}.json", content_type="application/json")
+
+    @contextlib.contextmanager
+    def claim(self, name: str) -> Iterator[bool]:
+        """Yield that the film is the caller's: nothing here keeps others from it."""
+        del name
+        yield True
+
+
+def open_records(films: str) -> FilmRecords:
+    """Return the notes about the films in a folder, or under an ``s3://bucket/prefix``."""
+    if films.startswith("s3://"):
+        return S3Records(parse_s3(films) / RECORDS_FOLDER)
+    return LocalRecords(Path(films) / RECORDS_FOLDER)
+
+
+def film_size(film: str) -> int | None:
+    """Return the size of a published film in bytes, or None if it is not there.
+
+    Raises:
+        StorageError: That cannot be told.
+    """
+    if film.startswith("s3://"):
+        from fanreel.remote.s3 import s3
+
+        found = s3().head(parse_s3(film))
+        return found.size_bytes if found else None
+    try:
+        return Path(film).stat().st_size
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise storage_error(error, doing=f"read {film}") from None
+
+
+def _parse(content: bytes) -> MadeFilm | None:
+    try:
+        made = _MADE.validate_json(content)
+    except ValidationError:
+        return None
+    return made if made.version == VERSION else None
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # the file system knows no locks
+        return True
+    return True

@@ -1,0 +1,259 @@
+"""Fetch: from the names in a job to photos that are known by their content."""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from fanreel.errors import (
+    FanreelError,
+    InvalidJobError,
+    MediaError,
+    NotAllowedError,
+    PhotoNotFoundError,
+    UnreadablePhotoError,
+    storage_error,
+)
+from fanreel.intake.downloads import Downloads
+from fanreel.intake.job_file import base_folder, read_words
+from fanreel.job.slideshow import OnBadPhoto, Slide, SlideshowJob, parse_job
+from fanreel.photos.header import shown_path
+from fanreel.photos.names import PHOTO_SUFFIXES, is_photo_name, natural_order
+from fanreel.photos.photo import read_photo
+from fanreel.plan.film import FetchedStills, Source, Still
+from fanreel.remote.places import WEB, check_place, scheme_of, shown_place
+from fanreel.remote.s3_uri import S3Object, S3Place, parse_s3
+from fanreel.settings import Settings
+
+__all__ = ["fetch_stills", "load_job", "output_place"]
+
+READERS = 4
+"""Photos read and hashed side by side; both release the interpreter, and a disk likes a few at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """A photo that a job names.
+
+    Attributes:
+        place: An absolute path or an address.
+        listed: What a listing said of it.
+    """
+
+    place: str
+    listed: S3Object | None = None
+
+
+def load_job(path: Path) -> SlideshowJob:
+    """Return the job in a YAML or JSON file; its relative paths start from the file's folder.
+
+    Raises:
+        InvalidJobError: The file cannot be read, is not YAML, or asks for what cannot be.
+    """
+    words = read_words(path)
+    return parse_job({**words, "base": str(base_folder(path, words))})
+
+
+def output_place(job: SlideshowJob, *, settings: Settings) -> str:
+    """Return where the job's film goes, an absolute path or a place in S3; a folder gets a film named after it.
+
+    Raises:
+        InvalidJobError: The path is relative and the job has no base, or names no film.
+        NotAllowedError: It lies where this host's jobs may not publish.
+    """
+    if scheme_of(job.output):
+        place = _film_in(parse_s3(job.output), is_folder=job.output.endswith("/"))
+    else:
+        path = _absolute(job, job.output, key="output")
+        check_place(settings, str(path))
+        place = path / f"{path.name}.mp4" if os.path.isdir(path) or job.output.endswith("/") else path  # noqa: PTH112
+    if not str(place).endswith(".mp4"):
+        raise InvalidJobError(f"output: {job.output!r} is not allowed; a file ending in .mp4, or a folder ending in /")
+    check_place(settings, str(place))
+    return str(place)
+
+
+def fetch_stills(job: SlideshowJob, *, settings: Settings) -> FetchedStills:
+    """Return the job's slides in order, each with its photo read, hashed and measured.
+
+    Where the job says so, photos that are missing or cannot be used are left out.
+
+    Raises:
+        NotAllowedError: Some lie where this host's jobs may not read; then no photo is left out for it.
+        PhotoNotFoundError: Some do not exist; the message lists every bad photo.
+        UnreadablePhotoError: All exist, some are no pictures; the message lists them.
+        StorageError: A disk or a server fails; then no photo is left out for it.
+    """
+    slides = list(_slides(job, settings))
+    names = {name.place: name for name, _ in slides}
+    downloads = Downloads(settings)
+    with ThreadPoolExecutor(READERS) as pool:
+        read = pool.map(lambda name: _read(job, name, settings, downloads), names.values())
+        results = dict(zip(names, read, strict=True))
+    errors = [result for result in results.values() if isinstance(result, FanreelError)]
+    sources = {place: result for place, result in results.items() if isinstance(result, Source)}
+    if job.on_bad_photo is OnBadPhoto.FAIL or not sources or not all(map(_is_the_photo_s, errors)):
+        _refuse_bad(errors, is_skipping=job.on_bad_photo is OnBadPhoto.SKIP and not sources)
+    stills = tuple(_still(job, sources[name.place], slide) for name, slide in slides if name.place in sources)
+    return FetchedStills(stills, left_out=tuple(map(str, errors)))
+
+
+def _film_in(place: S3Place, *, is_folder: bool) -> S3Place:
+    return place / f"{place.key.rpartition('/')[2] or place.bucket}.mp4" if is_folder or not place.key else place
+
+
+def _is_the_photo_s(error: FanreelError) -> bool:
+    """Return whether the film may go on without the photo; without a disk that fails it may not."""
+    return isinstance(error, PhotoNotFoundError | MediaError)
+
+
+def _still(job: SlideshowJob, source: Source, slide: Slide | None) -> Still:
+    if slide is None:
+        return Still(source, job.seconds_per_slide, job.move)
+    return Still(
+        source,
+        seconds=slide.seconds or job.seconds_per_slide,
+        move=slide.move or job.move,
+        views=(tuple(slide.start), tuple(slide.end)) if slide.start else (),
+    )
+
+
+def _slides(job: SlideshowJob, settings: Settings) -> Iterator[tuple[_Named, Slide | None]]:
+    for slide in job.slides:
+        name = slide.photo
+        yield _Named(name if scheme_of(name) else str(_absolute(job, name, key="slides.photo"))), slide
+    for entry in job.photos:
+        for named in _expand(job, entry, settings):
+            yield named, None
+
+
+def _expand(job: SlideshowJob, name: str, settings: Settings) -> Sequence[_Named]:
+    """Return the photos that one entry of `photos` names; an entry that names none stands for itself."""
+    scheme = scheme_of(name)
+    if not scheme:
+        return [_Named(str(path)) for path in _expand_path(job, name, settings)]
+    if scheme != "s3" or not name.endswith("/"):
+        return [_Named(name)]
+    check_place(settings, name)
+    # A job without S3 has no need of boto3, which takes half a second.
+    from fanreel.remote.s3 import s3
+
+    objects = [found for found in s3().list(parse_s3(name)) if is_photo_name(found.place.key)]
+    objects.sort(key=lambda found: natural_order(found.place.key))
+    return [_Named(str(found.place), found) for found in objects] or [_Named(name)]
+
+
+def _expand_path(job: SlideshowJob, name: str, settings: Settings) -> Sequence[Path]:
+    path = _absolute(job, name, key="photos")
+    _check_pattern(job, name, settings)
+    try:
+        if path.is_dir():
+            found = _photos_in(path)
+        elif path.exists() or not glob.has_magic(name):
+            found = [path]
+        else:
+            # Only what the person wrote is a pattern; brackets in the base folder's own name are not.
+            matches = glob.glob(_expand_user(name), root_dir=_base(job), recursive=True)  # noqa: PTH207
+            found = [Path(os.path.normpath(_base(job) / match)) for match in matches]
+        return sorted((inner for inner in found if not inner.is_dir()), key=_natural_order) or [path]
+    except OSError:
+        return [path]  # what is wrong with it is said when it is read
+
+
+def _check_pattern(job: SlideshowJob, name: str, settings: Settings) -> None:
+    """Raise `NotAllowedError` before a folder is looked into where this host's jobs may not read."""
+    if not settings.roots:
+        return
+    fixed = list(itertools.takewhile(lambda part: not glob.has_magic(part), Path(_expand_user(name)).parts))
+    start = str(_base(job).joinpath(*fixed))
+    for place in (start, os.path.normpath(start)):  # which differ where a link is followed by `..`
+        check_place(settings, place)
+    if len(fixed) < len(Path(name).parts) and ".." in Path(name).parts:
+        raise NotAllowedError(f"{shown_place(name)}: a pattern with `..` is not allowed on this host (FANREEL_ROOTS)")
+
+
+def _photos_in(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if is_photo_name(path.name)]
+
+
+def _natural_order(path: Path) -> list[tuple[int, int, str]]:
+    return natural_order(str(path))
+
+
+def _read(job: SlideshowJob, name: _Named, settings: Settings, downloads: Downloads) -> Source | FanreelError:
+    """Return the photo, or why it cannot be used."""
+    place, path, shown = name.place, Path(name.place), shown_place(name.place)
+    try:
+        if scheme := scheme_of(place):
+            path = downloads.fetch(place, listed=name.listed)
+        else:
+            check_place(settings, place)
+            if wrong := _refusal(job, path):
+                return wrong
+        photo = read_photo(path, max_megapixels=settings.max_photo_megapixels)
+        # A plan is shown to many, and a web address with its query may be a secret.
+        return Source(photo, shown if scheme in WEB else place)
+    except PermissionError as error:
+        return UnreadablePhotoError(f"{shown}: {error.strerror}; let this user read it, or leave it out")
+    except OSError as error:
+        return storage_error(error, doing=f"read the photo {shown}")
+    except FanreelError as error:
+        # A download is known to people by its address.
+        return type(error)(str(error).replace(f"{shown_path(path)}: ", f"{shown}: ", 1))
+
+
+def _refusal(job: SlideshowJob, path: Path) -> FanreelError | None:
+    """Return why the path names no photo, as far as that can be told without reading it."""
+    shown = shown_path(path)
+    if os.fsencode(path).decode(errors="backslashreplace") != str(path):
+        return UnreadablePhotoError(f"{shown}: the name is not UTF-8, so that no plan can hold it; rename the file")
+    if path.is_dir():
+        if _photos_in(path):
+            return PhotoNotFoundError(f"{shown}: a folder, where one file is asked for")
+        return PhotoNotFoundError(f"{shown}: the folder holds no photo ({', '.join(sorted(PHOTO_SUFFIXES))})")
+    if path.is_file():
+        return None
+    if path.exists():
+        return PhotoNotFoundError(f"{shown}: a device or a pipe, not a file")
+    is_pattern = glob.has_magic(str(path).removeprefix(str(_base(job))))
+    return PhotoNotFoundError(f"{shown}: {'matches no file' if is_pattern else 'no such file'}")
+
+
+def _refuse_bad(errors: Sequence[FanreelError], *, is_skipping: bool) -> None:
+    if not errors:
+        return
+    lines = ["none of them can be used"] if is_skipping and len(errors) > 1 else []
+    text = "\n".join(f"photos: {line}" for line in [*lines, *errors])
+    for kind in (NotAllowedError, PhotoNotFoundError):
+        if any(isinstance(error, kind) for error in errors):
+            raise kind(text)
+    if all(isinstance(error, MediaError) for error in errors):
+        raise UnreadablePhotoError(text)
+    raise type(next(error for error in errors if not isinstance(error, MediaError)))(text)
+
+
+def _absolute(job: SlideshowJob, name: str, *, key: str) -> Path:
+    path = _expand_user(name)
+    if not Path(path).is_absolute() and not job.base:
+        raise InvalidJobError(f"{key}: {name!r} is relative; give `base`, the folder it starts from")
+    absolute = Path(os.path.normpath(_base(job) / path))
+    try:
+        os.fsencode(absolute)
+    except UnicodeEncodeError:
+        message = f"{key}: {name!a}: this locale has no such letters; set PYTHONUTF8=1 and run it again"
+        raise InvalidJobError(message) from None
+    return absolute
+
+
+def _base(job: SlideshowJob) -> Path:
+    return Path(_expand_user(job.base)).absolute()
+
+
+def _expand_user(name: str) -> str:
+    """Return `name` with `~` as the home folder; unlike pathlib, with `~name` as it is if there is no such user."""
+    return os.path.expanduser(name)  # noqa: PTH111

@@ -1,0 +1,10 @@
+"""From segments to one film: joined without re-encoding, certified, and verified from disk.
+
+Uses store, segments, mp4 and below.
+
+Public:
+
+    certificate: Certificate, certificate_path, certify, read_certificate, write_certificate
+    concat: concat_segments
+    verify: require_sound
+"""

@@ -1,0 +1,263 @@
+"""What a photo's header says: its format, size, orientation, and what it takes to get its colours right."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import struct
+import warnings
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import pi_heif
+from PIL import AvifImagePlugin, ExifTags, Image, UnidentifiedImageError
+
+from fanreel.errors import UnreadablePhotoError
+from fanreel.photos.structure import is_whole, png_chunks, webp_chunks
+
+__all__ = [
+    "DECODER_ERRORS",
+    "JPEG_FORMATS",
+    "TURNS",
+    "PhotoHeader",
+    "open_heif",
+    "open_image",
+    "read_header",
+    "shown_path",
+]
+
+Image.MAX_IMAGE_PIXELS = None  # the bound is ours (Settings.max_photo_megapixels) and its error names the photo
+# What the libraries have to say of a file (a damaged EXIF block) they say without naming the photo.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+# A photo is decoded beside a session's own threads, of which there are as many as there are cores.
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+pi_heif.options.DECODE_THREADS = 1
+pi_heif.options.THUMBNAILS = pi_heif.options.DEPTH_IMAGES = pi_heif.options.AUX_IMAGES = False
+
+# Pillow opens more, such as PostScript, which would fail half-way through a film.
+_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
+JPEG_FORMATS = ("JPEG", "MPO")
+"""MPO is a JPEG with more pictures behind the first one, as phones and cameras make them."""
+
+DECODER_ERRORS = (
+    *(OSError, ValueError, SyntaxError, RuntimeError, EOFError, TypeError, AttributeError, AssertionError),
+    *(LookupError, ArithmeticError, struct.error, zlib.error, cv2.error),
+)
+"""What the decoders raise for damaged files; Pillow's plugins check little before they use it."""
+
+TURNS = {
+    1: (False, False, False),
+    2: (False, False, True),
+    3: (False, True, True),
+    4: (False, True, False),
+    5: (True, False, False),
+    6: (True, False, True),
+    7: (True, True, True),
+    8: (True, True, False),
+}
+"""EXIF orientation -> (transpose, flip rows, flip columns), applied in that order to the stored pixels.
+
+Source: EXIF 2.32, table 6.
+"""
+
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_PICTURE_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB")
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoHeader:
+    """What a file's header says.
+
+    Attributes:
+        format: In Pillow's words, or HEIF.
+        mode: In Pillow's words.
+        stored_px: Width and height as they come out of the decoder.
+        orientation: What turns the pixels that come out of the decoder upright; a key of `TURNS`.
+        has_alpha: Some pixels may be transparent.
+        is_deep: Its samples have 16 bits.
+        is_animated: There are more pictures behind the first one.
+        is_inverted: The largest 16-bit sample is black.
+        clear_grey: The 16-bit grey that counts as transparent.
+        profile: The embedded ICC profile.
+    """
+
+    format: str
+    mode: str
+    stored_px: tuple[int, int]
+    orientation: int
+    has_alpha: bool
+    is_deep: bool
+    profile: bytes | None
+    is_animated: bool = False
+    is_inverted: bool = False
+    clear_grey: int | None = None
+
+    @property
+    def is_grey(self) -> bool:
+        """Whether it has no colours."""
+        return self.mode[0] in "1LI"  # LAB among them, which is never asked
+
+    @property
+    def upright_px(self) -> tuple[int, int]:
+        """Width and height of the upright photo."""
+        width, height = self.stored_px
+        return (height, width) if TURNS[self.orientation][0] else (width, height)
+
+
+def read_header(path: Path, data: bytes) -> PhotoHeader:
+    """Return what the header of `data`, the bytes at `path`, says. Nothing is decoded.
+
+    Raises:
+        UnreadablePhotoError: They are no picture of a known kind, or cut short.
+    """
+    if not data:
+        raise UnreadablePhotoError(f"{shown_path(path)}: the file is empty")
+    try:
+        header = _header_reader(data)(data)
+    except UnidentifiedImageError:
+        is_tiff = data[:4] in (b"II*\0", b"MM\0*")
+        reason = "a TIFF of a kind that cannot be read; save it with 8 or 16 bits a sample"
+        reason = reason if is_tiff else "not a picture that can be read"
+        raise UnreadablePhotoError(f"{shown_path(path)}: {reason}") from None
+    except DECODER_ERRORS as error:
+        raise UnreadablePhotoError(f"{shown_path(path)}: {' '.join(str(error).split())}") from None
+    if not is_whole(header.format, data):
+        raise UnreadablePhotoError(f"{shown_path(path)}: the file is cut short; copy it again, or leave it out")
+    if 0 in header.stored_px:
+        raise UnreadablePhotoError(f"{shown_path(path)}: has no pixels")
+    if header.mode not in _PICTURE_MODES and not header.is_deep:
+        raise UnreadablePhotoError(
+            f"{shown_path(path)}: samples of a kind ({header.mode}) that no screen shows;"
+            " save it with 8 or 16 bits a sample"
+        )
+    return header
+
+
+def shown_path(path: Path) -> str:
+    """Return `path` as one line of text that can be printed, whatever its bytes are."""
+    text = os.fsencode(path).decode(errors="backslashreplace")
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+def open_image(data: bytes) -> Image.Image:
+    """Return the picture, not yet decoded, of any format but HEIF."""
+    return Image.open(io.BytesIO(data), formats=_FORMATS)
+
+
+def open_heif(data: bytes) -> pi_heif.HeifImage:
+    """Return the main picture of a HEIF file, not yet decoded; it will be (height, width, channels) uint8 in BGR."""
+    file = pi_heif.open_heif(data, convert_hdr_to_8bit=True, bgr_mode=True)
+    return file[file.primary_index]
+
+
+def _header_reader(data: bytes) -> Callable[[bytes], PhotoHeader]:
+    if _is_heic(data):
+        return _heif_header
+    return _webp_header if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else _pillow_header
+
+
+def _is_heic(data: bytes) -> bool:
+    """Return whether it is HEVC that a HEIF file holds; the brand alone does not always tell it from AVIF."""
+    return data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS and b"av01" not in data[: 1 << 16]
+
+
+def _heif_header(data: bytes) -> PhotoHeader:
+    image = open_heif(data)
+    return PhotoHeader(
+        format="HEIF",
+        mode="RGB",
+        stored_px=image.size,
+        orientation=1,  # libheif turns it; EXIF repeats what the file's own boxes say
+        has_alpha=image.has_alpha,
+        is_deep=False,
+        profile=image.info.get("icc_profile"),
+    )
+
+
+def _webp_header(data: bytes) -> PhotoHeader:
+    """Return the header of a WebP. Pillow would make room for every pixel to read it. Source: RFC 9649, 2.4 to 2.7."""
+    chunks = dict(reversed(list(webp_chunks(data))))  # the first one of each name counts
+    picture = chunks.get(b"VP8X") or chunks.get(b"VP8L") or chunks.get(b"VP8 ") or b""
+    flags = 0
+    if b"VP8X" in chunks:
+        flags = picture[0]
+        width, height = (int.from_bytes(picture[at : at + 3], "little") + 1 for at in (4, 7))
+    elif b"VP8L" in chunks:
+        bits = int.from_bytes(picture[1:5], "little")
+        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+        flags = 0x10 if bits >> 28 & 1 else 0
+    else:
+        width, height = (int.from_bytes(picture[at : at + 2], "little") & 0x3FFF for at in (6, 8))
+    exif = Image.Exif()
+    if b"EXIF" in chunks:
+        exif.load(chunks[b"EXIF"])
+    return PhotoHeader(
+        format="WEBP",
+        mode="RGB",
+        stored_px=(width, height),
+        orientation=_known_turn(exif),
+        has_alpha=bool(flags & 0x10),
+        is_deep=False,
+        profile=chunks.get(b"ICCP"),
+        is_animated=bool(flags & 0x02),
+    )
+
+
+def _pillow_header(data: bytes) -> PhotoHeader:
+    with open_image(data) as image:
+        kind, orientation = str(image.format), _orientation(image, data)
+        profile, clear = image.info.get("icc_profile"), image.info.get("transparency")
+        is_deep, tags = _is_deep(image, data), getattr(image, "tag_v2", {})
+        # Colours that are stored faded already need no fading; 8-bit ones Pillow restores first.
+        is_faded = is_deep and tags.get(ExifTags.Base.ExtraSamples) == (1,)
+        return PhotoHeader(
+            format=kind,
+            mode=image.mode,
+            stored_px=image.size,
+            orientation=orientation,
+            has_alpha=image.has_transparency_data and not is_faded,
+            is_deep=is_deep,
+            # Counting the pictures of a GIF or a TIFF would read them all; none of those goes to OpenCV.
+            is_animated=kind == "PNG" and bool(getattr(image, "is_animated", False)),
+            is_inverted=is_deep and tags.get(ExifTags.Base.PhotometricInterpretation) == 0,
+            clear_grey=clear if isinstance(clear, int) else None,
+            profile=profile if isinstance(profile, bytes) else None,
+        )
+
+
+def _is_deep(image: Image.Image, data: bytes) -> bool:
+    """Return whether samples have 16 bits, as far as they can be shown. Source: PNG, 11.2.1; TIFF 6.0, 8."""
+    if image.format == "PNG":
+        return data[24] == 16
+    if image.format != "TIFF" or image.mode not in ("I;16", "I;16B", "RGB", "RGBA", "RGBX", "LA", "L"):
+        return False
+    tags = image.tag_v2  # pyright: ignore[reportAttributeAccessIssue]
+    bits, kinds = tags.get(ExifTags.Base.BitsPerSample, (1,)), tags.get(ExifTags.Base.SampleFormat, (1,))
+    if set(bits) == {16} and set(kinds) == {1}:
+        return True
+    if image.mode.startswith("I"):
+        raise ValueError(f"samples of {max(bits)} bits; save it with 8 or 16 bits a sample")
+    return False
+
+
+def _orientation(image: Image.Image, data: bytes) -> int:
+    if image.format == "TIFF":
+        return 1  # both decoders turn it themselves, and the header's size is that of the upright photo
+    if image.format == "PNG":
+        exif = next((content for kind, content in png_chunks(data) if kind == b"eXIf"), None)
+        if exif is not None:
+            image.info["exif"] = b"Exif\0\0" + exif
+    # Of a PNG, `image.getexif()` would decode the pixels first, and so be the victim of any bomb.
+    return _known_turn(Image.Image.getexif(image))
+
+
+def _known_turn(exif: Image.Exif) -> int:
+    value = exif.get(ExifTags.Base.Orientation, 1)
+    return value if value in TURNS else 1

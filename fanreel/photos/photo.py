@@ -1,0 +1,117 @@
+"""Photos: what they are, and their pixels at the size needed."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from blake3 import blake3
+
+from fanreel.errors import PhotoChangedError, PhotoNotFoundError, UnreadablePhotoError, storage_error
+from fanreel.photos.header import DECODER_ERRORS, TURNS, read_header, shown_path
+from fanreel.photos.pixels import REDUCTIONS, can_reduce, decode_pixels
+from fanreel.plan.timeline import Photo
+
+__all__ = ["DecodedPhoto", "decode_photo", "read_photo"]
+
+_GONE = (errno.ENOENT, errno.ENOTDIR)
+_FORBIDDEN = (errno.EACCES, errno.EPERM)
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedPhoto:
+    """Pixels of an upright photo, `1/reduction` of its size.
+
+    Attributes:
+        bgr: (height, width, 3) uint8, full range, sRGB.
+        reduction: Pixel (i, j) covers the photo's px `[reduction*j, reduction*(j+1))` across, and so down.
+    """
+
+    bgr: np.ndarray
+    reduction: int
+
+
+def read_photo(path: Path, *, max_megapixels: float) -> Photo:
+    """Return what the photo at `path` is, from its bytes and its header alone.
+
+    Raises:
+        PhotoNotFoundError: There is no such file.
+        UnreadablePhotoError: It is no picture, cut short, larger than `max_megapixels`, or may not be read.
+        StorageError: The disk fails.
+    """
+    data = _read_bytes(path)
+    header = read_header(path, data)
+    width, height = header.upright_px
+    if width * height > max_megapixels * 1e6:
+        raise UnreadablePhotoError(
+            f"{shown_path(path)}: {width}x{height} is over {max_megapixels:g} megapixels;"
+            " FANREEL_MAX_PHOTO_MEGAPIXELS raises it"
+        )
+    return Photo(digest=blake3(data).hexdigest(), width_px=width, height_px=height)
+
+
+def decode_photo(path: Path, photo: Photo, *, largest_reduction: float) -> DecodedPhoto:
+    """Return the pixels of `photo`, upright, decoded at the smallest size that is enough.
+
+    They are sRGB. What is transparent is shown over black.
+
+    Args:
+        path: Where its bytes are.
+        photo: What was planned.
+        largest_reduction: How many px of the photo one decoded pixel may cover.
+
+    Raises:
+        PhotoChangedError: The bytes are not those that were planned, or are gone.
+        UnreadablePhotoError: They do not decode, or may not be read any more.
+        StorageError: The disk fails.
+    """
+    try:
+        data = _read_bytes(path)
+    except PhotoNotFoundError:
+        raise PhotoChangedError(
+            f"{shown_path(path)}: gone since the film was planned; put it back, or leave it out"
+        ) from None
+    if blake3(data).hexdigest() != photo.digest:
+        raise PhotoChangedError(f"{shown_path(path)}: changed since the film was planned; run the same command again")
+    header = read_header(path, data)
+    reduction = max(factor for factor in REDUCTIONS if factor <= max(1.0, largest_reduction))
+    reduction = reduction if can_reduce(header) else 1
+    try:
+        pixels = decode_pixels(data, header, reduction=reduction)
+    except DECODER_ERRORS:
+        pixels = None
+    if pixels is None:
+        raise UnreadablePhotoError(
+            f"{shown_path(path)}: its pixels do not decode; open and save it again, or leave it out"
+        )
+    upright = _turned(pixels, header.orientation)
+    rows, columns = -(-photo.height_px // reduction), -(-photo.width_px // reduction)
+    if upright.shape != (rows, columns, 3):
+        raise UnreadablePhotoError(
+            f"{shown_path(path)}: decodes to {upright.shape[1]}x{upright.shape[0]} where {columns}x{rows} was expected;"
+            " open and save it again, or leave it out"
+        )
+    return DecodedPhoto(upright, reduction)
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        if error.errno in _GONE:
+            raise PhotoNotFoundError(f"{shown_path(path)}: no such file") from None
+        if error.errno in _FORBIDDEN:
+            raise UnreadablePhotoError(
+                f"{shown_path(path)}: {error.strerror}; let this user read it, or leave it out"
+            ) from None
+        raise storage_error(error, doing=f"read the photo {shown_path(path)}") from None
+
+
+def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    transpose, flip_rows, flip_columns = TURNS[orientation]
+    if transpose:
+        pixels = pixels.transpose(1, 0, 2)
+    pixels = pixels[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1]
+    return np.ascontiguousarray(pixels)

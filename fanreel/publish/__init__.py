@@ -1,0 +1,10 @@
+"""Where films go: a folder or S3, and the proof of what was published.
+
+Uses join, store, remote and below.
+
+Public:
+
+    destination: Destination, LocalFolder
+    published: prove_film, prove_place
+    s3_destination: S3Folder
+"""

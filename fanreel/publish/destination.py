@@ -1,0 +1,198 @@
+"""Destinations: where finished films go."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from blake3 import blake3
+
+from fanreel.errors import FanreelError, StorageError, storage_error
+from fanreel.join.certificate import certificate_path
+from fanreel.publish.published import next_certificate_path, prove_film
+
+__all__ = ["Destination", "LocalFolder", "next_certificate_path"]
+
+
+class Destination(Protocol):
+    """A place that takes films. Under its final name a film is whole, or the one that was there before."""
+
+    def check(self) -> None:
+        """Return if the film could be published, as far as can be told without writing it.
+
+        Raises:
+            StorageError: It could not.
+        """
+        ...
+
+    def holds(self, plan: str) -> bool:
+        """Return whether the film that is there is whole and was made of the plan of this digest."""
+        ...
+
+    def link(self) -> str:
+        """Return a web address of the film; nothing if it has none."""
+        ...
+
+    def publish(self, draft: Path) -> str:
+        """Publish the film at `draft` and the certificate beside it, which are moved; return where it is now.
+
+        Raises:
+            StorageError: It cannot be published; what was there before still is.
+        """
+        ...
+
+
+class LocalFolder:
+    """A folder of this machine.
+
+    Args:
+        film: The film's final path.
+    """
+
+    def __init__(self, film: Path) -> None:
+        self._film = film
+
+    def check(self) -> None:
+        """Return if the folder exists, or can be made, and can be written, and the name fits."""
+        folder = self._film.parent
+        # os.path, because Path raises where it may not look.
+        while not os.path.lexists(folder) and folder != folder.parent:
+            folder = folder.parent
+        if not os.path.isdir(folder) or not os.access(folder, os.W_OK | os.X_OK):  # noqa: PTH112
+            raise StorageError(
+                f"output: {self._film.parent} cannot be written; choose another folder or change its rights"
+            )
+        if os.path.isdir(self._film):  # noqa: PTH112
+            raise StorageError(f"output: {self._film} is a folder")
+        longest = _part_path(next_certificate_path(self._film))
+        spare = os.pathconf(folder, "PC_NAME_MAX") - len(os.fsencode(longest.name))
+        if spare < 0:
+            raise StorageError(f"output: the name {self._film.name} is {-spare} bytes too long")
+
+    def holds(self, plan: str) -> bool:
+        """Return whether the film that is there is whole and was made of the plan of this digest."""
+        with contextlib.suppress(FanreelError):
+            return prove_film(self._film).plan == plan
+        return False
+
+    def link(self) -> str:
+        """Return nothing: a folder has no web address."""
+        return ""
+
+    def publish(self, draft: Path) -> str:
+        """Move the film and its certificate under their final names.
+
+        The certificate waits under a name of its own until the film is there, so that whenever this process
+        is killed, a certificate of the film that is there lies beside it.
+        """
+        waiting = next_certificate_path(self._film)
+        try:
+            self._film.parent.mkdir(parents=True, exist_ok=True)
+            with _publishing_into(self._film.parent):
+                _move(certificate_path(draft), waiting)
+                with _unless_replaced(self._film, waiting):
+                    _move(draft, self._film)
+                _move(waiting, certificate_path(self._film))
+        except OSError as error:
+            raise storage_error(error, doing=f"publish {self._film}") from error
+        return str(self._film)
+
+
+@contextlib.contextmanager
+def _publishing_into(folder: Path) -> Iterator[None]:
+    """Keep others from publishing there, so that film and certificate are of one run."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with contextlib.suppress(OSError):  # network file systems do not lock folders
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _unless_replaced(film: Path, waiting: Path) -> Iterator[None]:
+    """Take the waiting certificate away if the context fails and the film that was there still is."""
+    before = _identity(film)
+    try:
+        yield
+    except BaseException:
+        if _identity(film) == before:
+            waiting.unlink(missing_ok=True)
+        raise
+
+
+def _identity(path: Path) -> tuple[int, int, int] | None:
+    with contextlib.suppress(FileNotFoundError):
+        found = path.stat()
+        return found.st_ino, found.st_mtime_ns, found.st_size
+    return None
+
+
+def _move(source: Path, target: Path) -> None:
+    """Move a file to `target` at once, as the file system sees it, also from another file system."""
+    try:
+        source.replace(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        _copy(source, target)
+        source.unlink()
+    folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Write a copy beside `target` and rename it."""
+    # One temporary name a film, locked: what a killed run left is overwritten, not added to.
+    part = _part_path(target)
+    with source.open("rb") as original, _opened_alone(part) as file:
+        try:
+            shutil.copyfileobj(original, file, 1 << 20)
+            file.flush()
+            os.fsync(file.fileno())
+            if _digest(part) != _digest(source):
+                raise OSError(errno.EIO, f"the copy differs from {source}")
+            part.replace(target)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+
+
+def _part_path(target: Path) -> Path:
+    return target.with_name(f".{target.name}.part")
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb", buffering=0) as file:
+        return hashlib.file_digest(file, blake3).hexdigest()  # pyright: ignore[reportArgumentType]
+
+
+@contextlib.contextmanager
+def _opened_alone(part: Path) -> Iterator[BinaryIO]:
+    """Yield the empty file `part`, which nobody else writes meanwhile."""
+    while True:
+        with part.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if _is_at(part, file):
+                file.truncate(0)
+                yield file
+                return
+
+
+def _is_at(path: Path, file: BinaryIO) -> bool:
+    """Return whether `file` still has this name; whoever locked it before may have renamed it to a film."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False

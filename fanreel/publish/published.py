@@ -1,0 +1,77 @@
+"""Prove: a published film against the certificate beside it."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from fanreel.errors import FilmDamagedError, MediaError, StorageError, storage_error
+from fanreel.join.certificate import Certificate, certificate_path, read_certificate
+from fanreel.join.verify import require_sound
+from fanreel.remote.places import scheme_of
+from fanreel.settings import Settings
+from fanreel.store.local import LocalStore
+
+__all__ = ["next_certificate_path", "prove_film", "prove_place"]
+
+
+def prove_film(film: Path, *, full: bool = False) -> Certificate:
+    """Return the certificate of a film that is what it says.
+
+    Args:
+        film: The film; its certificate lies beside it.
+        full: Decode every frame as well.
+
+    Raises:
+        FilmDamagedError: It is not; the message lists what differs.
+        StorageError: The film cannot be read, or has no certificate.
+    """
+    try:
+        film.stat()
+    except OSError as error:
+        raise storage_error(error, doing=f"read {film}") from None
+    path, following = certificate_path(film), next_certificate_path(film)
+    if not path.exists() and not following.exists():
+        raise StorageError(f"{film}: no certificate beside it ({path.name}); only films that have one can be verified")
+    try:
+        return _prove(film, path, full=full)
+    except (FilmDamagedError, StorageError):
+        # A run that was killed while it published may have left the film's certificate under its first name.
+        if not following.exists():
+            raise
+        with contextlib.suppress(FilmDamagedError, MediaError):
+            return _prove(film, following, full=full)
+        raise
+
+
+def prove_place(place: str, *, settings: Settings, full: bool = False) -> Certificate:
+    """Return the certificate of a film, in a folder or in S3, that is what it says; see `prove_film`.
+
+    Args:
+        place: A path, or the film's URL in S3, which is downloaded first.
+        settings: Where on this machine there is room for it.
+        full: Decode every frame as well.
+    """
+    if not scheme_of(place):
+        return prove_film(Path(place), full=full)
+    from fanreel.publish.s3_destination import S3Folder  # boto3 takes half a second
+
+    film = S3Folder(place, settings)
+    with LocalStore(settings.store).scratch() as folder:
+        path = film.fetch(folder)
+        try:
+            return prove_film(path, full=full)
+        except (FilmDamagedError, StorageError) as error:
+            raise type(error)(str(error).replace(str(path), place)) from None
+
+
+def next_certificate_path(film: Path) -> Path:
+    """Return where the certificate of the next film of this name waits until that film is there."""
+    path = certificate_path(film)
+    return path.with_name(f".{path.name}.next")
+
+
+def _prove(film: Path, path: Path, *, full: bool) -> Certificate:
+    certificate = read_certificate(path)
+    require_sound(film, certificate, full=full)
+    return certificate

@@ -1,0 +1,164 @@
+"""Films published to S3, each with its certificate beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import tempfile
+import time
+from pathlib import Path
+from urllib.parse import quote
+
+from fanreel.errors import MediaError, StorageAwayError, StorageError, storage_error
+from fanreel.join.certificate import certificate_path, read_certificate
+from fanreel.remote.places import check_place
+from fanreel.remote.s3 import s3
+from fanreel.remote.s3_uri import S3Object, S3Place, parse_s3
+from fanreel.settings import Settings
+from fanreel.store.seals import file_digest
+
+__all__ = ["S3Folder"]
+
+FILM_TYPE, CERTIFICATE_TYPE = "video/mp4", "application/json"
+
+DIGEST = "blake3"
+"""The metadata that says a film's digest; a certificate says with it which film it is of."""
+
+MOST_ROUNDS = 5
+"""As often as others may publish under the same name between our film and its certificate."""
+
+
+class S3Folder:
+    """A folder in S3.
+
+    S3 renames nothing, and replaces one object at once but not two. So the certificate goes up first, under a name
+    that holds the film's digest; then the film; then the certificate under its own name, and the first one is removed.
+    At every moment there is a certificate of the film that is there, under one of two names that the film itself
+    tells. Film first would leave a film without one when the upload is cut off there; the certificate's own name
+    first would take it from the film that was there before.
+
+    Args:
+        film: The film's place, a URL.
+        settings: What may be published where, and how it may be fetched.
+    """
+
+    def __init__(self, film: str, settings: Settings) -> None:
+        self._url, self._settings = film, settings
+        self._film = parse_s3(film)
+        folder, _, name = self._film.key.rpartition("/")
+        self._folder = S3Place(self._film.bucket, folder)
+        self._certificate = self._folder / certificate_path(Path(name)).name
+
+    def check(self) -> None:
+        """Return if the bucket is there and answers to this process's credentials. It writes nothing.
+
+        Raises:
+            NotAllowedError: Films may not be published there.
+            StorageError: It is not, or does not.
+        """
+        check_place(self._settings, self._url)
+        if s3().head(self._film) is None:
+            # A bucket that is not there says of an object no more than that it is not there.
+            next(s3().list(self._film), None)
+
+    def publish(self, draft: Path) -> str:
+        """Upload the film and its certificate, check them, and remove the draft; return the film's URL.
+
+        What is there already is not uploaded again.
+        """
+        check_place(self._settings, self._url)
+        try:
+            digest, size_bytes = file_digest(draft), draft.stat().st_size
+            is_there = self._has(digest, size_bytes) and self._is_consistent()
+            if not is_there or s3().read(self._certificate) != certificate_path(draft).read_bytes():
+                self._upload(draft, digest, size_bytes)
+            s3().delete(self._waiting_certificate(digest))
+            draft.unlink(missing_ok=True)
+            certificate_path(draft).unlink(missing_ok=True)
+        except OSError as error:
+            raise storage_error(error, doing=f"publish {self._film}") from error
+        return str(self._film)
+
+    def holds(self, plan: str) -> bool:
+        """Return whether the film that is there was made of the plan of this digest, as its certificate says."""
+        with contextlib.suppress(MediaError), tempfile.TemporaryDirectory() as folder:
+            path = self.fetch_certificate(Path(folder))
+            return path is not None and read_certificate(path).plan == plan
+        return False
+
+    def fetch(self, folder: Path) -> Path:
+        """Download the film that is there, with its certificate beside it; return where.
+
+        Raises:
+            StorageError: There is none, or it cannot be had.
+        """
+        path = folder / self._film.key.rpartition("/")[2]
+        # The certificate last: if another film takes this one's place meanwhile, that is found.
+        if not s3().download(self._film, path):
+            raise StorageError(f"{self._film}: there is no such film")
+        self.fetch_certificate(folder)
+        return path
+
+    def fetch_certificate(self, folder: Path) -> Path | None:
+        """Download the certificate of the film that is there, under whichever name it lies; None if there is none."""
+        film = s3().head(self._film)
+        digest = film.metadata.get(DIGEST, "") if film else ""
+        path = folder / self._certificate.key.rpartition("/")[2]
+        for place in (self._certificate, self._waiting_certificate(digest)):
+            certificate = s3().head(place) if film else None
+            if _is_of(certificate, film) and s3().download(place, path):
+                return path
+        return None
+
+    def link(self) -> str:
+        """Return an address at which browsers find the film, or nothing if the operator wants none."""
+        if self._settings.public_url:
+            base = self._settings.public_url.replace("{bucket}", self._film.bucket)
+            return f"{base}/{quote(self._film.key)}"
+        if self._settings.link_seconds:
+            return s3().sign(self._film, seconds=self._settings.link_seconds)
+        return ""
+
+    def _waiting_certificate(self, digest: str) -> S3Place:
+        return self._folder / f".{self._film.key.rpartition('/')[2]}.{digest[:16]}.certificate.json"
+
+    def _upload(self, draft: Path, digest: str, size_bytes: int) -> None:
+        certificate, said = certificate_path(draft), {DIGEST: digest}
+        s3().upload(certificate, self._waiting_certificate(digest), content_type=CERTIFICATE_TYPE, metadata=said)
+        for round_number in range(MOST_ROUNDS):
+            if not self._has(digest, size_bytes):
+                s3().upload(draft, self._film, content_type=FILM_TYPE, metadata=said)
+                self._check_upload(digest, size_bytes)
+            s3().upload(certificate, self._certificate, content_type=CERTIFICATE_TYPE, metadata=said)
+            if self._is_consistent():
+                return
+            # Another run publishes as well: its film is there with our certificate, until it sends its own.
+            time.sleep(random.uniform(0.2, 1) * 2**round_number)
+            if self._is_consistent():
+                return
+        raise StorageAwayError(f"{self._film}: others publish under this name all the time; publish once more")
+
+    def _has(self, digest: str, size_bytes: int) -> bool:
+        film = s3().head(self._film)
+        return film is not None and (film.metadata.get(DIGEST), film.size_bytes) == (digest, size_bytes)
+
+    def _is_consistent(self) -> bool:
+        return _is_of(s3().head(self._certificate), s3().head(self._film))
+
+    def _check_upload(self, digest: str, size_bytes: int) -> None:
+        """Raise `StorageError` if what the server tells of the film is not what was sent."""
+        film = s3().head(self._film)
+        if film is not None and film.metadata.get(DIGEST, digest) != digest:
+            return  # another run's by now, which is dealt with when the certificates are
+        if film is None or DIGEST not in film.metadata or film.size_bytes != size_bytes:
+            what = f"{film.size_bytes} bytes, metadata {sorted(film.metadata)}" if film else "nothing"
+            raise StorageError(
+                f"{self._film}: {size_bytes} bytes with their {DIGEST} were sent, and the server has {what}"
+            )
+
+
+def _is_of(certificate: S3Object | None, film: S3Object | None) -> bool:
+    """Return whether a certificate is that of a film, as their writers said."""
+    if certificate is None or film is None or DIGEST not in film.metadata:
+        return False
+    return certificate.metadata.get(DIGEST) == film.metadata[DIGEST]

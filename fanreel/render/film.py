@@ -1,0 +1,209 @@
+"""From segments in the store to a published film: join, prove, publish."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fanreel.audio.track import AudioTrack
+from fanreel.errors import FanreelError, FilmDamagedError, SegmentDamagedError, StorageError, storage_error
+from fanreel.host.host import Host
+from fanreel.join.certificate import certificate_path, certify, write_certificate
+from fanreel.join.concat import concat_segments
+from fanreel.join.verify import require_sound
+from fanreel.plan.encoding import allowed_encoders
+from fanreel.plan.film import FilmPlan, plan_digest
+from fanreel.publish.destination import Destination, LocalFolder
+from fanreel.publish.published import prove_film
+from fanreel.remote.places import check_place, scheme_of
+from fanreel.render.order import RenderOrder
+from fanreel.report.film_report import FilmReport
+from fanreel.segments.record import SegmentRecord
+from fanreel.settings import Settings
+
+__all__ = ["Draft", "Join", "destination_of", "join_film", "prove_film", "publish_film", "report_film"]
+
+log = logging.getLogger(__name__)
+
+JOIN_GRACE_BYTES = 50_000_000
+"""A join may take as long as one of so many more bytes: opening segments and flushing take time at any size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """How a join went, the proof apart; as text, one line for the log.
+
+    Attributes:
+        segment_count: Segments joined.
+        size_bytes: What was written.
+        seconds: How long it took.
+        is_slow: It took longer than `Settings.slow_join_mb_per_second` allows: a join is no more than a copy.
+    """
+
+    segment_count: int
+    size_bytes: int
+    seconds: float
+    is_slow: bool
+
+    @property
+    def log_level(self) -> int:
+        """A warning if it was slow."""
+        return logging.WARNING if self.is_slow else logging.INFO
+
+    def __str__(self) -> str:
+        """Return the line that people see."""
+        speed = self.size_bytes / max(self.seconds, 1e-9)
+        made = f"joined {self.segment_count} segments, {self.size_bytes / 1e6:.1f} MB in {self.seconds:.2f} s"
+        slow = ", which is slow: is the disk full, busy or far away?" if self.is_slow else ""
+        return f"{made} ({speed / 1e6:.0f} MB/s){slow}"
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A film that is joined and proven, waiting to be published.
+
+    Attributes:
+        path: Where it waits; its certificate lies beside it.
+        size_bytes: Its size.
+        encoders: Segments made by each encoder.
+        fallbacks: Segments that were not made by the best encoder that the job allows, by the reason.
+        join: How the join went.
+    """
+
+    path: str
+    size_bytes: int
+    encoders: Mapping[str, int]
+    fallbacks: Mapping[str, int]
+    join: Join
+
+
+def join_film(
+    plan: FilmPlan,
+    *,
+    host: Host,
+    encoders: Sequence[str] = (),
+    audio: AudioTrack | None = None,
+    folder: Path | None = None,
+) -> Draft:
+    """Join the film's segments and prove the result, from disk.
+
+    Args:
+        plan: The film; all its segments are in the store.
+        host: Gives the store.
+        encoders: Whose segments the film may have, the best one first, as its order says; what its job allows if
+            not given.
+        audio: Interleaved, if there is any.
+        folder: Where the draft is left, on the store's file system; in the store's care if not given.
+
+    Raises:
+        SegmentMissingError: The store lacks a segment.
+        SegmentDamagedError: A segment went or changed while it was joined.
+        StorageError: The film cannot be written.
+        VerificationError: The film is not what its certificate says; it is not kept.
+    """
+    encoders = encoders or allowed_encoders(plan.encoding)
+    records = [host.store.get(segment.address, encoders=encoders) for segment in plan.segments]
+    path = folder / "film.mp4" if folder is not None else host.store.draft_path(plan)
+    with host.store.scratch() as scratch:
+        made = scratch / path.name
+        certificate = certify(plan, records, audio=audio)
+        started_at = time.monotonic()
+        try:
+            size_bytes = concat_segments(made, plan=plan, records=records, store=host.store, audio=audio)
+            join = _judge_join(plan, size_bytes, time.monotonic() - started_at, host)
+            require_sound(made, certificate)
+        except (StorageError, FilmDamagedError, SegmentDamagedError) as error:
+            _blame_segments(records, host, error)
+            raise
+        log.log(join.log_level, "%s", join)
+        write_certificate(certificate, certificate_path(made))
+        _keep(made, path)
+    made_by = Counter(record.encoder for record in records)
+    fallbacks = Counter(record.event.fallback for record in records if record.event.fallback)
+    return Draft(str(path), size_bytes, dict(made_by), dict(fallbacks), join)
+
+
+def destination_of(plan: FilmPlan, *, settings: Settings) -> Destination:
+    """Return where the film goes.
+
+    Raises:
+        NotAllowedError: This host may not publish there.
+    """
+    check_place(settings, plan.output)
+    if not scheme_of(plan.output):
+        return LocalFolder(Path(plan.output))
+    from fanreel.publish.s3_destination import S3Folder  # boto3 takes half a second
+
+    return S3Folder(plan.output, settings)
+
+
+def publish_film(plan: FilmPlan, draft: Draft, *, settings: Settings) -> str:
+    """Move a draft to the film's output and return where it is now. Done again, it changes nothing.
+
+    Raises:
+        NotAllowedError: This host may not publish there.
+        StorageError: It cannot be published; what was there before still is.
+    """
+    destination = destination_of(plan, settings=settings)
+    if not Path(draft.path).exists() and destination.holds(plan_digest(plan)):
+        return plan.output
+    return destination.publish(Path(draft.path))
+
+
+def report_film(
+    plan: FilmPlan,
+    order: RenderOrder,
+    draft: Draft,
+    *,
+    film: str,
+    fps: float,
+    seconds: float,
+    rendered: int,
+    settings: Settings,
+) -> FilmReport:
+    """Return what to tell of a film that was published at `film`, `seconds` after it was begun.
+
+    `rendered` is how many segments were made, as counted: another run may have made some of the order.
+    """
+    return FilmReport(
+        film=film,
+        seconds=plan.seconds,
+        frame_count=plan.frame_count,
+        size=f"{plan.encoding.width_px}x{plan.encoding.height_px}",
+        size_bytes=draft.size_bytes,
+        elapsed_seconds=seconds,
+        fps=fps,
+        segments_rendered=rendered,
+        segments_reused=len(plan.segments) - rendered,
+        sessions=order.label,
+        verified=True,  # join_film raises otherwise
+        encoders=draft.encoders,
+        fallbacks=draft.fallbacks,
+        left_out=plan.left_out,
+        link=destination_of(plan, settings=settings).link(),
+    )
+
+
+def _blame_segments(records: Sequence[SegmentRecord], host: Host, error: FanreelError) -> None:
+    """Raise `SegmentDamagedError` if a segment is no longer whole: then it, not the film, has to be made again."""
+    for record in records:
+        if host.store.discard(record):
+            raise SegmentDamagedError(f"segment {record.address[:12]} went while it was joined: {error}") from error
+
+
+def _keep(made: Path, path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        certificate_path(made).replace(certificate_path(path))
+        made.replace(path)
+    except OSError as error:
+        raise storage_error(error, doing=f"keep the draft {path}") from error
+
+
+def _judge_join(plan: FilmPlan, size_bytes: int, seconds: float, host: Host) -> Join:
+    bound = (size_bytes + JOIN_GRACE_BYTES) / (host.settings.slow_join_mb_per_second * 1e6)
+    return Join(len(plan.segments), size_bytes, seconds, is_slow=seconds > bound)

@@ -1,0 +1,16 @@
+"""Processes that hold encoders: their launcher, the gate that counts them, the devices they run on.
+
+Uses draw, segments, encode and below.
+
+Public:
+
+    calibration: Calibration, CurvePoint, DeviceCalibration, calibration_from_json, calibration_speeds,
+        calibration_to_json, find_knee, write_calibration, write_whole
+    capacity: HostCapacity, SessionPlan, choose_sessions, read_capacity
+    devices: Device, Devices, GateWrap, CPU
+    gate: KernelLockGate, SessionGate, SessionSlot
+    gpu_status: GpuStatus, list_nvml_gpus, read_driver_version, read_gpu_bytes, read_status
+    gpus: count_sessions, nvml_is_open
+    launcher: Launcher
+    messages: CodecRequest, CodecWorks, FramesMade, HoldRequest, SegmentMade, ShardRequest, NVENC_CODECS
+"""

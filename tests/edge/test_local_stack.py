@@ -1,0 +1,151 @@
+"""`make up` and `make down`: what they start, what they say, and that exactly that ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from support.prefect_server import copy_checkout, give_database
+from support.processes import wait_until
+
+from deployments import local_stack
+from deployments.local_processes import Process, end_all, look_at, marked, read_process, start_process
+
+MARK = f"test-{os.getpid()}"
+
+
+@pytest.fixture
+def alien() -> Iterator[Process]:
+    """A process that is nobody's business here."""
+    with subprocess.Popen(["sleep", "600"]) as process:
+        found = look_at(process.pid)
+        assert found is not None
+        yield found
+        process.kill()
+
+
+def _start(folder: Path, script: str, **environment: str) -> Process:
+    return start_process(
+        ["sh", "-c", script],
+        mark=MARK,
+        record=folder / "it.pid",
+        log=folder / "it.log",
+        folder=folder,
+        environment=environment,
+    )
+
+
+def test_a_process_goes_on_with_what_it_was_given(tmp_path: Path) -> None:
+    started = _start(tmp_path, 'echo "$GIVEN/$PATH_TAKEN" "$PWD"; exec sleep 600', GIVEN="a b", PATH_TAKEN="")
+    assert read_process(tmp_path / "it.pid") == started
+    assert started.is_running()
+    wait_until(lambda: (tmp_path / "it.log").read_text() == f"a b/ {tmp_path}\n", seconds=30, what="it has written")
+    assert os.getsid(started.pid) == started.pid  # no terminal ends it
+    assert marked(MARK) == [started]
+
+    assert end_all([started], mark=MARK, grace_seconds=30) == 1
+    assert read_process(tmp_path / "it.pid") is None
+    os.waitpid(started.pid, 0)
+
+
+def test_all_below_ends_with_it_even_if_what_was_between_is_dead(tmp_path: Path, alien: Process) -> None:
+    # The grandchild is in a session of its own and nobody's child any more, and it heeds no SIGTERM.
+    stubborn = "trap '' TERM; while :; do sleep 0.1; done"
+    started = _start(tmp_path, f'(setsid sh -c "{stubborn}" &) ; exec sleep 600')
+    wait_until(lambda: len(marked(MARK)) >= 2, seconds=30, what="the grandchild is there")
+    started.send(signal.SIGKILL)
+    os.waitpid(started.pid, 0)
+
+    assert not started.is_running()
+    assert end_all([started], mark=MARK, grace_seconds=30) >= 1
+    assert marked(MARK) == []
+    assert alien.is_running()
+
+
+def test_a_number_that_another_process_has_now_is_nobody_of_ours(tmp_path: Path, alien: Process) -> None:
+    for other in (replace(alien, start_ticks=alien.start_ticks - 1), replace(alien, boot="another")):
+        assert not other.is_running()
+        other.send(signal.SIGKILL)
+        assert end_all([other], mark=MARK, grace_seconds=0) == 0
+    assert alien.is_running()
+
+
+@pytest.mark.parametrize("text", ["", "12", "{", '{"pid": 1}', '["a"]'])
+def test_a_record_that_says_nothing_is_of_no_process(tmp_path: Path, text: str) -> None:
+    (tmp_path / "it.pid").write_text(text)
+    assert read_process(tmp_path / "it.pid") is None
+    assert read_process(tmp_path / "gone.pid") is None
+
+
+def test_a_port_that_is_taken_is_told_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert local_stack.main(["up", "--port", str(port), "--folder", str(tmp_path / "up")]) == 1
+    told = capsys.readouterr()
+    assert f"port {port} of 127.0.0.1 cannot be had" in told.err
+    assert "PORT=4300 make up" in told.err
+    assert not list((tmp_path / "up").glob("*.pid"))
+
+
+def test_down_without_up_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert local_stack.main(["down", "--folder", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == "Nothing runs.\n"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_up_starts_all_once_and_down_ends_all_of_it(tmp_path: Path, alien: Process) -> None:
+    checkout, folder, port = copy_checkout(tmp_path / "a checkout"), tmp_path / "up", _free_port()
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "FANREEL_"))}
+    env = kept | {"PREFECT_HOME": str(tmp_path / "home"), "FANREEL_LOCK_FOLDER": str(tmp_path / "locks")}
+    give_database(tmp_path / "home")
+
+    def run(*arguments: str) -> str:
+        command = [sys.executable, "-m", "deployments.local_stack", *arguments, "--folder", str(folder)]
+        done = subprocess.run(command, cwd=checkout, env=env, capture_output=True, text=True, timeout=800, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    try:
+        first = run("up", "--port", str(port))
+        assert "server: started" in first
+        for pool in ("control", "cpu", "local"):
+            assert f"worker {pool}: started" in first
+        assert f"The UI is at http://127.0.0.1:{port}" in first
+        processes = {record.stem: read_process(record) for record in folder.glob("*.pid")}
+        assert {"server", "worker-control", "worker-cpu", "worker-local"} <= set(processes)
+        assert all(processes.values())
+
+        cpu = processes["worker-cpu"]
+        assert cpu is not None
+        cpu.send(signal.SIGKILL)
+        wait_until(lambda: not cpu.is_running(), seconds=30, what="the worker is dead")
+        again = run("up", "--port", str(port + 1))
+        assert f"server: runs already, on port {port}" in again
+        assert "Nothing to change" in again
+        assert "worker control: runs already" in again
+        assert "worker cpu: started" in again
+        mark = local_stack.Stack(folder).about.read_text()
+    finally:
+        ended = run("down")
+    assert ended.startswith("Ended ")
+    assert not [process for process in processes.values() if process and process.is_running()]
+    assert not [found for part in ("server", "workers") for found in marked(f"{mark.split(chr(34))[3]}-{part}")]
+    assert alien.is_running()
+    assert run("down") == "Nothing runs.\n"
+    local_stack._refuse_taken(port)  # the port is free again

@@ -1,0 +1,691 @@
+"""What a person may ask for, what a wrong word is answered with, and the errors that carry the answer."""
+
+import ast
+import inspect
+import json
+import pickle
+import re
+from fractions import Fraction
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from fanreel import errors
+from fanreel.codecs import ENCODERS, Codec, EncoderChoice
+from fanreel.errors import FanreelError, InvalidJobError, RequestError, StorageError, StorageFullError, storage_error
+from fanreel.job.slideshow import Encoding, Move, OnBadPhoto, Preset, Slide, SlideshowJob, parse_job
+from fanreel.policy import MOST_RETRIES, POLICIES, RETRY_DELAYS_SECONDS, is_worth_retrying, retry_delay_seconds
+from fanreel.report.progress import Progress, Snapshot
+from fanreel.settings import read_settings
+
+NAN, INFINITY = float("nan"), float("inf")
+HUGE = 10**5000
+HUGE_TEXT = "9" * 5000
+ARABIC_30 = "\N{ARABIC-INDIC DIGIT THREE}\N{ARABIC-INDIC DIGIT ZERO}"
+ARABIC_SIZE = f"{ARABIC_30}0x{ARABIC_30}0"
+SIZES = "Width x height in pixels, both even and from 64 to 8192: 1920x1080."
+RATES = "Frames per second: 24, 25, 30, 50, 60, or a fraction such as 30000/1001."
+RATE_RANGE = "from 1 to 240 frames per second"
+PHOTOS = (
+    "Files, folders and patterns (photos/*.jpg), in order; give these or slides. "
+    "Also s3://bucket/folder/ and web addresses."
+)
+MOVES = "input should be 'auto', 'still', 'zoom-in', 'zoom-out', 'pan-left', 'pan-right', 'pan-up' or 'pan-down'"
+NO_TRUTH = "a number is needed, not true or false (YAML reads yes, no, on and off as these)"
+SLIDE_KEYS = "a mapping is needed, with keys such as photo, seconds, move, start, end"
+ENCODING_KEYS = "a mapping is needed, with keys such as codec, encoder, fallback, preset, quality"
+WHOLE, CORNER = [0, 0, 1, 1], [0, 0, 0.5, 0.5]
+
+
+def job(**words):
+    return parse_job({"photos": ["a.jpg"], "output": "film.mp4"} | words)
+
+
+def slide(**words):
+    return parse_job({"output": "film.mp4", "slides": [{"photo": "a.jpg"} | words]}).slides[0]
+
+
+def mistakes(values):
+    with pytest.raises(InvalidJobError) as caught:
+        parse_job(values)
+    return str(caught.value).split("\n")
+
+
+def answer(values):
+    """Return the lines that a job is answered with; none if it is good."""
+    try:
+        parse_job(values)
+    except InvalidJobError as error:
+        return str(error).split("\n")
+    return []
+
+
+def mistake(**words):
+    """Return the one line that a job with `words` is answered with."""
+    (line,) = mistakes({"photos": ["a.jpg"], "output": "film.mp4"} | words)
+    return line
+
+
+def slide_mistake(**words):
+    (line,) = mistakes({"output": "film.mp4", "slides": [{"photo": "a.jpg"} | words]})
+    return line
+
+
+def test_photos_and_an_output_are_enough():
+    done = job()
+    assert (done.width_px, done.height_px, done.frame_rate) == (1920, 1080, 30)
+    assert (done.seconds_per_slide, done.move, done.zoom, done.sessions) == (4, Move.AUTO, 1.3, 0)
+    assert done.encoding == Encoding(encoder=EncoderChoice.AUTO, preset=Preset.FAST, quality=21)
+
+
+@pytest.mark.parametrize("size", ["64x64", "320x180", "1920x1080", "1080x1920", "8192x8192"])
+def test_a_size_is_two_even_sides(size):
+    done = job(size=size)
+    assert f"{done.width_px}x{done.height_px}" == size
+
+
+@pytest.mark.parametrize(
+    ("fps", "rate"),
+    [
+        *[(text, Fraction(text)) for text in ("24", "25", "30", "50", "60", "30000/1001", "24000/1001", "1", "240")],
+        (24, Fraction(24)),
+        (25.0, Fraction(25)),
+        (29.97, Fraction(2997, 100)),
+        ("23.976", Fraction(2997, 125)),
+        ("60/2", Fraction(30)),
+    ],
+)
+def test_a_frame_rate_is_exact_whether_written_as_text_or_as_a_number(fps, rate):
+    assert job(fps=fps).frame_rate == rate
+
+
+@pytest.mark.parametrize("move", list(Move))
+def test_every_move_is_known_by_its_name(move):
+    assert job(move=move.value).move is move
+    assert slide(move=move.value).move is move
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        ("seconds_per_slide", [0.001, 4, "4", 3600]),
+        ("zoom", [1, 1.3, 8]),
+        ("sessions", [0, 1, 1024, "2"]),
+        ("base", ["", "/films"]),
+        ("output", ["film.mp4", "films/"]),
+    ],
+)
+def test_values_at_both_ends_of_their_range_are_taken(key, values):
+    for value in values:
+        assert getattr(job(**{key: value}), key) == (value if key in {"base", "output"} else float(value))
+
+
+@pytest.mark.parametrize("encoder", list(EncoderChoice))
+@pytest.mark.parametrize("preset", list(Preset))
+@pytest.mark.parametrize("quality", [0, 21, 51])
+def test_every_encoding_can_be_asked_for(encoder, preset, quality):
+    codec = next(codec for codec in Codec if encoder in (EncoderChoice.AUTO, *ENCODERS[codec]))
+    asked = {"codec": codec.value, "encoder": encoder.value, "preset": preset.value, "quality": quality}
+    assert job(encoding=asked).encoding == Encoding(codec=codec, encoder=encoder, preset=preset, quality=quality)
+
+
+@pytest.mark.parametrize("codec", list(Codec))
+def test_a_codec_is_made_by_its_own_encoders_and_no_other(codec):
+    for encoder in EncoderChoice:
+        asked = {"encoder": encoder.value, "codec": codec.value}
+        if encoder in (EncoderChoice.AUTO, EncoderChoice.NVENC, *ENCODERS[codec]):
+            assert job(encoding=asked).encoding.codec is codec
+            continue
+        assert mistake(encoding=asked) == (
+            f"encoding.encoder: {encoder} does not make {codec}: ask for auto, {' or '.join(ENCODERS[codec])}"
+        )
+
+
+def test_an_encoder_is_not_blamed_for_a_codec_that_is_none():
+    assert mistake(encoding={"codec": "vp9", "encoder": "x265"}) == (
+        "encoding.codec: 'vp9' is not allowed; input should be 'h264', 'hevc' or 'av1'"
+    )
+
+
+def test_a_job_fails_on_bad_photos_unless_it_says_otherwise():
+    assert job().on_bad_photo is OnBadPhoto.FAIL
+    assert [job(on_bad_photo=choice.value).on_bad_photo for choice in OnBadPhoto] == list(OnBadPhoto)
+
+
+def test_an_empty_encoding_is_the_default_one():
+    assert job(encoding={}).encoding == Encoding()
+
+
+def test_a_slide_leaves_to_the_job_what_it_does_not_say():
+    done = slide()
+    assert (done.seconds, done.move, done.start, done.end) == (None, None, [], [])
+
+
+def test_a_slide_has_words_of_its_own():
+    done = slide(seconds=2.5, start=WHOLE, end=CORNER)
+    assert (done.seconds, done.start, done.end) == (2.5, WHOLE, CORNER)
+
+
+BAD = [
+    *[
+        ("size", value, SIZES)
+        for value in (None, 1920, True, [1920, 1080], "1920X1080", "1920 x 1080", "", "x", "-2x2")
+    ],
+    *[("size", value, SIZES) for value in ("1920x1080\n", ARABIC_SIZE, "1920.0x1080")],
+    ("size", "1921x1080", "width and height must be even, for example 1920x1080"),
+    ("size", "1920x1081", "width and height must be even, for example 1920x1080"),
+    *[("size", value, "each side from 64 to 8192 px") for value in ("0x0", "62x64", "64x62", "8194x64", "64x8194")],
+    *[
+        ("fps", value, RATES)
+        for value in (None, True, [24], {}, "", "30\n", "fast", "30fps", "1e2", "-30", "30/", ARABIC_30)
+    ],
+    *[("fps", value, RATE_RANGE) for value in (0, -1, 0.5, 240.5, 241, NAN, INFINITY, -INFINITY)],
+    *[("fps", value, RATE_RANGE) for value in ("0", "0.9", "241", "1/2", "1/0", "0/0", "30/000")],
+    ("fps", "30000001/1000001", "write it as a fraction of numbers up to 1,000,000, such as 30000/1001"),
+    ("fps", 23.976023976, "write it as a fraction of numbers up to 1,000,000, such as 30000/1001"),
+    *[("photos", value, f"a list is needed. {PHOTOS}") for value in (None, "a.jpg", {}, {"a.jpg": 1}, 3, True)],
+    *[("seconds_per_slide", value, "input should be greater than 0") for value in (0, -1, -INFINITY)],
+    *[("seconds_per_slide", value, "input should be less than or equal to 3600") for value in (3601, INFINITY)],
+    *[("seconds_per_slide", value, "input should be a valid number") for value in (None, [4], {})],
+    ("seconds_per_slide", "long", "input should be a valid number, unable to parse string as a number"),
+    *[("move", value, MOVES) for value in (None, False, "", "spin", "ZOOM-IN", "zoom_in", 3, [], {})],
+    *[("zoom", value, "input should be greater than or equal to 1") for value in (0.99, 0, -1)],
+    *[("zoom", value, "input should be less than or equal to 8") for value in (8.01, INFINITY)],
+    ("sessions", -1, "input should be greater than or equal to 0"),
+    ("sessions", 1025, "input should be less than or equal to 1024"),
+    ("sessions", 1.5, "input should be a valid integer, got a number with a fractional part"),
+    *[("sessions", value, "input should be a valid integer") for value in (None, [], {})],
+    *[("sessions", value, "input should be a finite number") for value in (NAN, INFINITY)],
+    *[(key, value, NO_TRUTH) for key in ("seconds_per_slide", "zoom", "sessions") for value in (True, False)],
+    *[
+        (
+            "output",
+            value,
+            "The film: a file ending in .mp4, or a folder ending in /; absolute, relative to base, or s3://bucket/folder/film.mp4.",
+        )
+        for value in (None, 3, [], {})
+    ],
+    ("output", "", "string should have at least 1 character"),
+    ("output", "https://host/film.mp4", "a file, a folder, or s3://bucket/...; other places take no films"),
+    ("output", "s3:///film.mp4", "a file, a folder, or s3://bucket/...; other places take no films"),
+    ("render_on", [], "here, or the names of work pools"),
+    ("render_on", ["here", "cpu"], "here stands alone: name pools, or here"),
+    ("render_on", ["cpu", "cpu"], "each pool once"),
+    *[
+        (
+            "base",
+            value,
+            "Absolute folder that relative paths start from. Needed here; in a job file, that file's own folder.",
+        )
+        for value in (None, 3, [])
+    ],
+    *[("film", value, "input should be 'slideshow'") for value in (None, "movie", 1)],
+    *[("on_bad_photo", value, "input should be 'fail' or 'skip'") for value in (None, "ignore", "Skip", True, 1, [])],
+    *[("encoding", value, ENCODING_KEYS) for value in (None, "x264", [], 21)],
+    *[("slides", value, "a list is needed.") for value in (None, "a.jpg", {})],
+]
+
+
+@pytest.mark.parametrize(("key", "value", "allowed"), BAD, ids=lambda value: repr(value)[:30])
+def test_a_wrong_value_is_answered_with_key_value_and_what_is_allowed(key, value, allowed):
+    line = mistake(**{key: value})
+    assert line.startswith(f"{key}: {value!r} is not allowed; {allowed}")
+    assert key == "slides" or line.endswith(allowed)
+
+
+@pytest.mark.parametrize("key", ["seconds_per_slide", "zoom"])
+def test_not_a_number_is_no_number(key):
+    assert mistake(**{key: NAN}).startswith(f"{key}: nan is not allowed; input should be ")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "allowed"),
+    [
+        *[
+            ("encoder", value, "input should be 'auto', 'nvenc', 'x264', 'x265' or 'svt-av1'")
+            for value in (None, "h265", "NVENC", 1)
+        ],
+        *[("codec", value, "input should be 'h264', 'hevc' or 'av1'") for value in (None, "h265", "H264", 264, [])],
+        *[("preset", value, "input should be 'draft', 'fast', 'balanced' or 'best'") for value in (None, "slow", [])],
+        ("quality", 52, "input should be less than or equal to 51"),
+        ("quality", -1, "input should be greater than or equal to 0"),
+        ("quality", 20.5, "input should be a valid integer, got a number with a fractional part"),
+        ("quality", True, NO_TRUTH),
+        ("quality", NAN, "input should be a finite number"),
+        ("quality", "high", "input should be a valid integer, unable to parse string as an integer"),
+    ],
+)
+def test_a_wrong_encoding_is_answered_at_its_place(key, value, allowed):
+    assert mistake(encoding={key: value}) == f"encoding.{key}: {value!r} is not allowed; {allowed}"
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ({"photo": ""}, "photo: '' is not allowed; string should have at least 1 character"),
+        ({"photo": None}, "photo: None is not allowed; File, relative to the job's base."),
+        ({"seconds": 0}, "seconds: 0 is not allowed; input should be greater than 0"),
+        ({"seconds": 3601}, "seconds: 3601 is not allowed; input should be less than or equal to 3600"),
+        ({"seconds": []}, "seconds: [] is not allowed; input should be a valid number"),
+        ({"seconds": True}, f"seconds: True is not allowed; {NO_TRUTH}"),
+        ({"move": "spin"}, f"move: 'spin' is not allowed; {MOVES}"),
+        ({"start": WHOLE}, "end: start and end belong together: give both or neither"),
+        ({"end": WHOLE}, "end: start and end belong together: give both or neither"),
+        (
+            {"start": WHOLE, "end": CORNER, "move": "still"},
+            "start: start and end are a move of their own: leave `move` out",
+        ),
+        (
+            {"start": WHOLE, "end": [0, 0, 1]},
+            "end: [0, 0, 1] is not allowed; four fractions from 0 to 1: x0, y0, x1, y1",
+        ),
+        (
+            {"start": [0, 0, 1, 1.5], "end": WHOLE},
+            "start: [0, 0, 1, 1.5] is not allowed; four fractions from 0 to 1: x0, y0, x1, y1",
+        ),
+        (
+            {"start": [0, 0, 1, NAN], "end": WHOLE},
+            "start: [0, 0, 1, nan] is not allowed; four fractions from 0 to 1: x0, y0, x1, y1",
+        ),
+        (
+            {"start": [0.5, 0, 0.5, 1], "end": WHOLE},
+            "start: [0.5, 0, 0.5, 1] is not allowed; x0 must be less than x1, and y0 less than y1",
+        ),
+        (
+            {"start": WHOLE, "end": [0, 1, 1, 0]},
+            "end: [0, 1, 1, 0] is not allowed; x0 must be less than x1, and y0 less than y1",
+        ),
+        ({"start": [0, 0, "a", 1], "end": WHOLE}, "start.2: 'a' is not allowed; input should be a valid number"),
+        ({"start": [0, 0, True, 1], "end": WHOLE}, f"start.2: True is not allowed; {NO_TRUTH}"),
+        ({"start": "0 0 1 1", "end": WHOLE}, "start: '0 0 1 1' is not allowed; a list is needed."),
+    ],
+)
+def test_a_wrong_slide_is_answered_at_its_place(words, line):
+    assert slide_mistake(**words).startswith(f"slides.0.{line}")
+
+
+@pytest.mark.parametrize("entry", [None, "a.jpg", 3, ["a.jpg"]])
+def test_a_slide_that_is_no_mapping_is_told_what_it_holds(entry):
+    (line,) = mistakes({"output": "film.mp4", "slides": [{"photo": "a.jpg"}, entry]})
+    assert line == f"slides.1: {entry!r} is not allowed; {SLIDE_KEYS}"
+
+
+@pytest.mark.parametrize("entry", [None, 2024, 1.5, True, {}, []])
+def test_a_photo_that_is_no_name_is_told_its_number(entry):
+    assert mistake(photos=["a.jpg", entry]) == f"photos.1: {entry!r} is not allowed; {PHOTOS}"
+
+
+@pytest.mark.parametrize("words", [{"photos": ["a.jpg"], "slides": [{"photo": "b.jpg"}]}, {}, {"photos": []}])
+def test_photos_come_from_one_of_two_keys(words):
+    also = ", not both" if words.get("slides") else ""
+    assert mistakes({"output": "film.mp4"} | words) == [f"slides: give either photos or slides{also}"]
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [("siez", "size"), ("Photos", "photos"), ("second_per_slide", "seconds_per_slide"), ("out", "output")],
+)
+def test_a_misspelt_key_is_told_which_one_it_resembles(key, meant):
+    assert mistake(**{key: 1}) == f"{key}: unknown key; did you mean {meant!r}?"
+
+
+def test_a_misspelt_key_inside_another_is_told_which_one_it_resembles():
+    assert mistake(encoding={"qualty": 3}) == "encoding.qualty: unknown key; did you mean 'quality'?"
+    assert slide_mistake(mov="still") == "slides.0.mov: unknown key; did you mean 'move'?"
+
+
+def test_a_key_that_resembles_none_is_told_all():
+    assert mistake(wibble=1) == f"wibble: unknown key; known keys: {', '.join(SlideshowJob.model_fields)}"
+    assert (
+        mistake(encoding={"xx": 1}) == "encoding.xx: unknown key; known keys: codec, encoder, fallback, preset, quality"
+    )
+    assert slide_mistake(xx=1) == "slides.0.xx: unknown key; known keys: photo, seconds, move, start, end"
+
+
+def test_a_missing_key_is_told_what_it_is_for():
+    assert mistakes({"photos": ["a.jpg"]}) == [
+        "output: missing; The film: a file ending in .mp4, or a folder ending in /; absolute, relative to base, or s3://bucket/folder/film.mp4."
+    ]
+    line = "slides.0.photo: missing; File, relative to the job's base."
+    assert mistakes({"output": "film.mp4", "slides": [{}]}) == [line]
+
+
+@pytest.mark.parametrize("key", [1, None, True, 2.5])
+def test_a_key_that_is_no_text_is_refused(key):
+    for values in ({"photos": ["a.jpg"], "output": "o.mp4", key: 1}, job().model_dump() | {"encoding": {key: 1}}):
+        (line,) = mistakes(values)
+        assert line.endswith(f": {key!r} is not allowed; keys should be strings")
+
+
+def test_all_mistakes_are_told_at_once():
+    lines = mistakes(
+        {
+            "size": "1921x1080",
+            "fps": 0,
+            "seconds_per_slide": True,
+            "move": "spin",
+            "zoom": 9,
+            "slides": [{"seconds": 0, "start": WHOLE}, {"photo": "b", "move": "still", "start": WHOLE, "end": WHOLE}],
+            "encoding": {"quality": 52, "presets": "best"},
+            "sessions": -1,
+            "bse": ".",
+        }
+    )
+    assert [line.split(":")[0] for line in lines] == [
+        "output",
+        "size",
+        "fps",
+        "seconds_per_slide",
+        "move",
+        "zoom",
+        "slides.0.photo",
+        "slides.0.seconds",
+        "slides.0.end",
+        "slides.1.start",
+        "encoding.quality",
+        "encoding.presets",
+        "sessions",
+        "bse",
+    ]
+
+
+def test_an_empty_job_is_told_all_it_lacks():
+    assert [line.split(":")[0] for line in mistakes({})] == ["output", "slides"]
+
+
+@pytest.mark.parametrize("values", [None, [], [{"photos": ["a"]}], "photos: a", 3, True])
+def test_a_job_that_is_no_mapping_is_refused(values):
+    assert mistakes(values) == [f"a job is a mapping of keys to values, not {type(values).__name__}"]
+
+
+@pytest.mark.parametrize("key", list(SlideshowJob.model_fields))
+def test_a_number_of_five_thousand_digits_is_a_mistake_like_any_other(key):
+    line = mistake(**{key: HUGE})
+    assert line.startswith(f"{key}: ")
+    assert " is not allowed; " in line
+
+
+def test_numbers_of_five_thousand_digits_in_text_are_a_mistake_like_any_other():
+    assert mistake(size=f"{HUGE_TEXT}x2").endswith(SIZES)
+    assert mistake(fps=HUGE_TEXT).endswith(RATES)
+    assert mistake(fps=f"30/{HUGE_TEXT}").endswith(RATES)
+
+
+@pytest.mark.parametrize("value", ["x" * 10_000, ["x"] * 10_000, "x\ny" * 10])
+def test_a_long_value_is_shown_by_its_beginning_on_one_line(value):
+    assert len(mistake(size=value)) < 200
+
+
+@pytest.mark.parametrize("key", ["two\nlines", "k" * 10_000])
+def test_a_strange_key_stays_on_one_line(key):
+    assert len(mistake(**{key: 1})) < 400
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+THINGS = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(SCALARS, inner, max_size=3),
+    max_leaves=6,
+)
+KEYS = st.sampled_from([*SlideshowJob.model_fields, "wibble"])
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.dictionaries(KEYS, THINGS, max_size=6))
+def test_whatever_a_file_holds_gives_a_job_or_lines_that_name_its_keys(values):
+    known = "|".join(map(re.escape, {*values, "output", "slides"}))
+    for line in answer(values):
+        assert re.match(rf"({known})[.:]", line), line
+
+
+@pytest.mark.parametrize(
+    "done",
+    [
+        job(),
+        job(size="64x8192", fps=29.97, seconds_per_slide=0.1, move="pan-up", zoom=1.1, sessions=3, base="/b"),
+        job(encoding={"encoder": "nvenc", "preset": "best", "quality": 0}),
+        parse_job({"output": "o", "slides": [{"photo": "a"}, {"photo": "b", "seconds": 0.7, "move": "still"}]}),
+        parse_job({"output": "o", "slides": [{"photo": "a", "start": [0.1, 0.2, 0.3, 0.7], "end": WHOLE}]}),
+    ],
+)
+def test_a_job_survives_json(done):
+    assert parse_job(json.loads(json.dumps(done.model_dump(mode="json")))) == done
+    assert SlideshowJob.model_validate_json(done.model_dump_json()) == done
+
+
+def test_what_a_slide_leaves_out_is_left_out_of_its_json():
+    assert slide().model_dump(mode="json") == {"photo": "a.jpg", "start": [], "end": []}
+
+
+def test_a_job_cannot_be_changed():
+    with pytest.raises(ValidationError):
+        job().zoom = 2
+
+
+def walk(schema):
+    """Yield every schema inside `schema`, itself first."""
+    yield schema
+    for key, value in schema.items():
+        if key in {"properties", "$defs"}:
+            for inner in value.values():
+                yield from walk(inner)
+        elif key == "items":
+            yield from walk(value)
+
+
+def models_below(schema, definitions):
+    """Return how many levels of models lie below a model's schema."""
+    depths = [0]
+    for inner in walk({"properties": schema.get("properties", {})}):
+        target = definitions.get(inner.get("$ref", "").removeprefix("#/$defs/"), {})
+        if target.get("type") == "object":
+            depths.append(1 + models_below(target, definitions))
+    return max(depths)
+
+
+SCHEMA = SlideshowJob.model_json_schema()
+
+
+def test_the_form_has_no_unions_and_no_nulls():
+    for schema in walk(SCHEMA):
+        assert not {"anyOf", "oneOf", "not", "if"} & schema.keys(), schema
+        assert len(schema.get("allOf", [])) <= 1, schema
+        assert isinstance(schema.get("type", ""), str), schema
+        assert schema.get("type") != "null"
+        assert schema.get("default", ...) is not None, schema
+
+
+def test_the_form_has_no_free_mappings():
+    for schema in walk(SCHEMA):
+        assert schema.get("type") != "object" or schema["additionalProperties"] is False
+        assert not schema.get("patternProperties")
+
+
+def test_the_form_has_one_level_of_nested_models():
+    assert models_below(SCHEMA, SCHEMA["$defs"]) == 1
+
+
+@pytest.mark.parametrize("model", [SlideshowJob, Slide, Encoding])
+def test_every_field_of_the_form_is_described(model):
+    for name, field in model.model_fields.items():
+        assert field.description, name
+        assert field.description.endswith("."), name
+
+
+def test_the_form_takes_what_a_job_writes():
+    prefect = pytest.importorskip("prefect.utilities.schema_tools.validation")
+    slides = {"output": "o", "slides": [{"photo": "a"}, {"photo": "b", "move": "still", "seconds": 3}]}
+    for done in (job(), parse_job(slides)):
+        assert not prefect.validate(done.model_dump(mode="json"), SCHEMA, raise_on_error=False)
+
+
+def error_classes(base=FanreelError):
+    return [base, *(inner for child in base.__subclasses__() for inner in error_classes(child))]
+
+
+ERRORS = error_classes()
+
+
+def drawn_tree():
+    """Return {name: (parent, exit code, transient)} as the docstring of `fanreel.errors` draws it."""
+    tree, path = {}, []
+    for line in errors.__doc__.splitlines():
+        drawn = re.match(r"^ {4}([│ ├└─]*)(\w+Error)\b(.*)$", line)
+        if drawn is None:
+            continue
+        depth = len(drawn[1]) // 4
+        path = [*path[:depth], drawn[2]]
+        code = re.search(r"exit (\d)", drawn[3])
+        parent = path[-2] if depth else None
+        exit_code = int(code[1]) if code else tree[parent][1] if parent else 1
+        tree[drawn[2]] = (parent, exit_code, "(transient)" in drawn[3])
+    return tree
+
+
+def test_the_tree_is_the_one_that_is_drawn():
+    found = {
+        kind.__name__: (
+            kind.__bases__[0].__name__ if kind is not FanreelError else None,
+            kind.exit_code,
+            kind.transient,
+        )
+        for kind in ERRORS
+    }
+    assert found == drawn_tree()
+
+
+def test_every_error_is_exported():
+    assert {kind.__name__ for kind in ERRORS} <= set(errors.__all__)
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+def test_an_error_survives_pickling(kind):
+    error = kind("size: '1921x1080' is not allowed;\nwidth and height must be even")
+    back = pickle.loads(pickle.dumps(error))
+    assert type(back) is kind
+    assert str(back) == str(error)
+    assert (back.transient, back.exit_code) == (kind.transient, kind.exit_code)
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+def test_an_error_has_nothing_but_its_message(kind):
+    body = ast.parse(inspect.getsource(kind)).body[0].body
+    assert not [node for node in body if isinstance(node, ast.FunctionDef)]
+
+
+def test_a_request_that_cannot_be_is_a_value_error():
+    assert all(issubclass(kind, ValueError) == issubclass(kind, RequestError) for kind in ERRORS)
+
+
+def test_a_full_disk_is_told_apart():
+    full = storage_error(OSError(28, "No space left on device"), doing="write /films/a.mp4")
+    assert type(full) is StorageFullError
+    assert str(full).startswith("could not write /films/a.mp4: No space left on device; ")
+    denied = storage_error(OSError(13, "Permission denied"), doing="read /films")
+    assert type(denied) is StorageError
+    assert str(denied) == "could not read /films: Permission denied"
+
+
+def test_the_errors_that_are_tried_again_are_the_transient_ones():
+    assert {kind for kind, policy in POLICIES.items() if policy.retries} == {kind for kind in ERRORS if kind.transient}
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+def test_an_error_is_tried_again_as_often_as_its_policy_says(kind):
+    allowed = POLICIES[kind].retries if kind in POLICIES else 0
+    tries = [is_worth_retrying(kind("x"), retries=retries) for retries in range(5)]
+    assert tries == [retries < allowed for retries in range(5)]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(), ValueError("x"), OSError(5, "x")])
+def test_what_is_not_ours_is_not_tried_again(error):
+    assert not is_worth_retrying(error, retries=0)
+
+
+def test_waits_grow_and_are_lengthened_by_up_to_half():
+    for retries in range(MOST_RETRIES + 1):
+        least = RETRY_DELAYS_SECONDS[min(retries, 2)]
+        waits = [retry_delay_seconds(retries) for _ in range(200)]
+        assert least <= min(waits) < max(waits) <= 1.5 * least
+
+
+def test_settings_have_defaults(monkeypatch, tmp_path):
+    for name in ("STORE", "LOCK_FOLDER", "HANG_SECONDS", "WAIT_SECONDS", "MAX_PHOTO_MEGAPIXELS"):
+        monkeypatch.delenv(f"FANREEL_{name}", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    found = read_settings()
+    assert found.store == tmp_path / "fanreel"
+    assert (found.hang_seconds, found.wait_seconds, found.max_photo_megapixels) == (60, 3600, 400)
+
+
+@pytest.mark.parametrize("name", ["FANREEL_HANG_SECONDS", "FANREEL_WAIT_SECONDS", "FANREEL_MAX_PHOTO_MEGAPIXELS"])
+@pytest.mark.parametrize("text", ["a minute", "1,5", "nan", "inf", "0", "-3", "1e12", " ", "60s"])
+def test_a_wrong_number_names_its_variable(monkeypatch, name, text):
+    monkeypatch.setenv(name, text)
+    with pytest.raises(RequestError, match=f"^{name}: {text!r} is not ") as caught:
+        read_settings()
+    assert "\n" not in str(caught.value)
+
+
+def test_an_empty_variable_is_one_that_is_not_set(monkeypatch):
+    monkeypatch.setenv("FANREEL_HANG_SECONDS", "")
+    monkeypatch.setenv("FANREEL_LOCK_FOLDER", "")
+    assert read_settings().hang_seconds == 60
+    assert read_settings().lock_folder.is_absolute()
+
+
+@pytest.mark.parametrize(("variable", "field"), [("FANREEL_STORE", "store"), ("FANREEL_LOCK_FOLDER", "lock_folder")])
+def test_a_folder_is_the_same_from_everywhere(monkeypatch, tmp_path, variable, field):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for text, folder in [("~/place", tmp_path / "place"), ("place", tmp_path / "place"), ("/place", None)]:
+        monkeypatch.setenv(variable, text)
+        assert str(getattr(read_settings(), field)) == str(folder or text)
+
+
+@pytest.mark.parametrize("variable", ["FANREEL_STORE", "FANREEL_LOCK_FOLDER"])
+def test_a_folder_of_nobody_names_its_variable(monkeypatch, variable):
+    monkeypatch.setenv(variable, "~no-such-user-of-this-host/place")
+    with pytest.raises(RequestError, match=f"^{variable}: '~no-such-user-of-this-host/place' is not allowed; "):
+        read_settings()
+
+
+class Clock:
+    """Seconds that pass when told to."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_speed_and_what_is_left_come_from_the_frames_made():
+    clock = Clock()
+    progress = Progress(segment_count=10, reused=4, frames_to_make=1000, clock=clock)
+    assert progress.snapshot() == Snapshot(4, 10, 0, 1000, 0.0, None)
+    progress.add_frames(250)
+    progress.add_segment()
+    clock.now += 5
+    assert progress.snapshot() == Snapshot(5, 10, 250, 1000, 50.0, 15.0)
+    assert str(progress.snapshot()) == "5/10 segments, 25 %, 50 fps, 0:15 left"
+
+
+def test_work_done_twice_is_not_over_a_hundred_percent():
+    progress = Progress(segment_count=1, reused=0, frames_to_make=10, clock=Clock())
+    for _ in range(2):
+        progress.add_frames(10)
+        progress.add_segment()
+    assert str(progress.snapshot()) == "1/1 segments, 100 %, 0 fps"
+
+
+def test_a_film_that_is_all_there_has_nothing_left():
+    progress = Progress(segment_count=3, reused=3, frames_to_make=0, clock=Clock())
+    assert str(progress.snapshot()) == "3/3 segments, 100 %, 0 fps"
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (3599, "59:59"), (3661, "1:01:01")])
+def test_time_left_reads_like_a_clock(seconds, text):
+    assert str(Snapshot(0, 1, 1, 2, 1.0, seconds)).endswith(f", {text} left")

@@ -1,0 +1,139 @@
+"""Whole plans: what a job becomes, the golden ones kept as files, and plans that travel as JSON."""
+
+import json
+import os
+import time
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from blake3 import blake3
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fanreel.job.slideshow import Move, parse_job
+from fanreel.plan.film import Source, Still, plan_digest, plan_films, plan_from_json, plan_to_json
+from fanreel.plan.timeline import Photo
+
+GOLDEN = Path(__file__).parent / "golden"
+JOBS = sorted(GOLDEN.glob("*.job.json"))
+UPDATE = os.environ.get("FANREEL_UPDATE_GOLDEN") == "1"
+
+
+def photo(name, width_px=4000, height_px=3000):
+    return Photo(blake3(name.encode()).hexdigest(), width_px, height_px)
+
+
+def still(name="a", seconds=4.0, move=Move.AUTO, views=(), path=None):
+    return Still(Source(photo(name), path or f"/photos/{name}.jpg"), seconds, move, views)
+
+
+def plan(stills, output="/films/film.mp4", **words):
+    (film,) = plan_films(parse_job({"photos": ["a"], "output": "o"} | words), stills, output=output)
+    return film
+
+
+def golden_film(text):
+    """Return the plan of a golden job: its values, and its photos as they would have been read."""
+    content = json.loads(text)
+    job = parse_job(content["job"])
+    slides = job.slides or [None] * len(content["photos"])
+    stills = [
+        Still(
+            Source(photo(found["name"], found["width_px"], found["height_px"]), f"/photos/{found['name']}.jpg"),
+            (slide and slide.seconds) or job.seconds_per_slide,
+            (slide and slide.move) or job.move,
+            (tuple(slide.start), tuple(slide.end)) if slide and slide.start else (),
+        )
+        for slide, found in zip(slides, content["photos"], strict=True)
+    ]
+    (film,) = plan_films(job, stills, output=f"/films/{job.output}")
+    return film
+
+
+def test_there_are_three_golden_jobs():
+    assert len(JOBS) == 3
+
+
+@pytest.mark.parametrize("path", JOBS, ids=lambda path: path.name)
+def test_a_golden_job_is_planned_as_its_file_says(path):
+    # FANREEL_UPDATE_GOLDEN=1 writes the files anew; what then differs in git is what has changed for every user.
+    film = golden_film(path.read_text())
+    expected = path.with_name(path.name.replace(".job.", ".plan."))
+    if UPDATE:
+        expected.write_text(json.dumps(json.loads(plan_to_json(film)), indent=1) + "\n")
+    assert expected.exists(), f"{expected.name} is missing: run with FANREEL_UPDATE_GOLDEN=1 and look at what it says"
+    assert json.loads(plan_to_json(film)) == json.loads(expected.read_text())
+    assert film == plan_from_json(expected.read_bytes())
+
+
+stills = st.lists(
+    st.builds(
+        still,
+        st.sampled_from("abcdefgh"),
+        st.floats(0.01, 30),
+        st.sampled_from(Move),
+        st.sampled_from([(), ((0.1, 0.2, 0.3, 0.7), (0.0, 0.0, 1.0, 1.0))]),
+    ),
+    min_size=1,
+    max_size=12,
+)
+rates = st.sampled_from(["24", "25", "30", "50", "60", "30000/1001"])
+
+
+@settings(deadline=None)
+@given(stills, rates)
+def test_a_plan_survives_json(slides, fps):
+    film = plan(slides, fps=fps)
+    assert plan_from_json(plan_to_json(film)) == film
+    assert plan_to_json(plan_from_json(plan_to_json(film))) == plan_to_json(film)
+    assert plan_digest(plan_from_json(plan_to_json(film))) == plan_digest(film)
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b"null", b"[1]", b"not json", b'{"name": "film"}'])
+def test_what_is_no_plan_is_refused(text):
+    with pytest.raises(ValueError, match="FilmPlan"):
+        plan_from_json(text)
+
+
+@settings(deadline=None)
+@given(stills, rates)
+def test_a_film_is_as_long_as_its_slides_to_half_a_frame_each(slides, fps):
+    film = plan(slides, fps=fps)
+    asked = sum(Fraction(str(slide.seconds)) for slide in slides)
+    assert abs(film.frame_count / film.encoding.frame_rate - asked) <= len(slides) / film.encoding.frame_rate
+    assert [clip.photo for clip in film.timeline.clips] == [slide.source.photo for slide in slides]
+    assert all(one.end_frame == other.start_frame for one, other in pairwise(film.timeline.clips))
+
+
+def test_a_slide_s_own_views_come_before_any_move():
+    film = plan([still(views=((0, 0, 0.5, 0.5), (0.5, 0.5, 1, 1)), move=Move.STILL)], size="400x300")
+    path = film.timeline.clips[0].path
+    assert (path.start.x1, path.start.y1, path.end.x0, path.end.y0) == (2000, 1500, 2000, 1500)
+
+
+def test_a_plan_says_where_the_photos_and_the_film_are():
+    film = plan([still("a"), still("b"), still("a")], output="/films/summer/holiday.mp4", sessions=3)
+    assert (film.name, film.output, film.session_cap) == ("holiday.mp4", "/films/summer/holiday.mp4", 3)
+    assert film.photo_paths == {photo("a").digest: "/photos/a.jpg", photo("b").digest: "/photos/b.jpg"}
+
+
+def test_two_files_of_the_same_bytes_are_one_photo():
+    film = plan([still("a", path="/one.jpg"), still("a", path="/two.jpg")])
+    assert list(film.photo_paths) == [photo("a").digest]
+    assert film.timeline.clips[0].path == film.timeline.clips[1].path
+
+
+@pytest.mark.parametrize(("fps", "seconds"), [("24", 8.0), ("30000/1001", 240 * 1001 / 30000)])
+def test_seconds_are_those_of_the_frames(fps, seconds):
+    assert plan([still(), still()], fps=fps).seconds == pytest.approx(seconds)
+
+
+def test_six_hours_of_photos_are_planned_in_seconds():
+    slides = [still(str(number)) for number in range(5400)]
+    begun = time.process_time()
+    film = plan(slides)
+    elapsed = time.process_time() - begun
+    assert film.frame_count == 5400 * 120
+    assert elapsed < 5  # 0.5 s on one core of 2023.
