@@ -1,4 +1,7 @@
-"""kill -9 at any moment: nothing is left behind, nothing half is published, nothing whole is made twice."""
+"""kill -9 at any moment: nothing is left behind, nothing half is published, nothing whole is made twice.
+
+`make soak` has one trial of each kind, at a moment that a step of the film defines; `make chaos` has all moments.
+"""
 
 import contextlib
 import itertools
@@ -34,11 +37,12 @@ MOMENTS = 10
 SEED = 20261121
 
 STEPS = {
+    "render": "store/segments/*/*.json",
     "join": "store/scratch/*/film.mp4",
     "joined": "store/scratch/*/film.mp4.certificate.json",
     "publish": "out/.*.next",
 }
-"""What is there when the film is joined or published."""
+"""What is there when the film is rendered, joined or published."""
 
 STOPPED_AT = """
 import glob, os, signal, sys
@@ -226,21 +230,30 @@ def moments(duration_seconds: float) -> list[float | str]:
 
 
 class TestCommand:
+    @pytest.mark.parametrize("step", ["render", "publish"])
+    def test_killed_at_a_step_the_next_run_renders_what_is_missing(self, workplace: Workplace, step: str):
+        job = workplace.job()
+        plan = workplace.plan(job)
+        old = self.publish_another(workplace)
+        command = workplace.start(job, stop_at=step)
+        wait_until_stopped(command)
+        kill(command)
+        assert prove_film(workplace.film()).plan == old
+        check_after_kill(workplace, job, plan, old)
+
+    @pytest.mark.chaos
     def test_killed_at_any_moment_the_next_run_renders_what_is_missing(self, workplace: Workplace):
         job = workplace.job()
         plan = workplace.plan(job)
         assert len(plan.segments) >= 12
+        self.publish_another(workplace)  # so that nothing is compiled in the run that is timed
         started_at = time.monotonic()
         workplace.finish(job)
         duration = time.monotonic() - started_at
         killed = published = 0
         for number, moment in enumerate(moments(duration)):
             workplace.clear()
-            if number % 2:  # over an older film
-                workplace.film().parent.mkdir()
-                workplace.job("old", photos=["photos/0.jpg"], output="out/film.mp4")
-                workplace.finish(workplace.folder / "old.yaml")
-            old = prove_film(workplace.film()).plan if number % 2 else None
+            old = self.publish_another(workplace) if number % 2 else None
             if isinstance(moment, str):
                 command = workplace.start(job, stop_at=moment)
                 wait_until_stopped(command)
@@ -255,6 +268,12 @@ class TestCommand:
         assert killed > len(STEPS)
         assert published < MOMENTS
 
+    def publish_another(self, workplace: Workplace) -> str:
+        """Publish an older film in the place of the one that is to be made; return its plan."""
+        workplace.finish(workplace.job("old", photos=["photos/0.jpg"], output="out/film.mp4"))
+        return prove_film(workplace.film()).plan
+
+    @pytest.mark.chaos
     def test_killed_again_and_again_it_gets_there(self, workplace: Workplace):
         """Every run keeps what the ones before it made."""
         job = workplace.job(fps=60, encoding={"preset": "fast", "quality": 31})
@@ -279,6 +298,13 @@ class TestCommand:
 
 
 class TestSessions:
+    def test_killed_at_work_the_film_is_finished(self, workplace: Workplace):
+        job = workplace.job(fps=30)
+        killed, certificate = self.run_and_kill_one(workplace, job, workplace.plan(job), 0.0)
+        assert killed
+        assert 1 in {record.event.retries for record in certificate.segments}
+
+    @pytest.mark.chaos
     def test_killed_at_any_moment_the_film_is_finished(self, workplace: Workplace):
         choose = random.Random(SEED)
         job = workplace.job(fps=30)
@@ -301,13 +327,15 @@ class TestSessions:
     def run_and_kill_one(
         self, workplace: Workplace, job: Path, plan: FilmPlan, moment: float
     ) -> tuple[int | None, Certificate]:
-        """Kill a session so many seconds after the first one has begun; return its process, if there was one."""
+        """Kill a session at work, so many seconds after the first one has begun; return its process, if one was."""
         workplace.clear()
         command = workplace.start(job)
         while command.poll() is None and not workplace.has_begun():
             time.sleep(0.002)
         time.sleep(moment)
-        killed = next((session for session in sessions_of(command) if kill_at_work(session)), None)
+        killed = None
+        while command.poll() is None and killed is None:
+            killed = next((session for session in sessions_at_work([command]) if kill_at_work(session)), None)
         rendered, reused = ended(command)
         assert rendered + reused == len(plan.segments)
         assert workplace.half_segments() == []
