@@ -14,7 +14,7 @@ from benchmarks.process_tree import MemorySampler
 from benchmarks.server import PREFECT, Server, running, serve
 from fanreel.segments.record import SegmentEvent
 from fanreel.sessions.capacity import read_capacity
-from fanreel.store.segment_store import LocalStore
+from fanreel.store.local import LocalStore
 
 __all__ = ["busy_share", "measure"]
 

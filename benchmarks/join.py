@@ -25,7 +25,7 @@ from fanreel.plan.timeline import Clip
 from fanreel.render.film import join_film
 from fanreel.render.shard import render_shard
 from fanreel.segments.record import SegmentRecord
-from fanreel.store.segment_store import LocalStore
+from fanreel.store.local import LocalStore
 
 __all__ = ["measure"]
 
@@ -44,7 +44,7 @@ def measure(bench: Bench) -> Iterator[Measurement]:
     host = host_in(folder)
     few = _few_segments(bench, folder, host)
     plan = _many_segments(few, folder, host, count=60 if bench.quick else SEGMENTS)
-    records = [host.store.get(segment.address) for segment in plan.segments]
+    records = [host.store.read_record(segment.address) for segment in plan.segments]
     seconds: dict[str, list[float]] = {"join": [], "copy": []}
     for number in range(bench.rounds + 2):
         # Whoever writes second has a disk and a page cache that the first has filled: turns begin with either, each
@@ -113,10 +113,10 @@ def _many_segments(few: FilmPlan, folder: Path, host: Host, *, count: int) -> Fi
     segments, start = [], 0
     for index in range(count):
         source = few.segments[index % len(few.segments)]
-        record = host.store.get(source.address)
+        record = host.store.read_record(source.address)
         address = blake3(f"{source.address} {index}".encode()).hexdigest()
         part = folder / "part.mp4"
-        shutil.copyfile(host.store.fetch(record), part)
+        shutil.copyfile(host.store.local_copy(record), part)
         host.store.put(replace(record, address=address), part)
         segments.append(_moved(source, index=index, start=start, address=address))
         start += source.frame_count
@@ -146,7 +146,7 @@ def _copy(target: Path, records: Sequence[SegmentRecord], store: LocalStore) -> 
     """Copy the segments' payloads, one after another, as fast as the kernel can."""
     with target.open("xb") as out:
         for record in records:
-            with store.fetch(record).open("rb", buffering=0) as source:
+            with store.local_copy(record).open("rb", buffering=0) as source:
                 position, left = record.payload_offset, record.payload_bytes
                 while left:
                     moved = os.copy_file_range(source.fileno(), out.fileno(), min(left, STEP_BYTES), position)
@@ -180,9 +180,9 @@ class _Lines(logging.Handler):
 class _SlowStore(LocalStore):
     """A store whose every file takes long to come: emulated, as no slow disk is at hand."""
 
-    def fetch(self, record: SegmentRecord) -> Path:
+    def local_copy(self, record: SegmentRecord) -> Path:
         time.sleep(SLOW_SECONDS)
-        return super().fetch(record)
+        return super().local_copy(record)
 
 
 def _slow_join(plan: FilmPlan, folder: Path, host: Host) -> str:

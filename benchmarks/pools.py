@@ -20,7 +20,7 @@ from benchmarks.measurement import Measurement
 from benchmarks.process_tree import MemorySampler, process_tree
 from benchmarks.server import DATABASE_VARIABLE, Server, running, serve
 from fanreel.segments.record import SegmentRecord
-from fanreel.store.segment_store import LocalStore
+from fanreel.store.local import LocalStore
 
 __all__ = ["measure"]
 

@@ -169,10 +169,10 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from fanreel.publish.published import prove_place
+    from fanreel.publish.published import verify_published
     from fanreel.settings import read_settings
 
-    certificate = prove_place(options.film, settings=read_settings(), full=options.full)
+    certificate = verify_published(options.film, settings=read_settings(), full=options.full)
     how = "every frame decoded" if options.full else "every packet and sampled frames"
     print(f"{options.film}: sound, {certificate.frame_count} frames in {len(certificate.segments)} segments, {how}")
     return 0

@@ -69,7 +69,7 @@ def _diagnose_store(host: Host) -> Diagnosis:
             pass
         if not host.settings.remote_store:
             return Diagnosis("store", True, f"{host.settings.store} can be written")
-        host.store.present("0" * 64)  # asks the server; there is no such segment
+        host.store.find_listed("0" * 64)  # asks the server; there is no such segment
         return Diagnosis(
             "store", True, f"{host.settings.remote_store} answers; {host.settings.store} can be written, its workspace"
         )

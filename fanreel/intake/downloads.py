@@ -75,7 +75,7 @@ class Downloads:
 
     def find(self, digest: str) -> Path | None:
         """Return a file with these bytes, proven, if there is one."""
-        return self._workspace.fetch_photo(digest)
+        return self._workspace.local_photo(digest)
 
     def _fetch_page(self, url: str) -> Path:
         from fanreel.remote.web import WebVersion, download  # what reads no web page has no need of it

@@ -96,7 +96,7 @@ def _find(digest: str, place: str, settings: Settings, store: SegmentStore) -> P
             return path
     except NotAllowedError as error:
         refused = error
-    kept = downloads.find(digest) or store.fetch_photo(digest)
+    kept = downloads.find(digest) or store.local_photo(digest)
     if kept is not None:
         return kept
     if refused is not None:

@@ -55,7 +55,7 @@ def concat_segments(
     if audio is not None:
         audio = audio.until(Fraction(plan.frame_count) / plan.encoding.frame_rate)
     with ThreadPoolExecutor(FETCHERS) as pool:
-        paths = list(pool.map(store.fetch, records))
+        paths = list(pool.map(store.local_copy, records))
     tracks = film_tracks(plan, records, audio=audio)
     return write_mp4(path, tracks=tracks, chunks=film_chunks(plan, records, paths, audio=audio), on_bytes=on_bytes)
 

@@ -5,6 +5,6 @@ Uses join, store, remote and below.
 Public:
 
     destination: Destination, LocalFolder
-    published: prove_film, prove_place
+    published: verify_film, verify_published
     s3_destination: S3Folder
 """

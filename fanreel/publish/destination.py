@@ -16,7 +16,7 @@ from blake3 import blake3
 
 from fanreel.errors import FanreelError, StorageError, storage_error
 from fanreel.join.certificate import certificate_path
-from fanreel.publish.published import next_certificate_path, prove_film
+from fanreel.publish.published import next_certificate_path, verify_film
 
 __all__ = ["Destination", "LocalFolder", "next_certificate_path"]
 
@@ -79,7 +79,7 @@ class LocalFolder:
     def holds(self, plan: str) -> bool:
         """Return whether the film that is there is whole and was made of the plan of this digest."""
         with contextlib.suppress(FanreelError):
-            return prove_film(self._film).plan == plan
+            return verify_film(self._film).plan == plan
         return False
 
     def link(self) -> str:

@@ -12,10 +12,10 @@ from fanreel.remote.places import scheme_of
 from fanreel.settings import Settings
 from fanreel.store.local import LocalStore
 
-__all__ = ["next_certificate_path", "prove_film", "prove_place"]
+__all__ = ["next_certificate_path", "verify_film", "verify_published"]
 
 
-def prove_film(film: Path, *, full: bool = False) -> Certificate:
+def verify_film(film: Path, *, full: bool = False) -> Certificate:
     """Return the certificate of a film that is what it says.
 
     Args:
@@ -44,8 +44,8 @@ def prove_film(film: Path, *, full: bool = False) -> Certificate:
         raise
 
 
-def prove_place(place: str, *, settings: Settings, full: bool = False) -> Certificate:
-    """Return the certificate of a film, in a folder or in S3, that is what it says; see `prove_film`.
+def verify_published(place: str, *, settings: Settings, full: bool = False) -> Certificate:
+    """Return the certificate of a film, in a folder or in S3, that is what it says; see `verify_film`.
 
     Args:
         place: A path, or the film's URL in S3, which is downloaded first.
@@ -53,14 +53,14 @@ def prove_place(place: str, *, settings: Settings, full: bool = False) -> Certif
         full: Decode every frame as well.
     """
     if not scheme_of(place):
-        return prove_film(Path(place), full=full)
+        return verify_film(Path(place), full=full)
     from fanreel.publish.s3_destination import S3Folder  # boto3 takes half a second
 
     film = S3Folder(place, settings)
     with LocalStore(settings.store).scratch() as folder:
         path = film.fetch(folder)
         try:
-            return prove_film(path, full=full)
+            return verify_film(path, full=full)
         except (FilmDamagedError, StorageError) as error:
             raise type(error)(str(error).replace(str(path), place)) from None
 

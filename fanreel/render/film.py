@@ -18,14 +18,13 @@ from fanreel.join.verify import require_sound
 from fanreel.plan.encoding import allowed_encoders
 from fanreel.plan.film import FilmPlan, plan_digest
 from fanreel.publish.destination import Destination, LocalFolder
-from fanreel.publish.published import prove_film
 from fanreel.remote.places import check_place, scheme_of
 from fanreel.render.order import RenderOrder
 from fanreel.report.film_report import FilmReport
 from fanreel.segments.record import SegmentRecord
 from fanreel.settings import Settings
 
-__all__ = ["Draft", "Join", "destination_of", "join_film", "prove_film", "publish_film", "report_film"]
+__all__ = ["Draft", "Join", "destination_of", "join_film", "publish_film", "report_film"]
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +105,7 @@ def join_film(
         VerificationError: The film is not what its certificate says; it is not kept.
     """
     encoders = encoders or allowed_encoders(plan.encoding)
-    records = [host.store.get(segment.address, encoders=encoders) for segment in plan.segments]
+    records = [host.store.read_record(segment.address, encoders=encoders) for segment in plan.segments]
     path = folder / "film.mp4" if folder is not None else host.store.draft_path(plan)
     with host.store.scratch() as scratch:
         made = scratch / path.name
@@ -191,7 +190,7 @@ def report_film(
 def _blame_segments(records: Sequence[SegmentRecord], host: Host, error: FanreelError) -> None:
     """Raise `SegmentDamagedError` if a segment is no longer whole: then it, not the film, has to be made again."""
     for record in records:
-        if host.store.discard(record):
+        if host.store.discard_if_damaged(record):
             raise SegmentDamagedError(f"segment {record.address[:12]} went while it was joined: {error}") from error
 
 

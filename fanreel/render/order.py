@@ -35,7 +35,7 @@ LOOKERS = 8
 """Segments looked for side by side: far away each costs two round trips."""
 
 Find = Callable[..., SegmentRecord | None]
-"""How a store is asked for a segment: `SegmentStore.find`, or `present`, which does not read it."""
+"""How a store is asked for a segment: `SegmentStore.find_verified`, or `find_listed`, which reads no payload."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ def order_in_pools(plan: FilmPlan, choice: PoolChoice, *, host: Host) -> RenderO
     Raises:
         StorageError: The store cannot be read.
     """
-    missing = missing_segments(plan.segments, choice.encoders, host.store.present)
+    missing = missing_segments(plan.segments, choice.encoders, host.store.find_listed)
     reused = len(plan.segments) - len(missing)
     sessions = SessionPlan(1, 1, reason=f"rendered on the pools {', '.join(choice.devices)}")
     shards = (Shard(0, missing),) if missing else ()
@@ -122,7 +122,7 @@ def find_present(plan: FilmPlan, indices: Collection[int], *, encoders: Sequence
         StorageError: The store cannot be read.
     """
     asked = [plan.segments[index] for index in indices]
-    lacking = {segment.address for segment in missing_segments(asked, encoders, host.store.present)}
+    lacking = {segment.address for segment in missing_segments(asked, encoders, host.store.find_listed)}
     return {segment.index for segment in asked if segment.address not in lacking}
 
 
@@ -148,7 +148,7 @@ def order_run(
     segments = plan.segments[run.start : run.end]
     if not able or not segments:
         raise InvalidJobError(f"{plan.name}: segments {run.start} to {run.end} cannot be rendered on a {device}")
-    missing = missing_segments(segments, able, host.store.present)
+    missing = missing_segments(segments, able, host.store.find_listed)
     sessions = SessionPlan(1, 1, reason="one session of one thread for one shard")
     return RenderOrder((Shard(0, missing),) if missing else (), len(segments) - len(missing), sessions, able)
 
@@ -191,4 +191,4 @@ def finder(host: Host) -> Find:
     A store on this machine is read, so that what is damaged is made again now. One far away is not: what is damaged
     there is found by the join, which reads it anyway.
     """
-    return host.store.present if host.settings.remote_store else host.store.find
+    return host.store.find_listed if host.settings.remote_store else host.store.find_verified

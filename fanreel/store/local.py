@@ -51,14 +51,14 @@ class LocalStore:
         """What lies in it, for those who look after it."""
         return FolderFiles(self.root)
 
-    def find(self, address: str, *, encoders: Sequence[str] = EVERY_ENCODER) -> SegmentRecord | None:
+    def find_verified(self, address: str, *, encoders: Sequence[str] = EVERY_ENCODER) -> SegmentRecord | None:
         """Return the record of a segment whose bytes are really there, or None. Reads all of them."""
         for encoder in encoders:
             with contextlib.suppress(SegmentMissingError, SegmentDamagedError):
                 return self._find(address, encoder)
         return None
 
-    def present(self, address: str, *, encoders: Sequence[str] = EVERY_ENCODER) -> SegmentRecord | None:
+    def find_listed(self, address: str, *, encoders: Sequence[str] = EVERY_ENCODER) -> SegmentRecord | None:
         """Return the record of a segment whose film is there and as long as it should be, or None."""
         for encoder in encoders:
             with contextlib.suppress(SegmentMissingError, SegmentDamagedError):
@@ -69,11 +69,11 @@ class LocalStore:
                     return record
         return None
 
-    def get(self, address: str, *, encoders: Sequence[str] = EVERY_ENCODER) -> SegmentRecord:
+    def read_record(self, address: str, *, encoders: Sequence[str] = EVERY_ENCODER) -> SegmentRecord:
         """Return the record of a segment, without a look at its film."""
         return first_record(self._get, address, encoders, place=str(self.root))
 
-    def fetch(self, record: SegmentRecord) -> Path:
+    def local_copy(self, record: SegmentRecord) -> Path:
         """Return the segment's own file."""
         path = self._film_path(record.address, record.encoder)
         with self._reading(f"segment {record.address[:12]} is no longer in {self.root}"):
@@ -87,23 +87,23 @@ class LocalStore:
             check_film_file(record, path)
             film_path.parent.mkdir(parents=True, exist_ok=True)
             with locked(film_path.parent / LOCK_NAME):
-                if self.find(record.address, encoders=(record.encoder,)) is not None:
+                if self.find_verified(record.address, encoders=(record.encoder,)) is not None:
                     path.unlink()
                     return
                 path.replace(film_path)
                 with _removed_on_error(film_path):
                     self._write(film_path.with_suffix(".json"), seal_record(record))
 
-    def discard(self, record: SegmentRecord) -> bool:
+    def discard_if_damaged(self, record: SegmentRecord) -> bool:
         """Remove a segment if it is no longer whole."""
         film_path = self._film_path(record.address, record.encoder)
         with self._writing():
-            if self.find(record.address, encoders=(record.encoder,)) is not None:
+            if self.find_verified(record.address, encoders=(record.encoder,)) is not None:
                 return False
             film_path.parent.mkdir(parents=True, exist_ok=True)
             with locked(film_path.parent / LOCK_NAME):
                 # Looked at again: someone may just have made it anew.
-                if self.find(record.address, encoders=(record.encoder,)) is None:
+                if self.find_verified(record.address, encoders=(record.encoder,)) is None:
                     film_path.with_suffix(".json").unlink(missing_ok=True)
                     film_path.unlink(missing_ok=True)
         return True
@@ -137,7 +137,7 @@ class LocalStore:
                     raise PhotoChangedError(f"{path}: the photo is not the one that was planned; plan again")
                 part.replace(kept)
 
-    def fetch_photo(self, digest: str) -> Path | None:
+    def local_photo(self, digest: str) -> Path | None:
         """Return the photo's file, or None; one that is damaged is removed."""
         path = self._photo_path(digest)
         try:

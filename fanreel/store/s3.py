@@ -55,16 +55,16 @@ class S3Store:
         """What lies in it, for those who look after it."""
         return S3Files(self._place)
 
-    def find(self, address: str, *, encoders: Sequence[str] = EVERY_ENCODER) -> SegmentRecord | None:
+    def find_verified(self, address: str, *, encoders: Sequence[str] = EVERY_ENCODER) -> SegmentRecord | None:
         """Return the record of a segment whose bytes are really there, or None. Fetches them."""
         for encoder in encoders:
             with contextlib.suppress(SegmentMissingError, SegmentDamagedError):
                 record = self._get(address, encoder)
-                check_film_file(record, self.fetch(record))
+                check_film_file(record, self.local_copy(record))
                 return record
         return None
 
-    def present(self, address: str, *, encoders: Sequence[str] = EVERY_ENCODER) -> SegmentRecord | None:
+    def find_listed(self, address: str, *, encoders: Sequence[str] = EVERY_ENCODER) -> SegmentRecord | None:
         """Return the record of a segment whose film is there and as long as it should be, or None.
 
         One request an encoder that has not made it, and two for the one that has.
@@ -77,11 +77,11 @@ class S3Store:
                     return record
         return None
 
-    def get(self, address: str, *, encoders: Sequence[str] = EVERY_ENCODER) -> SegmentRecord:
+    def read_record(self, address: str, *, encoders: Sequence[str] = EVERY_ENCODER) -> SegmentRecord:
         """Return the record of a segment, without a look at its film."""
         return first_record(self._get, address, encoders, place=str(self._place))
 
-    def fetch(self, record: SegmentRecord) -> Path:
+    def local_copy(self, record: SegmentRecord) -> Path:
         """Return a file of this machine that holds the segment; its bytes were proven when they came."""
         kept = self._fetched.path(self._film_place(record).name)
         if self._fetched.has(kept, size_bytes=record.payload_offset + record.payload_bytes):
@@ -102,14 +102,14 @@ class S3Store:
             check_film_file(record, path)
         except OSError as error:
             raise storage_error(error, doing=f"read {path}") from error
-        if self.find(record.address, encoders=(record.encoder,)) is None:
+        if self.find_verified(record.address, encoders=(record.encoder,)) is None:
             s3().upload(path, self._film_place(record), content_type=FILM)
             s3().write(seal_record(record), self._record_place(record.address, record.encoder), content_type=JSON)
             with contextlib.suppress(StorageError):  # a disk that is full is none of the segment's matter any more
                 self._fetched.keep(path, self._fetched.path(self._film_place(record).name))
         path.unlink(missing_ok=True)
 
-    def discard(self, record: SegmentRecord) -> bool:
+    def discard_if_damaged(self, record: SegmentRecord) -> bool:
         """Remove a segment if it is no longer whole, here or there; what is whole there stays."""
         kept = self._fetched.path(self._film_place(record).name)
         try:
@@ -120,7 +120,7 @@ class S3Store:
         except (OSError, SegmentDamagedError):
             here_is_wrong = True
             kept.unlink(missing_ok=True)
-        if self.find(record.address, encoders=(record.encoder,)) is not None:
+        if self.find_verified(record.address, encoders=(record.encoder,)) is not None:
             return here_is_wrong
         films = {self._film_place(record)}
         with contextlib.suppress(SegmentMissingError, SegmentDamagedError):
@@ -157,7 +157,7 @@ class S3Store:
         # Should it change now, whoever fetches it sees so.
         s3().upload(path, place, content_type=PHOTO)
 
-    def fetch_photo(self, digest: str) -> Path | None:
+    def local_photo(self, digest: str) -> Path | None:
         """Return a file of this machine that holds the photo, or None; one that is damaged is removed."""
         place = self._photo_place(digest)
         kept = self._fetched.path(digest)

@@ -12,10 +12,10 @@ from fanreel.plan.film import FilmPlan
 from fanreel.segments.record import SegmentRecord
 from fanreel.settings import Settings
 from fanreel.store.files import StoredFiles
-from fanreel.store.local import DRAFT_SECONDS, LocalStore
+from fanreel.store.local import LocalStore
 from fanreel.store.manifest import FilmManifest
 
-__all__ = ["DRAFT_SECONDS", "LocalStore", "SegmentStore", "open_store"]
+__all__ = ["SegmentStore", "open_store"]
 
 
 class SegmentStore(Protocol):
@@ -26,7 +26,7 @@ class SegmentStore(Protocol):
         """What lies in it, for those who look after it."""
         ...
 
-    def find(self, address: str, *, encoders: Sequence[str] = EVERY_ENCODER) -> SegmentRecord | None:
+    def find_verified(self, address: str, *, encoders: Sequence[str] = EVERY_ENCODER) -> SegmentRecord | None:
         """Return the record of a segment whose bytes are really there, or None. Reads all of them.
 
         Args:
@@ -35,19 +35,19 @@ class SegmentStore(Protocol):
         """
         ...
 
-    def present(self, address: str, *, encoders: Sequence[str] = EVERY_ENCODER) -> SegmentRecord | None:
+    def find_listed(self, address: str, *, encoders: Sequence[str] = EVERY_ENCODER) -> SegmentRecord | None:
         """Return the record of a segment whose film is there and as long as it should be, or None. Reads none of it."""
         ...
 
-    def get(self, address: str, *, encoders: Sequence[str] = EVERY_ENCODER) -> SegmentRecord:
-        """Return the record of a segment, without a look at its bytes; see `find`.
+    def read_record(self, address: str, *, encoders: Sequence[str] = EVERY_ENCODER) -> SegmentRecord:
+        """Return the record of a segment, without a look at its bytes; see `find_verified`.
 
         Raises:
             SegmentMissingError: There is none.
         """
         ...
 
-    def fetch(self, record: SegmentRecord) -> Path:
+    def local_copy(self, record: SegmentRecord) -> Path:
         """Return a local file that holds the segment.
 
         Raises:
@@ -65,7 +65,7 @@ class SegmentStore(Protocol):
         """
         ...
 
-    def discard(self, record: SegmentRecord) -> bool:
+    def discard_if_damaged(self, record: SegmentRecord) -> bool:
         """Remove a segment if it is no longer whole, so that another encoder's is taken; return whether it was not."""
         ...
 
@@ -90,7 +90,7 @@ class SegmentStore(Protocol):
         """
         ...
 
-    def fetch_photo(self, digest: str) -> Path | None:
+    def local_photo(self, digest: str) -> Path | None:
         """Return a local file that holds the photo, proven, or None if none is kept; a damaged one is removed."""
         ...
 

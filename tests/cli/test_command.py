@@ -25,7 +25,7 @@ from support.jobs import draw_photo
 from fanreel.cli.command import LINE_SECONDS, _Display, main
 from fanreel.plan.film import plan_from_json
 from fanreel.sessions.gate import KernelLockGate
-from fanreel.store.segment_store import LocalStore
+from fanreel.store.local import LocalStore
 
 COMMAND = Path(sys.executable).with_name("fanreel")
 NOBODY = 65534

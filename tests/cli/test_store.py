@@ -223,9 +223,9 @@ class TestVerify:
         assert "6 removed" in said
         assert run(capsys, "verify")[0] == 0
         assert kept.there() == {whole}
-        assert kept.store.fetch_photo(good_photo) is not None
+        assert kept.store.local_photo(good_photo) is not None
         assert kept.put(1) == film
-        assert kept.store.present(film) is not None
+        assert kept.store.find_listed(film) is not None
 
     @pytest.mark.parametrize("how", ["cut", "grow", "other"])
     def test_a_film_of_another_length_or_of_another_segment(self, kept: Kept, how: str):
@@ -254,10 +254,10 @@ class TestPrune:
         assert code == 0
         assert "2 items removed" in said
         assert kept.there() == {new}
-        assert kept.store.present(old) is None
-        assert kept.store.fetch_photo(new_photo) is not None
+        assert kept.store.find_listed(old) is None
+        assert kept.store.local_photo(new_photo) is not None
         shutil.rmtree(kept.scrap / "fetched", ignore_errors=True)
-        assert kept.store.fetch_photo(old_photo) is None
+        assert kept.store.local_photo(old_photo) is None
 
     def test_a_film_begun_since_is_a_use_of_what_it_names(self, kept: Kept):
         used, unused = kept.put(1, days=90), kept.put(2, days=90)
@@ -274,7 +274,7 @@ class TestPrune:
         pruned = prune_store(kept.store.files, older_seconds=60, max_bytes=0)
         assert {item.digest for item in pruned.removed} == {other}
         assert kept.there() == {pinned}
-        assert kept.store.fetch_photo(photo) is not None
+        assert kept.store.local_photo(photo) is not None
         assert pruned.over_bytes == pruned.kept_bytes > made.path.stat().st_size
 
     def test_a_film_that_was_given_up_pins_nothing_and_goes(self, kept: Kept):
@@ -457,7 +457,7 @@ class TestS3:
         assert run_quietly("verify") == 0
         pruned = prune_store(first.files, older_seconds=30 * DAY)
         assert [(item.kind, len(item.files)) for item in pruned.removed] == [(Kind.ORPHAN, 1)]
-        assert far("second").find(made.record.address) == won
+        assert far("second").find_verified(made.record.address) == won
 
     def test_a_tenant_prunes_its_own_only(
         self,
@@ -476,11 +476,11 @@ class TestS3:
             os.utime(path, (time.time() - DAY,) * 2)
         time.sleep(0.02)
         assert run_quietly("prune", "--max-size", "0") == 0, "as ben"
-        assert stores["ben"].present(made.record.address) is None
-        assert stores["anna"].present(made.record.address) == made.record
+        assert stores["ben"].find_listed(made.record.address) is None
+        assert stores["anna"].find_listed(made.record.address) == made.record
         monkeypatch.delenv("FANREEL_TENANT")
         assert run_quietly("prune", "--max-size", "0") == 0, "as nobody"
-        assert stores["anna"].present(made.record.address) == made.record
+        assert stores["anna"].find_listed(made.record.address) == made.record
 
     def test_uploads_that_never_ended_are_removed_after_a_day(self, far: Callable[[str], SegmentStore], tmp_path: Path):
         place = parse_s3(f"s3://films/{tmp_path.name}/segments/aa/x.mp4")

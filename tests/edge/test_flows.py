@@ -182,7 +182,7 @@ def test_one_session_at_a_time_if_the_job_says_so(tmp_path: Path) -> None:
     assert state.is_completed()
     assert len(_shards(runs)) > 1
     certificate = read_certificate(certificate_path(tmp_path / "out/film.mp4"))
-    events = [current_host().store.get(segment.address).event for segment in certificate.segments]
+    events = [current_host().store.read_record(segment.address).event for segment in certificate.segments]
     by_session = [[event for event in events if event.session == session] for session in {e.session for e in events}]
     spans = sorted((min(e.started_at for e in group), max(e.ended_at for e in group)) for group in by_session)
     assert len(spans) > 1
@@ -223,7 +223,7 @@ def test_a_killed_session_is_tried_again(tmp_path: Path) -> None:
     assert [name for name in states if name != "Pending"] == ["Running", "AwaitingRetry", "Retrying", "Completed"]
     _assert_sound(tmp_path / "out/film.mp4")
     certificate = read_certificate(certificate_path(tmp_path / "out/film.mp4"))
-    assert max(current_host().store.get(segment.address).event.retries for segment in certificate.segments) == 1
+    assert max(current_host().store.read_record(segment.address).event.retries for segment in certificate.segments) == 1
 
 
 @pytest.mark.usefixtures("prefect_server")
@@ -236,7 +236,7 @@ def test_a_segment_that_is_gone_is_made_again(tmp_path: Path) -> None:
         with watch_flow():
             (film,) = plan(job, fetch(job))
             rendered = render.map(film.order.shards, film=unmapped(film)).result()
-            current_host().store.fetch(current_host().store.get(rendered[0][0])).unlink()
+            current_host().store.local_copy(current_host().store.read_record(rendered[0][0])).unlink()
             return upload(film, concat(film))
 
     state = render_robbed(return_state=True)

@@ -491,7 +491,11 @@ class TestServerless:
         told: list[Any] = []
         answer = self.handler.handle_request(asked, tell=told.append, host=host)
         assert answer == {"plan": address, "segments": [segment.address for segment in plan.segments[1:3]]}
-        assert [host.store.find(segment.address) is not None for segment in plan.segments[:3]] == [False, True, True]
+        assert [host.store.find_verified(segment.address) is not None for segment in plan.segments[:3]] == [
+            False,
+            True,
+            True,
+        ]
         assert told[-1].frames_made == sum(segment.frame_count for segment in plan.segments[1:3])
 
     @pytest.mark.parametrize(("start", "end"), [(-1, 2), (0, 0), (2, 1), (0, 99), ("0", 1), (True, 2)])

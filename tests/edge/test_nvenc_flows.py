@@ -19,7 +19,7 @@ from support.jobs import draw_photo
 from support.prefect_server import Served
 from support.processes import descendants, environment_in, sessions_below, wait_until
 
-from fanreel.render.film import prove_film
+from fanreel.publish.published import verify_film
 
 ROOT = Path(__file__).parents[2]
 SLIDES = 4
@@ -111,7 +111,7 @@ def test_a_refused_session_awaits_its_retry_and_says_the_drivers_number(
         states = [(name, message) for name, message in run["states"] if name != "Pending"]
         assert [name for name, _ in states] == ["Running", "AwaitingRetry", "Retrying", "Completed"]
         assert re.search(r"SessionLimitError: nvenc: .*out of memory \(10\)", states[1][1])
-    assert {record.encoder for record in prove_film(tmp_path / "out/film.mp4", full=True).segments} == {"nvenc"}
+    assert {record.encoder for record in verify_film(tmp_path / "out/film.mp4", full=True).segments} == {"nvenc"}
     assert "START " in told["log"]
     assert "DONE " in told["log"]
 
@@ -122,7 +122,7 @@ def test_a_fault_that_stays_falls_back_and_is_told(tmp_path: Path, gpus: Emulate
 
     assert told["state"] == "Completed", told
     assert {run["count"] for run in shards(told)} == {3}
-    assert {record.encoder for record in prove_film(tmp_path / "out/film.mp4", full=True).segments} == {"x264"}
+    assert {record.encoder for record in verify_film(tmp_path / "out/film.mp4", full=True).segments} == {"x264"}
     assert "nvenc: encode fault (20)" in told["reports"][0]
     assert "FALLBACK" in told["log"]
 

@@ -30,7 +30,7 @@ from support.s3_server import Fault
 
 from fanreel.host.host import open_host
 from fanreel.join.certificate import Certificate, certificate_path, read_certificate
-from fanreel.render.film import prove_film
+from fanreel.publish.published import verify_film
 from fanreel.render.pipeline import render_job
 from fanreel.settings import Settings
 from tasks.limit_slots import LEASE_SECONDS
@@ -64,7 +64,7 @@ def render_here(farm: Farm, folder: Path) -> list[bytes]:
         render_job(make_job(folder, photos=[str(farm.folder / "photos")], **SIZE), host=host)
     finally:
         host.launcher.close()
-    return fingerprints(prove_film(folder / "out/film.mp4", full=True))
+    return fingerprints(verify_film(folder / "out/film.mp4", full=True))
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ class Work:
 
 def check_film(farm: Farm, film: Film, truth: Sequence[bytes]) -> Work:
     """Prove the film, and that nothing is left of its making; return what it cost."""
-    certificate = prove_film(film.path, full=True)
+    certificate = verify_film(film.path, full=True)
     assert len(certificate.segments) >= 20
     assert fingerprints(certificate) == truth
     check_nothing_is_left(farm)
@@ -197,7 +197,7 @@ def test_cancelled_its_children_and_encoders_end(farm: Farm, truth: list[bytes])
     again = farm.start(film.job)
     again.wait()
     check_nothing_is_left(farm)
-    assert fingerprints(prove_film(again.path, full=True)) == truth
+    assert fingerprints(verify_film(again.path, full=True)) == truth
 
 
 def test_a_worker_that_is_told_to_end_hands_back_what_it_holds(farm: Farm, truth: list[bytes]) -> None:
@@ -556,7 +556,7 @@ def test_100_kills_at_random(farm: Farm, truth: list[bytes], slow_gpus: None) ->
     print(f"\n{len(made)} films in {time.monotonic() - started_at:.0f} s, killed: {dict(killer.killed)}")
     again_frames = 0
     for film in made:
-        certificate = prove_film(film.path, full=True)
+        certificate = verify_film(film.path, full=True)
         assert fingerprints(certificate) == truth
         work = count_work(film, certificate)
         again_frames += work.frames_twice + work.frames_lost
@@ -578,7 +578,7 @@ def test_no_credential_is_written_anywhere(farm: Farm, tmp_path: Path) -> None:
     certified = tmp_path / "secret.mp4"
     for name in ("secret.mp4", "secret.mp4.certificate.json"):
         (tmp_path / name).write_bytes((farm.s3.bucket / "out" / name).read_bytes())
-    assert prove_film(certified, full=True).frame_count > 0
+    assert verify_film(certified, full=True).frame_count > 0
 
     refused = farm.prefect("--check", module="deployments.apply", env={"PREFECT_API_AUTH_STRING": f"no:{AUTH_MARK}"})
     assert refused.returncode == 1

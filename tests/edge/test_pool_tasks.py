@@ -81,7 +81,7 @@ def _runs(plan_address: str) -> ChildRuns:
 
 def _stored(plan: FilmPlan) -> list[int]:
     store = current_host().store
-    return [segment.index for segment in plan.segments if store.find(segment.address) is not None]
+    return [segment.index for segment in plan.segments if store.find_verified(segment.address) is not None]
 
 
 def _address(plan: FilmPlan) -> str:
@@ -95,13 +95,13 @@ class TestShardFlow:
 
     def test_again_makes_nothing(self, film: FilmPlan) -> None:
         render_shard(_address(film), 0, 1)
-        made_at = [current_host().store.get(film.segments[0].address).event.started_at]
+        made_at = [current_host().store.read_record(film.segments[0].address).event.started_at]
         render_shard(_address(film), 0, 1)
-        assert [current_host().store.get(film.segments[0].address).event.started_at] == made_at
+        assert [current_host().store.read_record(film.segments[0].address).event.started_at] == made_at
 
     def test_what_went_wrong_before_stands_in_the_records(self, film: FilmPlan) -> None:
         render_shard(_address(film), 0, 1, because="nvenc: out of memory (10)")
-        assert current_host().store.get(film.segments[0].address).event.fallback == "nvenc: out of memory (10)"
+        assert current_host().store.read_record(film.segments[0].address).event.fallback == "nvenc: out of memory (10)"
 
     def test_a_gpu_that_is_not_there_is_told_of(self, film: FilmPlan) -> None:
         state = render_shard(_address(film), 0, 1, device="gpu", return_state=True)

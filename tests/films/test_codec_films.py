@@ -39,7 +39,7 @@ from fanreel.join.certificate import certify, read_certificate, write_certificat
 from fanreel.join.verify import Damage, find_damage
 from fanreel.mp4.bitstream import FORMS
 from fanreel.mp4.layout import read_layout
-from fanreel.render.film import prove_film
+from fanreel.publish.published import verify_film
 from fanreel.render.order import order_render
 from fanreel.render.pipeline import plan_job, render_job
 from fanreel.render.shard import _explain_end
@@ -108,7 +108,7 @@ def test_every_frame_comes_once_in_order_at_its_time(films: dict[Codec, Film], c
 @every_codec
 def test_the_film_decodes_to_the_frames_of_its_segments(films: dict[Codec, Film], codec: Codec) -> None:
     film = films[codec]
-    alone = [planes for record in film.records for _, planes in decoded(film.store.fetch(record))]
+    alone = [planes for record in film.records for _, planes in decoded(film.store.local_copy(record))]
     joined = [planes for _, planes in decoded(film.path)]
     assert len(alone) == len(joined) == sum(COUNTS)
     assert all(np.array_equal(one, other) for one, other in zip(alone, joined, strict=True))
@@ -310,7 +310,7 @@ def test_a_job_in_a_codec_is_rendered_by_its_one_encoder(photos: Path, host: Hos
     assert order.encoders == (("nvenc", "x264") if codec is Codec.H264 else (on_cpu,))
     (report,) = render_job(job, host=host)
     assert report.encoders == {on_cpu: len(plan.segments)}
-    assert prove_film(Path(report.film), full=True).codec is codec
+    assert verify_film(Path(report.film), full=True).codec is codec
 
 
 @new_codecs

@@ -24,9 +24,9 @@ from support.kills import is_running, kill_at_work, open_files, state_and_parent
 
 from fanreel.join.certificate import Certificate
 from fanreel.plan.film import FilmPlan, plan_from_json
-from fanreel.render.film import prove_film
+from fanreel.publish.published import verify_film
 from fanreel.segments.record import SegmentRecord
-from fanreel.store.segment_store import LocalStore
+from fanreel.store.local import LocalStore
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800)]
 
@@ -111,7 +111,7 @@ class Workplace:
 
     def stored(self, plan: FilmPlan) -> dict[str, SegmentRecord]:
         """The segments that are whole."""
-        found = {segment.address: self.store.find(segment.address) for segment in plan.segments}
+        found = {segment.address: self.store.find_verified(segment.address) for segment in plan.segments}
         return {address: record for address, record in found.items() if record is not None}
 
     def records(self) -> list[Path]:
@@ -135,7 +135,7 @@ class Workplace:
 
     def half_segments(self) -> list[Path]:
         """Records whose segment is not whole."""
-        return [path for path in self.records() if self.store.find(path.stem.split(".")[0]) is None]
+        return [path for path in self.records() if self.store.find_verified(path.stem.split(".")[0]) is None]
 
 
 @pytest.fixture(scope="module")
@@ -208,13 +208,13 @@ def check_after_kill(workplace: Workplace, job: Path, plan: FilmPlan, old: str |
     assert workplace.half_segments() == []
     film = workplace.film()
     if film.exists():
-        assert prove_film(film, full=True).plan != ""
+        assert verify_film(film, full=True).plan != ""
     else:
         assert old is None
     whole = workplace.stored(plan)
     rendered, reused = workplace.finish(job)
     assert (rendered, reused) == (len(plan.segments) - len(whole), len(whole))
-    proven = prove_film(film, full=True)
+    proven = verify_film(film, full=True)
     assert proven.frame_count == plan.frame_count
     # What was whole is in the film as it was: not a byte of it was made again.
     kept = {record.address: record for record in proven.segments if record.address in whole}
@@ -238,7 +238,7 @@ class TestCommand:
         command = workplace.start(job, stop_at=step)
         wait_until_stopped(command)
         kill(command)
-        assert prove_film(workplace.film()).plan == old
+        assert verify_film(workplace.film()).plan == old
         check_after_kill(workplace, job, plan, old)
 
     @pytest.mark.chaos
@@ -263,7 +263,7 @@ class TestCommand:
                     command.wait(timeout=moment)
             killed += command.poll() is None
             kill(command)
-            published += workplace.film().exists() and prove_film(workplace.film()).plan != old
+            published += workplace.film().exists() and verify_film(workplace.film()).plan != old
             check_after_kill(workplace, job, plan, old)
         assert killed > len(STEPS)
         assert published < MOMENTS
@@ -271,7 +271,7 @@ class TestCommand:
     def publish_another(self, workplace: Workplace) -> str:
         """Publish an older film in the place of the one that is to be made; return its plan."""
         workplace.finish(workplace.job("old", photos=["photos/0.jpg"], output="out/film.mp4"))
-        return prove_film(workplace.film()).plan
+        return verify_film(workplace.film()).plan
 
     @pytest.mark.chaos
     def test_killed_again_and_again_it_gets_there(self, workplace: Workplace):
@@ -294,7 +294,7 @@ class TestCommand:
         rendered, reused = ended(command) if killed < 5 else workplace.finish(job)
         assert reused == whole
         assert rendered + reused == len(plan.segments)
-        prove_film(workplace.film(), full=True)
+        verify_film(workplace.film(), full=True)
 
 
 class TestSessions:
@@ -339,7 +339,7 @@ class TestSessions:
         rendered, reused = ended(command)
         assert rendered + reused == len(plan.segments)
         assert workplace.half_segments() == []
-        certificate = prove_film(workplace.film(), full=True)
+        certificate = verify_film(workplace.film(), full=True)
         assert {record.event.retries for record in certificate.segments} <= {0, 1}
         assert killed is None or not is_running(killed)
         return killed, certificate
@@ -371,7 +371,7 @@ class TestTwoAtOnce:
         plan = workplace.plan(job)
         reports = self.run_both(workplace, [job, job])
         assert all(sum(report) == len(plan.segments) for report in reports)
-        assert prove_film(workplace.film(), full=True).frame_count == plan.frame_count
+        assert verify_film(workplace.film(), full=True).frame_count == plan.frame_count
         assert workplace.finish(job) == (0, len(plan.segments))
 
     def test_different_jobs_that_share_segments(self, workplace: Workplace):
@@ -379,7 +379,7 @@ class TestTwoAtOnce:
         jobs = [workplace.job("one", photos=photos), workplace.job("two", photos=[*photos[:9], *photos[10:]])]
         self.run_both(workplace, jobs)
         for name in ("one", "two"):
-            prove_film(workplace.film(name), full=True)
+            verify_film(workplace.film(name), full=True)
 
     def test_the_same_job_over_and_over_while_it_is_verified(self, workplace: Workplace):
         """Whoever looks sees a film that is whole and proven, whoever publishes meanwhile."""
@@ -393,4 +393,4 @@ class TestTwoAtOnce:
             time.sleep(0.01)
         for command in commands:
             ended(command)
-        prove_film(workplace.film(), full=True)
+        verify_film(workplace.film(), full=True)

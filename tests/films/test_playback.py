@@ -129,7 +129,7 @@ def shown(request: pytest.FixtureRequest, chromium: str, tmp_path_factory: pytes
         if request.param != "x264":
             render_by_nvenc(folder, job)
             for segment in plan.segments[1::2]:
-                host.store.fetch(host.store.get(segment.address, encoders=("nvenc",))).unlink()
+                host.store.local_copy(host.store.read_record(segment.address, encoders=("nvenc",))).unlink()
             (report,) = render_job(job, host=host)
             assert min(report.encoders.values()) >= 2
             assert set(report.encoders) == {"nvenc", "x264"}

@@ -30,7 +30,7 @@ from fanreel.remote import s3 as s3_module
 from fanreel.render.pipeline import plan_job
 from fanreel.sessions.launcher import Launcher
 from fanreel.settings import Settings
-from fanreel.store.segment_store import LocalStore
+from fanreel.store.local import LocalStore
 
 
 @pytest.fixture(scope="module")
@@ -315,7 +315,7 @@ class TestOnAnotherMachine:
         other = self.other(tmp_path, launcher)
         share_photos(plan, settings=other.settings, store=other.store)
         assert isinstance(other.store, LocalStore)
-        assert [other.store.fetch_photo(digest) for digest in plan.photo_paths] == [None] * 3
+        assert [other.store.local_photo(digest) for digest in plan.photo_paths] == [None] * 3
 
 
 def test_no_credential_is_in_a_plan_or_on_the_disk(folder: Path, settings: Settings):

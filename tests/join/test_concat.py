@@ -35,7 +35,7 @@ from fanreel.join.certificate import certify
 from fanreel.join.concat import concat_segments
 from fanreel.join.verify import find_damage
 from fanreel.segments.tracks import video_track
-from fanreel.store.segment_store import LocalStore
+from fanreel.store.local import LocalStore
 
 COUNTS = (30, 1, 24, 36)
 RATES = [Fraction(24), Fraction(30), Fraction(60), NTSC]
@@ -74,7 +74,7 @@ def test_every_frame_comes_once_in_order_at_its_time(tmp_path: Path, rate: Fract
 @pytest.mark.parametrize("preset", list(Preset))
 def test_the_film_decodes_to_the_frames_of_its_segments(tmp_path: Path, preset: Preset) -> None:
     film = make_film(tmp_path, frame_counts=COUNTS, preset=preset, gop=10)
-    alone = [planes for record in film.records for _, planes in decoded(film.store.fetch(record))]
+    alone = [planes for record in film.records for _, planes in decoded(film.store.local_copy(record))]
     joined = [planes for _, planes in decoded(film.path)]
     assert len(alone) == len(joined) == sum(COUNTS)
     assert all(np.array_equal(one, other) for one, other in zip(alone, joined, strict=True))
@@ -162,7 +162,7 @@ def test_another_reorder_delay_is_refused(tmp_path: Path) -> None:
 
 def test_a_missing_segment_leaves_no_film(tmp_path: Path) -> None:
     film = make_film(tmp_path)
-    film.store.fetch(film.records[1]).unlink()
+    film.store.local_copy(film.records[1]).unlink()
     path = tmp_path / "refused.mp4"
     with pytest.raises(SegmentMissingError, match=film.records[1].address[:12]):
         concat_segments(path, plan=film.plan, records=film.records, store=film.store)
@@ -171,7 +171,7 @@ def test_a_missing_segment_leaves_no_film(tmp_path: Path) -> None:
 
 def test_a_segment_that_was_cut_short_leaves_no_film(tmp_path: Path) -> None:
     film = make_film(tmp_path)
-    segment = film.store.fetch(film.records[2])
+    segment = film.store.local_copy(film.records[2])
     segment.write_bytes(segment.read_bytes()[:-10])
     path = tmp_path / "refused.mp4"
     with pytest.raises(StorageError, match="10 bytes before the end"):
@@ -181,7 +181,7 @@ def test_a_segment_that_was_cut_short_leaves_no_film(tmp_path: Path) -> None:
 
 def test_a_segment_with_other_bytes_is_joined_but_found(tmp_path: Path) -> None:
     film = make_film(tmp_path)
-    segment = film.store.fetch(film.records[1])
+    segment = film.store.local_copy(film.records[1])
     segment.write_bytes(segment.read_bytes()[:-10] + bytes(10))
     path = tmp_path / "damaged.mp4"
     concat_segments(path, plan=film.plan, records=film.records, store=film.store)

@@ -61,7 +61,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rendered]:
         job = make_job(base, output=f"{name}.mp4", encoding=fast, **words)
         (plan,) = plan_job(job, host=host)
         render_job(job, host=host)
-        records = tuple(host.store.get(segment.address) for segment in plan.segments)
+        records = tuple(host.store.read_record(segment.address) for segment in plan.segments)
         path = base / f"{name}.mp4"
         return Film(path, plan, records, host.store, read_certificate(certificate_path(path)))
 

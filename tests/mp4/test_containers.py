@@ -30,7 +30,7 @@ from fanreel.join.certificate import certificate_path
 from fanreel.mp4.containers import open_mp4
 from fanreel.photos.photo import decode_photo, read_photo
 from fanreel.plan.timeline import Photo
-from fanreel.render.film import prove_film
+from fanreel.publish.published import verify_film
 from fanreel.render.pipeline import render_job
 from fanreel.sessions.launcher import Launcher
 from fanreel.settings import Settings
@@ -253,11 +253,11 @@ def test_a_playlist_in_the_place_of_a_film_is_damage(
             film.write_bytes(data)
             openings.any()
             with pytest.raises(FilmDamagedError):
-                prove_film(film, full=True)
+                verify_film(film, full=True)
             assert not openings.any(), path.name
     assert web.requests == []
     film.write_bytes(whole)
-    prove_film(film, full=True)
+    verify_film(film, full=True)
 
 
 def with_samples_elsewhere(film: bytes, name: str) -> bytes:

@@ -19,7 +19,8 @@ from fanreel.host.host import Host, open_host
 from fanreel.join.certificate import certificate_path
 from fanreel.plan.film import FilmPlan
 from fanreel.publish.destination import LocalFolder, next_certificate_path
-from fanreel.render.film import Draft, join_film, prove_film, publish_film
+from fanreel.publish.published import verify_film
+from fanreel.render.film import Draft, join_film, publish_film
 from fanreel.render.pipeline import plan_job, render_job
 from fanreel.sessions.launcher import Launcher
 from fanreel.settings import Settings
@@ -212,41 +213,41 @@ class TestFilm:
         seen = []
         for step in count():
             film = self.published(plans[0], host)
-            old = prove_film(film).plan
+            old = verify_film(film).plan
             draft = join_film(plans[1], host=host)
             killed = killed_at(step, partial(publish_film, plans[1], draft, settings=host.settings))
-            seen.append(prove_film(film).plan == old)
+            seen.append(verify_film(film).plan == old)
             if not killed:
                 break
         assert seen == sorted(seen, reverse=True), "the old one, then the new one"
         assert 0 < sum(seen) < len(seen) - 1, "killed before and after the new one was there"
         assert self.published(plans[1], host) == film
         assert not next_certificate_path(film).exists()
-        assert prove_film(film, full=True).plan != old
+        assert verify_film(film, full=True).plan != old
 
     @pytest.mark.parametrize("step", [1, 2])
     def test_killed_between_its_steps_the_film_is_proven(self, host: Host, plans: tuple[FilmPlan, FilmPlan], step: int):
         film = self.published(plans[0], host)
-        old = prove_film(film).plan
+        old = verify_film(film).plan
         draft = Path(join_film(plans[1], host=host).path)
         certificate_path(draft).replace(next_certificate_path(film))
         if step == 2:
             draft.replace(film)
-        assert (prove_film(film).plan == old) == (step == 1)
+        assert (verify_film(film).plan == old) == (step == 1)
 
     def test_the_first_film_killed_before_its_certificate_is_named_is_proven(
         self, host: Host, plans: tuple[FilmPlan, FilmPlan]
     ):
         film = self.published(plans[0], host)
         certificate_path(film).replace(next_certificate_path(film))
-        prove_film(film)
+        verify_film(film)
 
     def test_damage_is_found_whatever_certificate_waits(self, host: Host, plans: tuple[FilmPlan, FilmPlan]):
         film = self.published(plans[0], host)
         shutil.copy(certificate_path(film), next_certificate_path(film))
         os.truncate(film, film.stat().st_size - 10)
         with pytest.raises(FilmDamagedError):
-            prove_film(film)
+            verify_film(film)
 
     def test_publishing_again_what_is_published_changes_nothing(self, host: Host, plans: tuple[FilmPlan, FilmPlan]):
         """As when the task that did it is tried again."""
@@ -268,7 +269,7 @@ class TestFilm:
         drafts: list[Draft] = [join_film(plans[0], host=host) for _ in range(2)]
         for draft in drafts:
             publish_film(plans[0], draft, settings=host.settings)
-        prove_film(Path(plans[0].output), full=True)
+        verify_film(Path(plans[0].output), full=True)
 
     def test_two_films_published_at_once_under_one_name_never_mix(self, host: Host, plans: tuple[FilmPlan, FilmPlan]):
         for _ in range(12):
@@ -284,15 +285,15 @@ class TestFilm:
                 pids.append(pid)
             statuses = [os.waitpid(pid, 0)[1] for pid in pids]
             assert statuses == [0, 0]
-            prove_film(Path(plans[0].output))
+            verify_film(Path(plans[0].output))
             assert not next_certificate_path(Path(plans[0].output)).exists()
 
     def test_a_film_without_a_certificate_cannot_be_proven(self, host: Host, plans: tuple[FilmPlan, FilmPlan]):
         film = self.published(plans[0], host)
         certificate_path(film).unlink()
         with pytest.raises(StorageError, match="no certificate beside it"):
-            prove_film(film)
+            verify_film(film)
 
     def test_a_film_that_is_not_there_is_said_to_be_so(self, tmp_path: Path):
         with pytest.raises(StorageError, match=r"film\.mp4: No such file"):
-            prove_film(tmp_path / "film.mp4")
+            verify_film(tmp_path / "film.mp4")

@@ -27,11 +27,11 @@ from fanreel.host.host import Host, open_host
 from fanreel.join.certificate import certificate_path, read_certificate
 from fanreel.plan.film import FilmPlan, plan_digest
 from fanreel.publish import s3_destination
-from fanreel.publish.published import prove_place
+from fanreel.publish.published import verify_film, verify_published
 from fanreel.publish.s3_destination import S3Folder
 from fanreel.remote import s3 as s3_module
 from fanreel.remote.s3_uri import parse_s3
-from fanreel.render.film import destination_of, join_film, prove_film, publish_film, report_film
+from fanreel.render.film import destination_of, join_film, publish_film, report_film
 from fanreel.render.order import order_render
 from fanreel.render.pipeline import plan_job, render_job
 from fanreel.sessions.launcher import Launcher
@@ -471,7 +471,7 @@ class TestFilm:
         caplog.set_level(logging.DEBUG, logger="fanreel")
         (report,) = render_job(make_job(photos.parent, output=url(folder), seconds_per_slide=1), host=host)
         assert report.film == url(folder)
-        certificate = prove_film(self.downloaded(folder, tmp_path), full=True)
+        certificate = verify_film(self.downloaded(folder, tmp_path), full=True)
         assert certificate.frame_count == report.frame_count == 32
         # The link stands in the report, and nowhere else.
         assert f"link      {report.link}" in str(report).splitlines()
@@ -502,7 +502,7 @@ class TestFilm:
             places = [url(folder, "in/"), f"{web.url}/web.jpg?X-Amz-Signature={SIGNATURE}"]
             job = make_job(tmp_path, photos=places, output=url(folder), seconds_per_slide=1)
             (report,) = render_job(job, host=open_host(settings, launcher=host.launcher))
-        assert prove_film(self.downloaded(folder, tmp_path), full=True).frame_count == 24
+        assert verify_film(self.downloaded(folder, tmp_path), full=True).frame_count == 24
         written = [path for place in (tmp_path, folder) for path in place.rglob("*") if path.is_file()]
         assert len(written) > 8
         for secret in (SECRET_KEY, SIGNATURE):
@@ -552,13 +552,13 @@ class TestFilm:
         data[-100] ^= 1
         path.write_bytes(data)
         with pytest.raises(VerificationError):
-            prove_film(path)
+            verify_film(path)
 
     def test_it_is_verified_where_it_is(
         self, host: Host, photos: Path, folder: Path, capsys: pytest.CaptureFixture[str]
     ):
         render_job(make_job(photos.parent, output=url(folder), seconds_per_slide=1), host=host)
-        assert prove_place(url(folder), settings=host.settings, full=True).frame_count == 32
+        assert verify_published(url(folder), settings=host.settings, full=True).frame_count == 32
         assert main(["verify", url(folder)]) == 0
         assert f"{url(folder)}: sound, 32 frames" in capsys.readouterr().out
         data = bytearray((folder / "film.mp4").read_bytes())
@@ -570,7 +570,7 @@ class TestFilm:
         assert film is not None
         s3_module.s3().upload(path, film.place, content_type="video/mp4", metadata=film.metadata)
         with pytest.raises(FilmDamagedError, match=f"^{url(folder)} is damaged"):
-            prove_place(url(folder), settings=host.settings)
+            verify_published(url(folder), settings=host.settings)
         assert main(["verify", url(folder)]) == 6
         assert list((host.settings.store / "scratch").glob("*/film.mp4")) == []
 
@@ -583,7 +583,7 @@ class TestFilm:
         with pytest.raises(
             StorageError, match=f"^{url(folder, name)}: (there is no such film|no certificate beside it)"
         ):
-            prove_place(url(folder, name), settings=settings)
+            verify_published(url(folder, name), settings=settings)
 
     def test_a_bucket_that_is_not_there_is_found_before_anything_is_rendered(
         self, server: S3Server, host: Host, photos: Path

@@ -21,7 +21,7 @@ from fanreel.render.film import destination_of, join_film, publish_film
 from fanreel.render.pipeline import plan_job, render_job
 from fanreel.sessions.launcher import Launcher
 from fanreel.settings import Settings, read_settings
-from fanreel.store.segment_store import LocalStore
+from fanreel.store.local import LocalStore
 
 
 def allowed(place: str, *roots: str) -> bool:
@@ -431,7 +431,7 @@ class TestOnAnotherMachine:
         assert {path: path.read_bytes() for path in photos.iterdir()} == before
         assert isinstance(host.store, LocalStore)
         for digest in plan.photo_paths:
-            assert host.store.fetch_photo(digest) is not None
+            assert host.store.local_photo(digest) is not None
 
     @pytest.mark.parametrize("digest", ["../../../../etc/passwd", "x" * 64, ""])
     def test_a_digest_that_is_none_names_no_file(self, host: Host, plan: FilmPlan, digest: str):

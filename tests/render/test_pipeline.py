@@ -24,7 +24,8 @@ from fanreel.job.slideshow import EncoderChoice, SlideshowJob, Strategy
 from fanreel.plan.film import FilmPlan
 from fanreel.plan.shards import Shard
 from fanreel.policy import RETRY_DELAYS_SECONDS
-from fanreel.render.film import join_film, prove_film
+from fanreel.publish.published import verify_film
+from fanreel.render.film import join_film
 from fanreel.render.order import order_render
 from fanreel.render.pipeline import plan_job, render_job
 from fanreel.render.shard import ShardWatch, render_shard
@@ -88,7 +89,7 @@ def render_all(plan: FilmPlan, host: Host) -> list[SegmentRecord]:
 
 
 def film_path(host: Host, record: SegmentRecord) -> Path:
-    return host.store.fetch(record)
+    return host.store.local_copy(record)
 
 
 def sessions_running(launcher: Launcher) -> list[int]:
@@ -166,13 +167,13 @@ class TestOrder:
         (report,) = render_job(job, host=host)
         assert report.segments_rendered == len(distinct)
         assert report.segments_rendered + report.segments_reused == len(plan.segments)
-        prove_film(Path(report.film), full=True)
+        verify_film(Path(report.film), full=True)
 
     def test_an_explicit_encoder_refuses_what_another_one_made(self, plan: FilmPlan, host: Host):
         (record, *_) = render_all(plan, host)
         film_path(host, record).unlink()
         for segment in plan.segments[1:]:
-            other = host.store.get(segment.address)
+            other = host.store.read_record(segment.address)
             path = film_path(host, other).with_suffix(".copy")
             path.write_bytes(film_path(host, other).read_bytes())
             host.store.put(replace(other, encoder="nvenc"), path)
@@ -201,7 +202,7 @@ class TestShard:
         )
         assert addresses == tuple(segment.address for segment in plan.segments)
         assert sum(frames) == plan.frame_count
-        assert [host.store.find(address) for address in addresses] == made
+        assert [host.store.find_verified(address) for address in addresses] == made
         assert {(record.event.retries, record.encoder) for record in made} == {(2, "x264")}
         assert len({record.event.session for record in made}) == 1
 
@@ -271,7 +272,7 @@ class TestFilm:
         assert report.size_bytes == Path(report.film).stat().st_size
         assert len(orders) == 1
         assert (snapshots[-1].segments_done, snapshots[-1].frames_made) == (len(plan.segments), plan.frame_count)
-        prove_film(Path(report.film), full=True)
+        verify_film(Path(report.film), full=True)
 
     def test_the_second_run_renders_nothing_and_yields_the_same_film(self, job: SlideshowJob, host: Host):
         (first,) = render_job(job, host=host)
@@ -284,7 +285,7 @@ class TestFilm:
     @pytest.mark.parametrize("damage", ["film deleted", "record deleted", "film cut", "film flipped", "record flipped"])
     def test_only_a_damaged_segment_is_rendered_again(self, job: SlideshowJob, plan: FilmPlan, host: Host, damage: str):
         render_job(job, host=host)
-        film = film_path(host, host.store.get(plan.segments[1].address))
+        film = film_path(host, host.store.read_record(plan.segments[1].address))
         path = film if damage.startswith("film") else film.with_suffix(".json")
         if damage.endswith("deleted"):
             path.unlink()
@@ -296,13 +297,13 @@ class TestFilm:
             path.write_bytes(content)
         (report,) = render_job(job, host=host)
         assert (report.segments_rendered, report.segments_reused) == (1, len(plan.segments) - 1)
-        prove_film(Path(report.film), full=True)
+        verify_film(Path(report.film), full=True)
 
     def test_what_is_damaged_while_the_film_is_made_is_rendered_again(
         self, job: SlideshowJob, plan: FilmPlan, host: Host
     ):
         render_job(job, host=host)
-        record = film_path(host, host.store.get(plan.segments[0].address)).with_suffix(".json")
+        record = film_path(host, host.store.read_record(plan.segments[0].address)).with_suffix(".json")
         told: list[FanreelError] = []
         seen: list[int] = []
 
@@ -316,7 +317,7 @@ class TestFilm:
         )
         assert [type(error).__name__ for error in told] == ["SegmentMissingError"]
         assert report.segments_rendered == 1
-        prove_film(Path(report.film))
+        verify_film(Path(report.film))
 
     @pytest.mark.parametrize("cut_bytes", [0, 1000])
     def test_a_film_that_cannot_be_joined_blames_the_segment_that_changed(
@@ -376,7 +377,7 @@ class TestTrouble:
         assert isinstance(error, SessionLostError)
         assert str(killed[0]) in str(error)
         assert RETRY_DELAYS_SECONDS[0] <= delay <= 1.5 * RETRY_DELAYS_SECONDS[0]
-        certificate = prove_film(Path(report.film), full=True)
+        certificate = verify_film(Path(report.film), full=True)
         retries = {record.event.session: record.event.retries for record in certificate.segments}
         assert set(retries.values()) <= {0, 1}
         assert 1 in retries.values()
@@ -448,4 +449,4 @@ class TestTrouble:
         with pytest.raises(PhotoChangedError):
             render_job(changed, host=host, on_order=lambda order: draw_photo(photos / "photo-1.jpg", seed=79))
         assert Path(first.film).read_bytes() == content
-        prove_film(Path(first.film))
+        verify_film(Path(first.film))

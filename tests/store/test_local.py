@@ -33,9 +33,10 @@ from fanreel.remote.s3 import S3Place, parse_s3, s3
 from fanreel.render.film_state import begin_film, mark_published
 from fanreel.segments.record import SegmentRecord
 from fanreel.settings import Settings
+from fanreel.store.local import DRAFT_SECONDS, LocalStore
 from fanreel.store.manifest import WORK_SECONDS
 from fanreel.store.seals import file_digest
-from fanreel.store.segment_store import DRAFT_SECONDS, LocalStore, SegmentStore, open_store
+from fanreel.store.segment_store import SegmentStore, open_store
 
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
@@ -141,18 +142,18 @@ class TestContract:
         store.put(made.record, path)
         assert not path.exists()
         for _ in range(2):
-            for look in (store.find, store.present, store.get):
+            for look in (store.find_verified, store.find_listed, store.read_record):
                 assert look(made.record.address) == made.record
-            assert store.fetch(made.record).read_bytes() == content
+            assert store.local_copy(made.record).read_bytes() == content
             shutil.rmtree(kept.fetched, ignore_errors=True)
 
     def test_what_was_never_put_is_not_there(self, store: SegmentStore, made: Made):
-        assert store.find(made.record.address) is None
-        assert store.present(made.record.address) is None
+        assert store.find_verified(made.record.address) is None
+        assert store.find_listed(made.record.address) is None
         with pytest.raises(SegmentMissingError, match=made.record.address[:12]):
-            store.get(made.record.address)
+            store.read_record(made.record.address)
         with pytest.raises(SegmentMissingError, match=made.record.address[:12]):
-            store.fetch(made.record)
+            store.local_copy(made.record)
 
     @pytest.mark.parametrize("damage", ["cut", "flip", "grow", "empty"])
     def test_a_damaged_file_is_refused_and_not_kept(self, store: SegmentStore, made: Made, tmp_path: Path, damage: str):
@@ -169,7 +170,7 @@ class TestContract:
                 os.truncate(path, 0)
         with pytest.raises(SegmentDamagedError):
             store.put(made.record, path)
-        assert store.find(made.record.address) is None
+        assert store.find_verified(made.record.address) is None
 
     def test_a_file_that_is_gone_is_a_storage_error(self, store: SegmentStore, made: Made, tmp_path: Path):
         with pytest.raises(StorageError, match="No such file"):
@@ -180,17 +181,17 @@ class TestContract:
         store.put(made.record, made.copy(tmp_path / "store"))
         path = made.copy(tmp_path / "store")
         store.put(replace(made.record, event=replace(made.record.event, retries=3)), path)
-        assert store.find(made.record.address) == made.record
+        assert store.find_verified(made.record.address) == made.record
         assert not path.exists()
 
     def test_each_encoder_has_a_place_of_its_own(self, store: SegmentStore, made: Made, tmp_path: Path):
         others = replace(made.record, encoder="nvenc")
         store.put(made.record, made.copy(tmp_path / "store"))
-        assert store.find(made.record.address, encoders=("nvenc",)) is None
+        assert store.find_verified(made.record.address, encoders=("nvenc",)) is None
         with pytest.raises(SegmentMissingError):
-            store.get(made.record.address, encoders=("nvenc",))
+            store.read_record(made.record.address, encoders=("nvenc",))
         store.put(others, made.copy(tmp_path / "store"))
-        for read in (store.find, store.present, store.get):
+        for read in (store.find_verified, store.find_listed, store.read_record):
             assert read(made.record.address, encoders=("x264",)) == made.record
             assert read(made.record.address, encoders=("nvenc",)) == others
             assert read(made.record.address, encoders=("x264", "nvenc")) == made.record
@@ -200,16 +201,16 @@ class TestContract:
         others = replace(made.record, encoder="nvenc")
         for record in (made.record, others):
             store.put(record, made.copy(tmp_path / "store"))
-        assert not store.discard(others)
+        assert not store.discard_if_damaged(others)
         kept.damage(kept.film(others), flip_at(others.payload_offset + 10))
-        assert store.get(made.record.address) == others, "a look at the record alone does not see it"
-        assert store.discard(others)
-        assert store.get(made.record.address) == made.record
+        assert store.read_record(made.record.address) == others, "a look at the record alone does not see it"
+        assert store.discard_if_damaged(others)
+        assert store.read_record(made.record.address) == made.record
         with pytest.raises(SegmentMissingError):
-            store.fetch(others)
-        assert store.discard(others), "done again, it changes nothing"
+            store.local_copy(others)
+        assert store.discard_if_damaged(others), "done again, it changes nothing"
         store.put(others, made.copy(tmp_path / "store"))
-        assert store.find(made.record.address) == others
+        assert store.find_verified(made.record.address) == others
 
     def test_what_is_damaged_of_one_encoder_is_taken_from_another(
         self, kept: Kept, store: SegmentStore, made: Made, tmp_path: Path
@@ -218,10 +219,10 @@ class TestContract:
         for record in (made.record, others):
             store.put(record, made.copy(tmp_path / "store"))
         kept.damage(kept.record(others), flip_at(40))
-        for look in (store.find, store.present, store.get):
+        for look in (store.find_verified, store.find_listed, store.read_record):
             assert look(made.record.address) == made.record
         with pytest.raises(SegmentDamagedError):
-            store.get(made.record.address, encoders=("nvenc",))
+            store.read_record(made.record.address, encoders=("nvenc",))
 
     def test_many_put_the_same_segment_at_once(self, store: SegmentStore, made: Made, tmp_path: Path):
         def put(number: int) -> None:
@@ -230,7 +231,7 @@ class TestContract:
 
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(put, range(32)))
-        assert store.find(made.record.address) is not None
+        assert store.find_verified(made.record.address) is not None
 
     @pytest.mark.parametrize("damage", ["gone", "cut", "grow"])
     def test_a_cheap_look_sees_a_film_that_is_gone_or_of_another_length(
@@ -239,19 +240,19 @@ class TestContract:
         store.put(made.record, made.copy(tmp_path / "store"))
         ways = {"gone": None, "cut": bytearray.pop, "grow": lambda content: content.append(0)}
         kept.damage(kept.film(made.record), ways[damage])
-        assert store.present(made.record.address) is None
+        assert store.find_listed(made.record.address) is None
         store.put(made.record, made.copy(tmp_path / "store"))
         shutil.rmtree(kept.fetched, ignore_errors=True)
-        assert store.find(made.record.address) == made.record
+        assert store.find_verified(made.record.address) == made.record
 
     def test_a_photo_comes_back_whole(self, kept: Kept, store: SegmentStore, tmp_path: Path):
         photo = draw_photo(tmp_path / "photo.jpg", seed=5)
         digest = file_digest(photo)
-        assert store.fetch_photo(digest) is None
+        assert store.local_photo(digest) is None
         store.put_photo(digest, photo)
         store.put_photo(digest, photo)
         for _ in range(2):
-            found = store.fetch_photo(digest)
+            found = store.local_photo(digest)
             assert found is not None
             assert found.read_bytes() == photo.read_bytes()
             shutil.rmtree(kept.fetched, ignore_errors=True)
@@ -261,23 +262,23 @@ class TestContract:
         photo = draw_photo(tmp_path / "photo.jpg", seed=5)
         with pytest.raises(PhotoChangedError, match=r"photo\.jpg"):
             store.put_photo("0" * 64, photo)
-        assert store.fetch_photo("0" * 64) is None
+        assert store.local_photo("0" * 64) is None
 
     def test_a_damaged_photo_is_removed_so_that_it_is_kept_again(self, kept: Kept, store: SegmentStore, tmp_path: Path):
         photo = draw_photo(tmp_path / "photo.jpg", seed=5)
         digest = file_digest(photo)
         store.put_photo(digest, photo)
         kept.damage(f"photos/{digest[:2]}/{digest}", flip_at(1000))
-        assert store.fetch_photo(digest) is None
+        assert store.local_photo(digest) is None
         store.put_photo(digest, photo)
-        found = store.fetch_photo(digest)
+        found = store.local_photo(digest)
         assert found is not None
         assert found.read_bytes() == photo.read_bytes()
 
     @pytest.mark.parametrize("name", ["../../etc/passwd", "..", "", "A" * 64, "0" * 63 + "/"])
     def test_what_is_no_digest_is_part_of_no_path(self, store: SegmentStore, tmp_path: Path, name: str):
         photo = draw_photo(tmp_path / "photo.jpg", seed=5)
-        for ask in (store.fetch_photo, store.get_manifest, lambda name: store.put_photo(name, photo)):
+        for ask in (store.local_photo, store.get_manifest, lambda name: store.put_photo(name, photo)):
             with pytest.raises(StorageError, match="no digest"):
                 ask(name)
 
@@ -347,11 +348,11 @@ class TestDamage:
     """A segment that is not whole does not exist, whatever happened to it, and can be put again."""
 
     def break_and_mend(self, local: LocalStore, made: Made, damage: Callable[[Path, Path], object]) -> None:
-        film = local.fetch(made.record)
+        film = local.local_copy(made.record)
         damage(film, film.with_suffix(".json"))
-        assert local.find(made.record.address) is None
+        assert local.find_verified(made.record.address) is None
         local.put(made.record, made.copy(local.root))
-        assert local.find(made.record.address) == made.record
+        assert local.find_verified(made.record.address) == made.record
 
     def test_a_record_without_a_film(self, local: LocalStore, made: Made):
         self.break_and_mend(local, made, lambda film, record: film.unlink())
@@ -374,25 +375,25 @@ class TestDamage:
 
     def test_a_flipped_bit_anywhere_in_the_record(self, local: LocalStore, made: Made):
         """Also where the record would still read as one: its fingerprints, its parameter sets."""
-        path = local.fetch(made.record).with_suffix(".json")
+        path = local.local_copy(made.record).with_suffix(".json")
         content = path.read_bytes()
         for place in range(0, len(content), 13):
             flip(path, place)
-            assert local.find(made.record.address) is None
+            assert local.find_verified(made.record.address) is None
             path.write_bytes(content)
-        assert local.find(made.record.address) == made.record
+        assert local.find_verified(made.record.address) == made.record
 
     def test_a_record_of_another_segment(self, local: LocalStore, made: Made):
-        film = local.fetch(made.record)
+        film = local.local_copy(made.record)
         other = "0" * 64
         for path in (film, film.with_suffix(".json")):
             target = path.parents[1] / other[:2] / path.name.replace(made.record.address, other)
             target.parent.mkdir(exist_ok=True)
             shutil.copy(path, target)
-        assert local.find(other) is None
+        assert local.find_verified(other) is None
 
     def test_a_stored_record_is_plain_json(self, local: LocalStore, made: Made):
-        stored = json.loads(local.fetch(made.record).with_suffix(".json").read_bytes())
+        stored = json.loads(local.local_copy(made.record).with_suffix(".json").read_bytes())
         assert stored["record"]["address"] == made.record.address
 
     def test_a_damaged_plan_is_refused(self, local: LocalStore, made: Made):
@@ -413,7 +414,7 @@ class TestDamage:
 class TestScratch:
     def test_what_a_killed_process_left_is_removed_and_what_a_living_one_has_is_not(self, tmp_path: Path):
         program = (
-            "import sys, time\nfrom pathlib import Path\nfrom fanreel.store.segment_store import LocalStore\n"
+            "import sys, time\nfrom pathlib import Path\nfrom fanreel.store.local import LocalStore\n"
             "with LocalStore(Path(sys.argv[1])).scratch() as folder:\n"
             "    (folder / 'half.mp4').write_bytes(b'half')\n"
             "    print(folder, flush=True)\n    time.sleep(60)\n"
@@ -497,7 +498,7 @@ class TestProcesses:
                         os._exit(sys.exc_info()[0] is not None)
                 pids.append(pid)
             assert not any(os.waitpid(pid, 0)[1] for pid in pids)
-            assert LocalStore(root).find(made.record.address) in [record for record, _ in versions]
+            assert LocalStore(root).find_verified(made.record.address) in [record for record, _ in versions]
 
     def test_killed_at_any_moment_of_a_put_the_segment_is_whole_or_not_there(self, made: Made, tmp_path: Path):
         found = []
@@ -505,10 +506,10 @@ class TestProcesses:
         while killed:
             store = LocalStore(tmp_path / f"store-{len(found)}")
             killed = killed_at(len(found), partial(store.put, made.record, made.copy(store.root)))
-            found.append(store.find(made.record.address))
+            found.append(store.find_verified(made.record.address))
             assert found[-1] in (None, made.record)
             store.put(made.record, made.copy(store.root))
-            assert store.find(made.record.address) == made.record
+            assert store.find_verified(made.record.address) == made.record
             with store.scratch():
                 pass
             assert not any((store.root / "scratch").glob("[!.]*"))
@@ -528,11 +529,11 @@ class TestFull:
                 break
         with pytest.raises(StorageFullError, match=r"free some space and run the same command again$"):
             store.put(made.record, path)
-        assert store.find(made.record.address) is None
+        assert store.find_verified(made.record.address) is None
         assert {name for name in files_in(store.root) if name != "made.mp4"} == set()
         (small_disk / "ballast").unlink()
         store.put(made.record, made.copy(store.root))
-        assert store.find(made.record.address) == made.record
+        assert store.find_verified(made.record.address) == made.record
 
     def test_a_plan_on_a_full_disk_is_not_half_there(self, made: Made, small_disk: Path):
         (small_disk / "ballast").write_bytes(bytes((256 - 8) << 10))
@@ -561,7 +562,7 @@ class TestRights:
         store.put(made.record, made.copy(store.root))
 
         def use() -> None:
-            assert store.find(made.record.address) == made.record
+            assert store.find_verified(made.record.address) == made.record
             with pytest.raises(StorageError, match="Permission denied"), store.scratch():
                 pass
             with pytest.raises(StorageError, match="Permission denied"):
@@ -575,11 +576,11 @@ class TestRights:
         store.root.chmod(0o700)
 
         def use() -> None:
-            for ask in (store.find, store.get):
+            for ask in (store.find_verified, store.read_record):
                 with pytest.raises(StorageError, match="Permission denied"):
                     ask(made.record.address)
             with pytest.raises(StorageError, match="Permission denied"):
-                store.fetch(made.record)
+                store.local_copy(made.record)
 
         in_fork(use, uid=NOBODY)
 
@@ -587,6 +588,6 @@ class TestRights:
         (tmp_path / "store").write_bytes(b"")
         store = LocalStore(tmp_path / "store")
         with pytest.raises(StorageError, match="read the store"):
-            store.find(made.record.address)
+            store.find_verified(made.record.address)
         with pytest.raises(StorageError, match="FANREEL_STORE names another"), store.scratch():
             pass

@@ -28,7 +28,7 @@ from fanreel.errors import (
 )
 from fanreel.host.host import Host, open_host
 from fanreel.plan.film import plan_digest
-from fanreel.publish.published import prove_film
+from fanreel.publish.published import verify_film
 from fanreel.remote.s3 import S3, s3
 from fanreel.remote.s3_uri import parse_s3
 from fanreel.render.film_state import begin_film, mark_published
@@ -91,15 +91,15 @@ class TestRequests:
     """What a film costs in requests, which are paid for and take a moment each; a LIST is never among them."""
 
     def test_of_each_step(self, server: S3Server, store: S3Store, made: Made, tmp_path: Path):
-        store.present(made.record.address, encoders=("nvenc", "x264"))
+        store.find_listed(made.record.address, encoders=("nvenc", "x264"))
         assert asked(server) == ["GET segments.json"] * 2
         store.put(made.record, made.copy(tmp_path))
         assert asked(server) == ["GET segments.json", "PUT segments.mp4", "PUT segments.json"]
-        store.present(made.record.address, encoders=("x264",))
+        store.find_listed(made.record.address, encoders=("x264",))
         assert asked(server) == ["GET segments.json", "HEAD segments.mp4"]
-        store.get(made.record.address, encoders=("x264",))
+        store.read_record(made.record.address, encoders=("x264",))
         assert asked(server) == ["GET segments.json"]
-        store.fetch(made.record)
+        store.local_copy(made.record)
         assert asked(server) == [], "who made it has it"
         store.put_plan(made.plan)
         store.get_plan(plan_digest(made.plan))
@@ -115,7 +115,7 @@ class TestRequests:
         machine("first").put(made.record, made.copy(tmp_path))
         asked(server)
         for _ in range(3):
-            assert machine("second").fetch(made.record).stat().st_size == made.path.stat().st_size
+            assert machine("second").local_copy(made.record).stat().st_size == made.path.stat().st_size
         assert asked(server) == ["GET segments.mp4"]
 
     def test_a_photo_is_uploaded_once_and_fetched_once_a_machine(
@@ -127,14 +127,14 @@ class TestRequests:
             machine(name).put_photo(digest, photo)
         assert asked(server) == ["HEAD photos", "PUT photos", "HEAD photos"]
         for _ in range(2):
-            assert machine("third").fetch_photo(digest) is not None
+            assert machine("third").local_photo(digest) is not None
         assert asked(server) == ["GET photos"]
 
     def test_no_step_of_a_film_lists(self, server: S3Server, store: S3Store, made: Made, tmp_path: Path):
         begin_film(store, made.plan)
         store.put(made.record, made.copy(tmp_path))
-        store.discard(made.record)
-        store.find(made.record.address)
+        store.discard_if_damaged(made.record)
+        store.find_verified(made.record.address)
         mark_published(store, made.plan)
         assert server.requests
         assert not [line for line in server.requests if "list-type" in line]
@@ -154,7 +154,7 @@ class TestHalfWay:
         assert path.exists(), "it can be put again"
         assert list(store.files.list()) == []
         store.put(made.record, path)
-        assert store.find(made.record.address) == made.record
+        assert store.find_verified(made.record.address) == made.record
 
     def test_a_film_whose_record_was_not_written_does_not_exist(
         self, server: S3Server, machine: Callable[[str], S3Store], made: Made, tmp_path: Path
@@ -164,10 +164,10 @@ class TestHalfWay:
             machine("first").put(made.record, made.copy(tmp_path))
         server.heal()
         assert [file.name.rpartition(".")[2] for file in machine("first").files.list()] == ["mp4"]
-        for look in (machine("second").find, machine("second").present):
+        for look in (machine("second").find_verified, machine("second").find_listed):
             assert look(made.record.address) is None
         machine("second").put(made.record, made.copy(tmp_path))
-        assert machine("first").find(made.record.address) == made.record
+        assert machine("first").find_verified(made.record.address) == made.record
 
     @pytest.mark.parametrize(("method", "part"), [("GET", "x264.json"), ("PUT", ".mp4"), ("PUT", "x264.json")])
     def test_a_process_killed_at_a_request_of_a_put_leaves_nothing_half(
@@ -198,11 +198,11 @@ class TestHalfWay:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
         server.heal()
-        found = machine("second").find(made.record.address)
+        found = machine("second").find_verified(made.record.address)
         # What was sent whole before it was killed may still arrive, and is whole then.
         assert found is None or (found, part) == (made.record, "x264.json")
         machine("second").put(made.record, made.copy(tmp_path))
-        assert machine("third").find(made.record.address) == made.record
+        assert machine("third").find_verified(made.record.address) == made.record
 
     def test_two_writers_of_different_encodings_never_mix(
         self, machine: Callable[[str], S3Store], made: Made, tmp_path: Path
@@ -219,16 +219,16 @@ class TestHalfWay:
 
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(put, range(16)))
-        found = machine("reader").find(made.record.address)
+        found = machine("reader").find_verified(made.record.address)
         assert found is not None
-        assert machine("reader").fetch(found).read_bytes()[:-1] == content[:-1]
+        assert machine("reader").local_copy(found).read_bytes()[:-1] == content[:-1]
 
     def test_a_reader_keeps_its_film_when_another_writer_wins(
         self, machine: Callable[[str], S3Store], made: Made, tmp_path: Path
     ):
         first, second = machine("first"), machine("second")
         first.put(made.record, made.copy(tmp_path))
-        read = machine("reader").get(made.record.address)
+        read = machine("reader").read_record(made.record.address)
         content = made.path.read_bytes()
         other = replace(
             made.record,
@@ -237,8 +237,8 @@ class TestHalfWay:
         (tmp_path / "other.mp4").write_bytes(content[:-1] + b"?")
         second.files.remove(f"segments/{read.address[:2]}/{read.address}.x264.json")
         second.put(other, tmp_path / "other.mp4")
-        assert machine("reader").get(made.record.address) == other
-        assert machine("reader").fetch(read).read_bytes() == content
+        assert machine("reader").read_record(made.record.address) == other
+        assert machine("reader").local_copy(read).read_bytes() == content
 
 
 class TestDamage:
@@ -260,14 +260,14 @@ class TestDamage:
 
         self.spoil(server, tmp_path, made, flip)
         other = machine("second")
-        assert other.present(made.record.address) == made.record, "a cheap look does not see it"
+        assert other.find_listed(made.record.address) == made.record, "a cheap look does not see it"
         with pytest.raises(SegmentDamagedError, match="holds other bytes"):
-            other.fetch(made.record)
-        assert other.find(made.record.address) is None
-        assert other.discard(made.record)
+            other.local_copy(made.record)
+        assert other.find_verified(made.record.address) is None
+        assert other.discard_if_damaged(made.record)
         assert list(other.files.list()) == []
         other.put(made.record, made.copy(tmp_path))
-        assert machine("third").find(made.record.address) == made.record
+        assert machine("third").find_verified(made.record.address) == made.record
 
     def test_what_is_put_takes_the_place_of_what_is_damaged(
         self, server: S3Server, machine: Callable[[str], S3Store], made: Made, tmp_path: Path
@@ -279,30 +279,30 @@ class TestDamage:
 
         self.spoil(server, tmp_path, made, flip)
         machine("second").put(made.record, made.copy(tmp_path))
-        assert machine("third").find(made.record.address) == made.record
+        assert machine("third").find_verified(made.record.address) == made.record
 
     def test_what_was_fetched_and_goes_bad_here_is_fetched_again(
         self, machine: Callable[[str], S3Store], made: Made, tmp_path: Path
     ):
         machine("first").put(made.record, made.copy(tmp_path))
         other = machine("second")
-        path = other.fetch(made.record)
+        path = other.local_copy(made.record)
         content = bytearray(path.read_bytes())
         content[-1] ^= 1
         path.write_bytes(content)
-        assert other.discard(made.record), "then the join is worth another try"
-        assert other.present(made.record.address) == made.record, "what is whole there stays"
-        assert other.fetch(made.record).read_bytes() == made.path.read_bytes()
-        assert not other.discard(made.record)
+        assert other.discard_if_damaged(made.record), "then the join is worth another try"
+        assert other.find_listed(made.record.address) == made.record, "what is whole there stays"
+        assert other.local_copy(made.record).read_bytes() == made.path.read_bytes()
+        assert not other.discard_if_damaged(made.record)
 
     def test_a_damaged_photo_here_is_fetched_again(self, machine: Callable[[str], S3Store], tmp_path: Path):
         photo = draw_photo(tmp_path / "photo.jpg", seed=1)
         digest = file_digest(photo)
         machine("first").put_photo(digest, photo)
-        found = machine("second").fetch_photo(digest)
+        found = machine("second").local_photo(digest)
         assert found is not None
         found.write_bytes(b"spoiled")
-        again = machine("second").fetch_photo(digest)
+        again = machine("second").local_photo(digest)
         assert again is not None
         assert again.read_bytes() == photo.read_bytes()
 
@@ -315,16 +315,16 @@ class TestAway:
         server.kill()
         try:
             for ask in (
-                lambda: store.present(made.record.address),
-                lambda: store.find(made.record.address),
-                lambda: store.get(made.record.address),
-                lambda: store.fetch(made.record),
+                lambda: store.find_listed(made.record.address),
+                lambda: store.find_verified(made.record.address),
+                lambda: store.read_record(made.record.address),
+                lambda: store.local_copy(made.record),
                 lambda: store.put(made.record, made.copy(tmp_path)),
-                lambda: store.discard(made.record),
+                lambda: store.discard_if_damaged(made.record),
                 lambda: store.put_plan(made.plan),
                 lambda: store.get_plan("0" * 64),
                 lambda: store.put_photo(file_digest(photo), photo),
-                lambda: store.fetch_photo("0" * 64),
+                lambda: store.local_photo("0" * 64),
                 lambda: begin_film(store, made.plan),
                 lambda: list(store.files.list()),
             ):
@@ -336,7 +336,7 @@ class TestAway:
         finally:
             server.restart()
         store.put(made.record, made.copy(tmp_path))
-        assert store.find(made.record.address) == made.record
+        assert store.find_verified(made.record.address) == made.record
 
     def test_answers_of_503_now_and_then_are_not_even_noticed(
         self, server: S3Server, machine: Callable[[str], S3Store], made: Made, tmp_path: Path
@@ -345,13 +345,13 @@ class TestAway:
         for encoder in ("nvenc", "x264"):
             record = replace(made.record, encoder=encoder)
             machine("first").put(record, made.copy(tmp_path))
-            assert machine("second").find(record.address, encoders=(record.encoder,)) == record
+            assert machine("second").find_verified(record.address, encoders=(record.encoder,)) == record
 
     def test_a_wrong_secret_names_no_key(self, made: Made, machine: Callable, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "marked-wrong-secret")
         monkeypatch.setattr("fanreel.remote.s3._OF_PROCESS", S3())
         with pytest.raises(StorageError, match="check the credentials") as said:
-            machine("first").present(made.record.address)
+            machine("first").find_listed(made.record.address)
         assert not said.value.transient
         assert "marked" not in str(said.value)
         assert SECRET_KEY not in str(said.value)
@@ -363,11 +363,11 @@ class TestTenants:
         anna, ben = (open_store(replace(settings, tenant=tenant)) for tenant in ("anna", "ben"))
         anna.put(made.record, made.copy(tmp_path))
         begin_film(anna, made.plan)
-        assert anna.find(made.record.address) == made.record
+        assert anna.find_verified(made.record.address) == made.record
         for store in (ben, open_store(settings)):
-            assert store.find(made.record.address) is None
+            assert store.find_verified(made.record.address) is None
             with pytest.raises(SegmentMissingError):
-                store.fetch(made.record)
+                store.local_copy(made.record)
             assert store.get_manifest(plan_digest(made.plan)) is None
             assert list(store.files.list()) == []
         folder = server.bucket / tmp_path.name
@@ -380,11 +380,11 @@ class TestTenants:
         settings = Settings(store=tmp_path / "work")
         anna, ben = (open_store(replace(settings, tenant=tenant)) for tenant in ("anna", "ben"))
         anna.put(made.record, made.copy(tmp_path / "work"))
-        assert anna.find(made.record.address) == made.record
-        assert ben.find(made.record.address) is None
-        assert open_store(settings).find(made.record.address) is None
+        assert anna.find_verified(made.record.address) == made.record
+        assert ben.find_verified(made.record.address) is None
+        assert open_store(settings).find_verified(made.record.address) is None
         assert list(open_store(settings).files.list()) == []
-        assert anna.fetch(made.record).is_relative_to(tmp_path / "work" / "tenants" / "anna")
+        assert anna.local_copy(made.record).is_relative_to(tmp_path / "work" / "tenants" / "anna")
 
     def test_a_store_that_is_no_place_is_refused(self, tmp_path: Path):
         with pytest.raises(InvalidJobError, match="is not allowed"):
@@ -400,11 +400,11 @@ class TestWorkspace:
         self, machine: Callable[[str], S3Store], made: Made, tmp_path: Path
     ):
         machine("first").put(made.record, made.copy(tmp_path))
-        path = machine("second").fetch(made.record)
+        path = machine("second").local_copy(made.record)
         self.age(tmp_path / "second", IDLE_SECONDS + 60)
         machine("second").put(replace(made.record, encoder="nvenc"), made.copy(tmp_path))
         assert not path.exists()
-        assert machine("second").fetch(made.record) == path
+        assert machine("second").local_copy(made.record) == path
         self.age(tmp_path / "second", IDLE_SECONDS - 60)
         machine("second").put(replace(made.record, encoder="x265"), made.copy(tmp_path))
         assert path.exists()
@@ -420,12 +420,12 @@ class TestWorkspace:
             writer.put(record, made.copy(tmp_path))
         disk = mount(f"size={size_bytes * 3 // 2 // 4096 * 4096}")
         store = S3Store(place, workspace=LocalStore(disk / "store"))
-        first = store.fetch(records[0])
+        first = store.local_copy(records[0])
         with pytest.raises(StorageFullError, match="free some space"):
-            store.fetch(records[1])
+            store.local_copy(records[1])
         assert first.exists(), "a join may be about to read it"
         self.age(disk, BUSY_SECONDS + 60)
-        assert store.fetch(records[1]).read_bytes() == made.path.read_bytes()
+        assert store.local_copy(records[1]).read_bytes() == made.path.read_bytes()
         assert not first.exists()
 
     def test_a_segment_is_put_though_this_disk_has_no_room_for_a_copy(
@@ -438,7 +438,7 @@ class TestWorkspace:
         path = made.copy(tmp_path)
         store.put(made.record, path)
         assert not path.exists()
-        assert machine("second").find(made.record.address) == made.record
+        assert machine("second").find_verified(made.record.address) == made.record
 
 
 class TestFilms:
@@ -479,7 +479,7 @@ class TestFilms:
 
         (report,) = render_job(job, host=second, on_order=lose)
         assert orders == [0, 1]
-        assert prove_film(Path(job.base) / job.output, full=True).frame_count == 32
+        assert verify_film(Path(job.base) / job.output, full=True).frame_count == 32
         written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
         assert SECRET_KEY.encode() not in written
         assert not list((tmp_path / "second" / "scratch").glob("[!.]*"))

@@ -30,7 +30,7 @@ from fanreel.plan.timeline import Clip, Photo, Timeline
 from fanreel.segments.record import SegmentRecord
 from fanreel.segments.tracks import video_track
 from fanreel.segments.writer import SegmentWriter
-from fanreel.store.segment_store import LocalStore
+from fanreel.store.local import LocalStore
 
 NTSC = Fraction(30000, 1001)
 BARS = 10
@@ -56,7 +56,7 @@ class Film:
 
     @property
     def payloads(self) -> list[bytes]:
-        return [payload for record in self.records for payload in payloads_of(self.store.fetch(record), record)]
+        return [payload for record in self.records for payload in payloads_of(self.store.local_copy(record), record)]
 
 
 def payloads_of(path: Path, record: SegmentRecord) -> list[bytes]:
@@ -217,7 +217,7 @@ def make_film(
 
 def join(plan: FilmPlan, store: LocalStore, path: Path, *, audio: AudioTrack | None = None) -> Film:
     """Join what is in the store and certify it."""
-    records = tuple(store.get(segment.address) for segment in plan.segments)
+    records = tuple(store.read_record(segment.address) for segment in plan.segments)
     concat_segments(path, plan=plan, records=records, store=store, audio=audio)
     return Film(path, plan, records, store, certify(plan, records, audio=audio))
 

@@ -17,7 +17,7 @@ from support.emulated_nvenc import EmulatedDriver
 from support.processes import environment_in, wait_until
 
 from fanreel.join.certificate import Certificate
-from fanreel.render.film import prove_film
+from fanreel.publish.published import verify_film
 from fanreel.sessions.gate import KernelLockGate
 
 FRAMES_A_SLIDE = 60
@@ -81,7 +81,7 @@ class Workplace:
 
     def sound_film(self, name: str = "film") -> Certificate:
         """The film's certificate, after the film was proven against it with every frame decoded."""
-        return prove_film(self.film.with_name(f"{name}.mp4"), full=True)
+        return verify_film(self.film.with_name(f"{name}.mp4"), full=True)
 
     def _processes(self) -> list[int]:
         """Those that were started with this place's driver, and run."""
