@@ -17,7 +17,7 @@ from typing import Any
 __all__ = ["Cost", "MemorySampler", "run_contestant"]
 
 SAMPLE_SECONDS = 0.05
-LAUNCHER = "fanreel.sessions.fork_server"
+LAUNCHER = "fanreel.sessions.session_server"
 
 
 @dataclass(frozen=True, slots=True)

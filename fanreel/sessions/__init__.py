@@ -1,6 +1,6 @@
 """Processes that hold encoders: their launcher, the gate that counts them, the devices they run on.
 
-Uses draw, segments, encode and below.
+Uses draw, segments, encode and below, and forks.
 
 Public:
 

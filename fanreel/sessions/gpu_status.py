@@ -113,7 +113,7 @@ def _ask(question: Callable[..., T], *arguments: Any) -> T | None:  # noqa: ANN4
 def _describe(pid: int) -> EncoderSession:
     # A session is a fork of fanreel's launcher, and carries its command line.
     words = _read(Path(f"/proc/{pid}/cmdline")).split("\0")
-    return EncoderSession(pid, _read(Path(f"/proc/{pid}/comm")).strip(), "fanreel.sessions.fork_server" in words)
+    return EncoderSession(pid, _read(Path(f"/proc/{pid}/comm")).strip(), "fanreel.sessions.session_server" in words)
 
 
 def _read(path: Path) -> str:

@@ -94,10 +94,10 @@ def film_path(host: Host, record: SegmentRecord) -> Path:
 
 def sessions_running(launcher: Launcher) -> list[int]:
     """The processes that the launcher has forked and that run."""
-    process = launcher._process
-    if process is None:
+    server = launcher._server
+    if server is None:
         return []
-    children = Path(f"/proc/{process._process.pid}/task/{process._process.pid}/children")
+    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
     try:
         pids = [int(pid) for pid in children.read_text().split()]
     except FileNotFoundError:

@@ -19,8 +19,9 @@ from fanreel.errors import EncoderError, PhotoChangedError, SessionHungError, Se
 from fanreel.host.host import Host, open_host
 from fanreel.plan.film import FilmPlan, plan_to_json
 from fanreel.render.pipeline import plan_job
-from fanreel.sessions.launcher import Launcher, Session
+from fanreel.sessions.launcher import Launcher
 from fanreel.sessions.messages import FramesMade, SegmentMade, ShardRequest
+from fanreel.sessions.session import Session
 
 GONE_SECONDS = 10.0
 
@@ -362,10 +363,10 @@ class TestLauncher:
 
         thread = threading.Thread(target=start)
         thread.start()
-        assert wait_until(lambda: launcher._process is not None, seconds=60)
-        assert launcher._process is not None
+        assert wait_until(lambda: launcher._server is not None, seconds=60)
+        assert launcher._server is not None
         # Stopped within milliseconds of its start it is sure to be at its imports, and never gets through them.
-        os.kill(launcher._process._process.pid, signal.SIGSTOP)
+        os.kill(launcher._server.process.pid, signal.SIGSTOP)
         assert thread.is_alive()
         started_at = time.monotonic()
         launcher.close()

@@ -166,7 +166,7 @@ class Machine:
 
     def launchers(self) -> list[int]:
         """Return the launchers of encoder sessions below it, and the sessions, which are their forks."""
-        return [pid for pid, line in self.below().items() if "fanreel.sessions.fork_server" in line]
+        return [pid for pid, line in self.below().items() if "fanreel.sessions.session_server" in line]
 
     def sessions_at_work(self) -> list[int]:
         """Return the encoder sessions below it that make a segment at this moment."""

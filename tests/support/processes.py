@@ -54,7 +54,7 @@ def descendants(pid: int) -> dict[int, str]:
 def sessions_below(pid: int) -> list[int]:
     """Return the encoder sessions below `pid`: forks of a launcher, so they carry its command line."""
     below = descendants(pid)
-    launchers = [child for child, command in below.items() if "fanreel.sessions.fork_server" in command]
+    launchers = [child for child, command in below.items() if "fanreel.sessions.session_server" in command]
     return [child for launcher in launchers for child in descendants(launcher)]
 
 
