@@ -56,7 +56,7 @@ def run_engine(job: SlideshowJob, *, name: str) -> EngineRun:
 def _main(path: str) -> None:
     from fanreel.host.host import open_host
     from fanreel.intake.sources import load_job
-    from fanreel.render.pipeline import render_job
+    from fanreel.render.here import render_job
     from fanreel.settings import read_settings
 
     job, host = load_job(Path(path)), open_host(read_settings())

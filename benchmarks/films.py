@@ -14,7 +14,7 @@ from benchmarks.photos import ROOT, write_benchmark_photos
 from fanreel.host.host import Host, open_host
 from fanreel.job.slideshow import SlideshowJob, parse_job
 from fanreel.plan.film import FilmPlan
-from fanreel.render.pipeline import plan_job
+from fanreel.render.here import plan_job
 from fanreel.settings import Settings
 
 __all__ = ["BENCH", "Bench", "environment", "fresh_folder", "host_in", "many_photos", "plan_of"]

@@ -46,7 +46,7 @@ def measure(bench: Bench) -> Iterator[Measurement]:
 def _main(path: str, rounds: str) -> None:
     from fanreel.host.host import current_host
     from fanreel.intake.sources import load_job
-    from fanreel.render.pipeline import render_job
+    from fanreel.render.here import render_job
     from flows.render_slideshow import render_slideshow
 
     host = current_host()

@@ -22,7 +22,7 @@ from fanreel.plan.film import FilmPlan
 from fanreel.plan.segments import Segment
 from fanreel.plan.shards import Shard
 from fanreel.plan.timeline import Clip
-from fanreel.render.film import join_film
+from fanreel.render.draft import join_film
 from fanreel.render.shard import render_shard
 from fanreel.segments.record import SegmentRecord
 from fanreel.store.local import LocalStore
@@ -160,7 +160,7 @@ class _Lines(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.INFO)
         self.joined = ""
-        self._logger = logging.getLogger("fanreel.render.film")
+        self._logger = logging.getLogger("fanreel.render.draft")
 
     def __enter__(self):
         self._level = self._logger.level

@@ -22,15 +22,15 @@ from fanreel.dispatch.children import Cancel, Child, DispatchRules, Phase, Start
 from fanreel.dispatch.dispatcher import Dispatcher
 from fanreel.dispatch.pools import expect_fps
 from fanreel.errors import FanreelError, NoWorkerError, ShardFailedError, StorageAwayError
-from fanreel.host.host import current_host
 from fanreel.job.slideshow import Strategy
 from fanreel.plan.film import FilmPlan
+from fanreel.render.film_run import FilmRun, FilmStoppedError
 from fanreel.render.order import find_present
 from fanreel.settings import Settings
 from tasks.child_runs import ChildRuns, read_speeds
 from tasks.planned_film import PlannedFilm
 from tasks.retries import ONCE
-from tasks.watch import FilmWatch, FlowStoppingError, watch_film
+from tasks.watch import film_run
 
 __all__ = ["dispatch", "render_on_pools"]
 
@@ -61,7 +61,7 @@ def dispatch(film: PlannedFilm) -> State[None] | None:
     """
     try:
         render_on_pools(film)
-    except FlowStoppingError as stopping:
+    except FilmStoppedError as stopping:
         return Cancelled(message=str(stopping))
     except FanreelError as error:
         return Failed(data=error, message=f"{type(error).__name__}: {error}")
@@ -72,14 +72,14 @@ def render_on_pools(film: PlannedFilm) -> None:
     """Have the pools of a film render what the store lacks, and return when it is all there.
 
     Raises:
-        FlowStoppingError: The flow run ends; its children were told to, if it was cancelled.
+        FilmStoppedError: The flow run ends; its children were told to, if it was cancelled.
         NoWorkerError: No worker took a shard for as long as the host's `wait_seconds`.
         ShardFailedError: A segment failed wherever it was tried.
     """
-    dispatching = _Dispatching(film, watch_film(film))
+    dispatching = _Dispatching(film, film_run(film))
     try:
         dispatching.run()
-    except FlowStoppingError:
+    except FilmStoppedError:
         if not _is_to_go_on():
             dispatching.end_children("the film was cancelled")
         raise
@@ -91,10 +91,10 @@ def render_on_pools(film: PlannedFilm) -> None:
 class _Dispatching:
     """One film's dispatcher between the server, the store and the film's watch."""
 
-    def __init__(self, film: PlannedFilm, watch: FilmWatch) -> None:
-        host = current_host()
-        self._film, self._watch, self._host = film, watch, host
-        self._plan: FilmPlan = host.store.get_plan(film.plan)
+    def __init__(self, film: PlannedFilm, run: FilmRun) -> None:
+        host = run.host
+        self._film, self._run, self._host = film, run, host
+        self._plan = run.plan
         missing = [segment.index for shard in film.order.shards for segment in shard.segments]
         self._dispatcher = Dispatcher(
             [segment.frame_count for segment in self._plan.segments], missing, rules=_rules(self._plan, host.settings)
@@ -114,7 +114,7 @@ class _Dispatching:
     def run(self) -> None:
         """Dispatch until all is there."""
         while not self._dispatcher.is_done:
-            self._watch.check()
+            self._run.check()
             try:
                 self._tick(time.monotonic())
                 self._silent_since = None
@@ -123,7 +123,7 @@ class _Dispatching:
             if self._dispatcher.failure:
                 kind = ShardFailedError if self._dispatcher.failed else NoWorkerError
                 raise kind(self._dispatcher.failure)
-            self._watch.tick()
+            self._run.tell()
             time.sleep(TICK_SECONDS)
 
     def end_children(self, reason: str) -> None:
@@ -162,7 +162,7 @@ class _Dispatching:
             found |= present
             looked_for = {index + 1 for index in present} & self._dispatcher.missing - found
         self._dispatcher.note_present(now, found)
-        self._watch.add_present([self._plan.segments[index] for index in sorted(found)])
+        self._run.add_stored([self._plan.segments[index] for index in sorted(found)])
 
     def _carry_out(self, now: float, actions: Sequence[Start | Cancel]) -> None:
         """Carry out what was decided; of what cannot be, the first error is raised, once all was tried."""

@@ -12,7 +12,7 @@ from fanreel.host.host import current_host
 from fanreel.render.order import order_run
 from tasks.planned_film import PlannedFilm
 from tasks.retries import RETRIED
-from tasks.watch import watch_film
+from tasks.watch import film_run
 
 __all__ = ["pick_up"]
 
@@ -21,7 +21,7 @@ __all__ = ["pick_up"]
 def pick_up(
     plan: str, start_segment: int, end_segment: int, *, device: DeviceKind, encoders: list[str], because: str
 ) -> PlannedFilm:
-    """Return what of a run of segments this machine has to make. Warms the session launcher meanwhile."""
+    """Return what of a run of segments this machine has to make. The session launcher is warmed meanwhile."""
     host = current_host()
     host.launcher.warm()
     film = host.store.get_plan(plan)
@@ -37,5 +37,5 @@ def pick_up(
         order.segment_count,
         order.reused,
     )
-    watch_film(planned).begin()
+    film_run(planned)
     return planned

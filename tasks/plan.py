@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 
 from prefect import get_run_logger, task
 
 from fanreel.dispatch.pools import DeviceKind, choose_pools
 from fanreel.host.host import current_host
-from fanreel.intake.photo_places import share_photos
 from fanreel.intake.sources import output_place
 from fanreel.job.slideshow import SlideshowJob
 from fanreel.plan.film import FetchedStills, FilmPlan, plan_films
-from fanreel.render.film import destination_of
-from fanreel.render.film_state import begin_film
-from fanreel.render.order import RenderOrder, order_in_pools, order_render
 from tasks.child_runs import read_pool_devices
 from tasks.names import name_task_run
 from tasks.planned_film import PlannedFilm
 from tasks.retries import RETRIED
-from tasks.watch import watch_film
+from tasks.watch import begin_run
 
 __all__ = ["plan"]
 
@@ -31,15 +26,16 @@ def plan(job: SlideshowJob, fetched: FetchedStills) -> list[PlannedFilm]:
     output = output_place(job, settings=current_host().settings)
     films = plan_films(job, fetched.stills, output=output, left_out=fetched.left_out)
     devices = read_pool_devices(job.pools) if job.pools else {}
-    return [_order(film, devices) for film in films]
+    return [_begin(film, devices) for film in films]
 
 
-def _order(film: FilmPlan, devices: Mapping[str, DeviceKind]) -> PlannedFilm:
-    host, log = current_host(), get_run_logger()
-    destination_of(film, settings=host.settings).check()
-    begin_film(host.store, film)
-    order = _order_in_pools(film, devices) if devices else order_render(film, host=host)
-    planned = PlannedFilm(film.name, host.store.put_plan(film), order, time.time())
+def _begin(film: FilmPlan, devices: Mapping[str, DeviceKind]) -> PlannedFilm:
+    log = get_run_logger()
+    pools = choose_pools(film.encoding, devices) if devices else None
+    for pool in pools.left_out if pools else ():
+        log.warning("%s: the pool %s has no encoder that this film may have", film.name, pool)
+    run = begin_run(film, pools=pools)
+    order = run.order
     log.info(
         "%s: %.1f s; %d segments to render%s, %d reused; %s",
         film.name,
@@ -49,16 +45,4 @@ def _order(film: FilmPlan, devices: Mapping[str, DeviceKind]) -> PlannedFilm:
         order.reused,
         order.sessions.reason,
     )
-    watch_film(planned).begin()
-    return planned
-
-
-def _order_in_pools(film: FilmPlan, devices: Mapping[str, DeviceKind]) -> RenderOrder:
-    choice = choose_pools(film.encoding, devices)
-    for pool in choice.left_out:
-        get_run_logger().warning("%s: the pool %s has no encoder that this film may have", film.name, pool)
-    host = current_host()
-    if host.settings.remote_store:
-        # Machines that mount a store's folder mount the photos too.
-        share_photos(film, settings=host.settings, store=host.store)
-    return order_in_pools(film, choice, host=host)
+    return PlannedFilm(film.name, run.host.store.put_plan(film), order, run.begun_at)

@@ -8,12 +8,11 @@ from prefect import State, get_run_logger, task
 from prefect.states import Cancelled
 
 from fanreel.errors import FanreelError
-from fanreel.host.host import current_host
 from fanreel.plan.shards import Shard
-from fanreel.render.shard import render_shard
+from fanreel.render.film_run import FilmStoppedError
 from tasks.planned_film import PlannedFilm
 from tasks.retries import ONCE, past_retries, state_after
-from tasks.watch import FlowStoppingError, watch_film
+from tasks.watch import film_run
 
 __all__ = ["render"]
 
@@ -27,21 +26,10 @@ def render(shard: Shard, film: PlannedFilm) -> tuple[str, ...] | State[tuple[str
     The session's limits are taken here, in the body: a limit by task tag would keep its slot while the run
     waits for its retry, and any tag makes Prefect ask the server before each run whether it has a limit.
     """
-    host, watch = current_host(), watch_film(film)
+    started_at = time.monotonic()
     try:
-        with watch.session():
-            started_at = time.monotonic()
-            addresses = render_shard(
-                host.store.get_plan(film.plan),
-                shard,
-                threads=film.order.sessions.threads,
-                host=host,
-                encoders=film.order.encoders,
-                retries=past_retries(),
-                fallback=film.because,
-                watch=watch.shards(),
-            )
-    except FlowStoppingError as stopping:
+        addresses = film_run(film).render(shard, retries=past_retries())
+    except FilmStoppedError as stopping:
         return Cancelled(message=str(stopping))
     except FanreelError as error:
         return state_after(error)

@@ -175,7 +175,7 @@ def test_a_plan_is_loaded_without_codecs_or_orchestrator():
 
 
 def test_the_engine_is_loaded_without_the_orchestrator():
-    program = "import sys, fanreel.render.pipeline, fanreel.cli.command; print('prefect' in sys.modules)"
+    program = "import sys, fanreel.render.here, fanreel.cli.command; print('prefect' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "False"
 

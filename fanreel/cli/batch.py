@@ -80,8 +80,8 @@ def _batch(options: argparse.Namespace, render: Render, say: Callable[[str], Non
 
 def _passes(row: BatchRow, host: Host, failures: list[_Failure], *, shown: bool) -> bool:
     """Return whether a row's photos can be read and its film be published; add to `failures` why not."""
-    from fanreel.render.film import destination_of
-    from fanreel.render.pipeline import plan_job
+    from fanreel.render.draft import destination_of
+    from fanreel.render.here import plan_job
 
     try:
         for plan in plan_job(row.job, host=host):

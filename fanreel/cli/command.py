@@ -146,7 +146,7 @@ def _render(options: argparse.Namespace) -> int:
 
 
 def _render_shown(job: SlideshowJob, host: Host) -> list[FilmReport]:
-    from fanreel.render.pipeline import render_job
+    from fanreel.render.here import render_job
 
     display = _Display()
     try:
@@ -159,7 +159,7 @@ def _plan(options: argparse.Namespace) -> int:
     from fanreel.host.host import open_host
     from fanreel.intake.sources import load_job
     from fanreel.plan.film import plan_to_json
-    from fanreel.render.pipeline import plan_job
+    from fanreel.render.here import plan_job
     from fanreel.settings import read_settings
 
     host = open_host(read_settings())

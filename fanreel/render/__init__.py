@@ -4,10 +4,9 @@ Uses every other room of the engine.
 
 Public:
 
-    film: Draft, destination_of, join_film, publish_film, report_film
-    film_state: begin_film, mark_published
+    draft: Draft, destination_of
+    film_run: FilmRun, FilmStoppedError, FilmWatcher
+    here: plan_job, render_job, render_segments
     inbox: make_inbox_film
-    order: RenderOrder, find_present, order_in_pools, order_render, order_run
-    pipeline: plan_job, render_job
-    shard: ShardWatch, render_shard
+    order: RenderOrder, find_present, order_run
 """

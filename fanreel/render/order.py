@@ -74,16 +74,22 @@ class RenderOrder:
         return f"on the pools {', '.join(self.pools)}" if self.pools else self.sessions.label
 
 
-def order_render(plan: FilmPlan, *, host: Host) -> RenderOrder:
+def order_render(plan: FilmPlan, *, host: Host, segments: Sequence[Segment] | None = None) -> RenderOrder:
     """Return what is missing of a film, in shards.
+
+    Args:
+        plan: The film.
+        host: Where.
+        segments: Those of its segments that are asked for; all of them if not given.
 
     Raises:
         EncoderError: The job insists on an encoder that this machine does not have.
         StorageError: The store cannot be read.
     """
+    segments = plan.segments if segments is None else segments
     encoders = choose_encoders(plan, host)
-    missing = missing_segments(plan.segments, encoders, finder(host))
-    reused = len(plan.segments) - len(missing)
+    missing = missing_segments(segments, encoders, finder(host))
+    reused = len(segments) - len(missing)
     if plan.strategy is Strategy.FILM:
         # One thread, though cores are idle now: the films beside it in the queue take those.
         sessions = SessionPlan(1, 1, reason="strategy film: one session of one thread makes the whole film")

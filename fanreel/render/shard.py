@@ -6,8 +6,9 @@ import logging
 import platform
 import re
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fanreel.codecs import ENCODERS, Codec
@@ -85,72 +86,89 @@ def render_shard(
         MediaError: A photo changed or does not decode.
         StorageError: The store cannot be written.
     """
-    encoders = tuple(encoders) or choose_encoders(plan, host)
-    addresses = tuple(segment.address for segment in shard.segments)
-    failed: list[tuple[Device, EncoderError]] = []
-    while missing := missing_segments(shard.segments, encoders, finder(host)):
-        # Before a slot is taken: a shard that waits for a network holds none.
-        plan = localize_photos(plan, missing, settings=host.settings, store=host.store)
-        devices = _devices_left(plan, encoders, host, [device for device, _ in failed])
-        if not devices:
-            raise _explain_end(plan, failed[-1][1]) if failed else host.devices.why_no_gpu()
-        why = _explain_fallback(host.devices.faults() + failed, devices[0]) or fallback
-        turn = _Turn(plan, shard, threads, host, encoders, retries, watch, why)
-        device, error = turn.take(devices)
-        if error is None:
-            break
-        if not is_worth_another_device(error, retries=retries):
-            raise error
-        failed.append((device, error))
-    return addresses
+    making = _ShardMaking(
+        host=host,
+        label=f"{shard.label} of {plan.name}",
+        segments=shard.segments,
+        encoders=tuple(encoders) or choose_encoders(plan, host),
+        threads=threads,
+        retries=retries,
+        watch=watch,
+    )
+    making.make_all(plan, fallback=fallback)
+    return tuple(segment.address for segment in shard.segments)
 
 
-@dataclass(frozen=True, slots=True)
-class _Turn:
-    """One session's turn at a shard."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ShardMaking:
+    """What stays the same while a shard is made, on whichever device."""
 
-    plan: FilmPlan
-    shard: Shard
-    threads: int
     host: Host
-    encoders: Sequence[str]
+    label: str
+    segments: tuple[Segment, ...]
+    encoders: tuple[str, ...]
+    threads: int
     retries: int
     watch: ShardWatch
-    fallback: str
-    asked_at: float = field(default_factory=time.monotonic)
 
-    def take(self, devices: Sequence[Device]) -> tuple[Device, EncoderError | None]:
-        """Make what is missing with the first of `devices` that is free; return it, and its encoder's error if any."""
+    def make_all(self, plan: FilmPlan, *, fallback: str) -> None:
+        """Make what is missing on one device after another, until one has made it all.
+
+        Raises:
+            EncoderError: No device is left, or the error is worth another try later.
+        """
+        failed: list[tuple[Device, EncoderError]] = []
+        while missing := self.missing():
+            # Before a slot is taken: a shard that waits for a network holds none.
+            plan = localize_photos(plan, missing, settings=self.host.settings, store=self.host.store)
+            devices = _devices_left(plan, self.encoders, self.host, [device for device, _ in failed])
+            if not devices:
+                raise _explain_end(plan, failed[-1][1]) if failed else self.host.devices.why_no_gpu()
+            why = _explain_fallback(self.host.devices.faults() + failed, devices[0]) or fallback
+            with self.held(devices) as (device, slot, waited_seconds):
+                try:
+                    self.make(plan, device, slot, waited_seconds=waited_seconds, fallback=why)
+                except EncoderError as error:
+                    _note_failure(self.host, device, error)
+                    if not is_worth_another_device(error, retries=self.retries):
+                        raise
+                    failed.append((device, error))
+                else:
+                    break
+
+    def missing(self) -> tuple[Segment, ...]:
+        """Return those of its segments that the store lacks now."""
+        return missing_segments(self.segments, self.encoders, finder(self.host))
+
+    @contextmanager
+    def held(self, devices: Sequence[Device]) -> Iterator[tuple[Device, SessionSlot, float]]:
+        """Hold the first of `devices` that is free; yield it, its slot, and how many seconds that took."""
+        asked_at = time.monotonic()
         weight = 1 if devices[0].gpu else self.threads
-        watch = self.watch
-        hold = self.host.devices.hold(devices, weight=weight, on_wait=watch.on_wait, around_gpus=watch.around_gpus)
-        with hold as (device, slot):
-            waited_seconds = time.monotonic() - self.asked_at
-            # Looked at again: whoever was waited for may have made the same segments.
-            missing = missing_segments(self.shard.segments, self.encoders, finder(self.host))
-            try:
-                if missing:
-                    self._render(device, slot, missing, waited_seconds)
-            except SessionLimitError as error:
-                device.note_refusal()
-                return device, error
-            except GpuLostError as error:
-                self.host.devices.lose(device, error)
-                return device, error
-            except EncoderError as error:
-                return device, error
-        return device, None
+        on_wait, around_gpus = self.watch.on_wait, self.watch.around_gpus
+        with self.host.devices.hold(devices, weight=weight, on_wait=on_wait, around_gpus=around_gpus) as (device, slot):
+            yield device, slot, time.monotonic() - asked_at
 
-    def _render(self, device: Device, slot: SessionSlot, missing: tuple[Segment, ...], waited: float) -> None:
+    def make(self, plan: FilmPlan, device: Device, slot: SessionSlot, *, waited_seconds: float, fallback: str) -> None:
+        """Have one session on a device make what is missing, and put it into the store."""
+        missing = self.missing()  # looked at again: another run may have made it while this one waited
+        if not missing:
+            return
         host, watch = self.host, self.watch
-        if self.fallback:
-            taken_over = f"{self.shard.label} of {self.plan.name}: {device.encoder} takes over"
-            watch.on_line(logging.WARNING, f"FALLBACK {taken_over} ({self.fallback})")
+        if fallback:
+            watch.on_line(logging.WARNING, f"FALLBACK {self.label}: {device.encoder} takes over ({fallback})")
         with host.store.scratch() as folder, host.launcher.start(locks=slot.filenos()) as session:
-            place = f"{self.shard.label} of {self.plan.name}: session {session.pid}, {device.encoder} on {device.name}"
-            watch.on_line(logging.INFO, f"START {place}, after {1000 * waited:.0f} ms of waiting")
+            name = f"{self.label}: session {session.pid}, {device.encoder} on {device.name}"
+            watch.on_line(logging.INFO, f"START {name}, after {1000 * waited_seconds:.0f} ms of waiting")
             started_at = time.monotonic()
-            request = ShardRequest(self.plan, missing, self.threads, str(folder), device.encoder, device.gpu)
+            request = ShardRequest(plan, missing, self.threads, str(folder), device.encoder, device.gpu)
+            event = SegmentEvent(
+                host=platform.node(),
+                waited_seconds=round(waited_seconds, 3),
+                retries=self.retries,
+                device=device.name,
+                fallback=fallback,
+            )
             frames = 0
             for message in session.render(request, hang_seconds=host.settings.hang_seconds):
                 slot.mark_open()
@@ -158,22 +176,27 @@ class _Turn:
                     frames += message.count
                     watch.on_frames(message.count)
                 elif isinstance(message, SegmentMade):
-                    record = self._with_event(message.record, device, waited)
+                    record = _with_event(message.record, event)
                     host.store.put(record, Path(message.path))
                     watch.on_segment(record)
             milliseconds = 1000 * (time.monotonic() - started_at)
-            watch.on_line(logging.INFO, f"DONE {place}, {frames} frames in {milliseconds:.0f} ms")
+            watch.on_line(logging.INFO, f"DONE {name}, {frames} frames in {milliseconds:.0f} ms")
 
-    def _with_event(self, record: SegmentRecord, device: Device, waited_seconds: float) -> SegmentRecord:
-        made: SegmentEvent = replace(
-            record.event,
-            host=platform.node(),
-            waited_seconds=round(waited_seconds, 3),
-            retries=self.retries,
-            device=device.name,
-            fallback=self.fallback,
-        )
-        return replace(record, event=made)
+
+def _with_event(record: SegmentRecord, owners: SegmentEvent) -> SegmentRecord:
+    """Return a record whose event says what the session's owner knows, beside what the session itself noted."""
+    made = record.event
+    return replace(
+        record, event=replace(owners, session=made.session, started_at=made.started_at, ended_at=made.ended_at)
+    )
+
+
+def _note_failure(host: Host, device: Device, error: EncoderError) -> None:
+    """Remember what an error says of its device, for the host's other shards."""
+    if isinstance(error, SessionLimitError):
+        device.note_refusal()
+    elif isinstance(error, GpuLostError):
+        host.devices.lose(device, error)
 
 
 def _devices_left(plan: FilmPlan, encoders: Sequence[str], host: Host, failed: Sequence[Device]) -> list[Device]:

@@ -20,11 +20,8 @@ from typing import Any
 from fanreel.errors import FanreelError, InvalidJobError
 from fanreel.host.host import Host, current_host
 from fanreel.job.slideshow import parse_job
-from fanreel.plan.shards import Shard
-from fanreel.policy import is_worth_retrying, retry_delay_seconds
-from fanreel.render.pipeline import render_job
-from fanreel.render.shard import ShardWatch, render_shard
-from fanreel.report.progress import Progress, Snapshot
+from fanreel.render.here import render_job, render_segments
+from fanreel.report.progress import Snapshot
 
 __all__ = ["handle", "handle_request"]
 
@@ -78,33 +75,10 @@ def _render_segments(values: Mapping[str, Any], *, host: Host, tell: Tell) -> di
     address, start, end = values["plan"], values["start_segment"], values["end_segment"]
     if not (isinstance(address, str) and re.fullmatch(r"[0-9a-f]{64}", address)):
         raise InvalidJobError(f"plan: {address!r} is not allowed; the address of a plan, 64 hexadecimal digits")
-    plan = host.store.get_plan(address)
-    count = len(plan.segments)
-    if not (type(start) is int and type(end) is int and 0 <= start < end <= count):
-        raise InvalidJobError(f"segments [{start!r}, {end!r}) are not allowed; the plan has [0, {count})")
-    host.launcher.warm()
-    shard = Shard(0, plan.segments[start:end])
-    progress = Progress(segment_count=end - start, reused=0, frames_to_make=shard.frame_count)
-
-    def add_frames(frame_count: int) -> None:
-        progress.add_frames(frame_count)
-        tell(progress.snapshot())
-
-    watch = ShardWatch(on_frames=add_frames, on_segment=lambda record: progress.add_segment())
-    threads = host.sessions_for(plan, segment_count=1).threads
-    return {"plan": address, "segments": list(_with_retries(plan, shard, threads, host, watch))}
-
-
-def _with_retries(plan: Any, shard: Shard, threads: int, host: Host, watch: ShardWatch) -> tuple[str, ...]:  # noqa: ANN401
-    retries = 0
-    while True:
-        try:
-            return render_shard(plan, shard, threads=threads, host=host, retries=retries, watch=watch)
-        except FanreelError as error:
-            if not is_worth_retrying(error, retries=retries):
-                raise
-        time.sleep(retry_delay_seconds(retries))
-        retries += 1
+    if not (type(start) is int and type(end) is int):
+        raise InvalidJobError(f"segments [{start!r}, {end!r}) are not allowed; two whole numbers")
+    segments = render_segments(host.store.get_plan(address), start, end, host=host, on_progress=tell)
+    return {"plan": address, "segments": list(segments)}
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 -- any part of a report

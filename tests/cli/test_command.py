@@ -562,7 +562,7 @@ class TestOutput:
         self, run: Run, tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
     ):
         # Shown every 10 ms, said every 100 ms: a film takes longer everywhere.
-        monkeypatch.setattr("fanreel.render.pipeline.TICK_SECONDS", 0.01)
+        monkeypatch.setattr("fanreel.render.here.TELL_SECONDS", 0.01)
         monkeypatch.setattr("fanreel.cli.command.LINE_SECONDS", 0.1)
         shown: list[object] = []
         show = _Display.show

@@ -23,7 +23,7 @@ from fanreel.host.host import Host, open_host
 from fanreel.photos.photo import read_photo
 from fanreel.plan.camera import CameraPath, Rect, camera_at, plan_views
 from fanreel.plan.timeline import Clip, Timeline
-from fanreel.render.pipeline import plan_job, render_job
+from fanreel.render.here import plan_job, render_job
 from fanreel.settings import Settings
 
 FILM = (320, 180)

@@ -42,7 +42,7 @@ from tasks.render import render
 from tasks.retries import RETRIED, worth_retrying
 from tasks.runner import HOST_TASK_RUNNER
 from tasks.upload import upload
-from tasks.watch import watch_film, watch_flow
+from tasks.watch import film_run, watch_flow
 
 ROOT = Path(__file__).parents[2]
 EVERY_ERROR = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, FanreelError)]
@@ -315,21 +315,21 @@ def test_the_rule_holds_where_an_event_loop_runs() -> None:
 @pytest.mark.usefixtures("prefect_server")
 def test_films_are_watched_within_a_flow_run_only(tmp_path: Path) -> None:
     _draw(tmp_path, first_seed=80, count=1)
-    watches = []
+    runs = []
 
     @flow
     def watched() -> None:
         with watch_flow():
             (film,) = plan(make_job(tmp_path), fetch(make_job(tmp_path)))
-            watches.extend([watch_film(film), watch_film(film)])
+            runs.extend([film_run(film), film_run(film)])
 
     watched()
     watched()
-    assert watches[0] is watches[1]
-    assert watches[2] is watches[3]
-    assert watches[0] is not watches[2]
+    assert runs[0] is runs[1]
+    assert runs[2] is runs[3]
+    assert runs[0] is not runs[2]
     with pytest.raises(LookupError):
-        watch_film(None)  # type: ignore[arg-type]
+        film_run(None)  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from support.dockerfile import ancestry, environment, inherited, read_stages, ru
 from support.jobs import draw_photo, make_job
 
 from fanreel.host.host import Host, open_host
-from fanreel.render.pipeline import plan_job
+from fanreel.render.here import plan_job
 from fanreel.sessions.launcher import Launcher
 from fanreel.settings import Settings
 

@@ -31,7 +31,7 @@ from support.s3_server import Fault
 from fanreel.host.host import open_host
 from fanreel.join.certificate import Certificate, certificate_path, read_certificate
 from fanreel.publish.published import verify_film
-from fanreel.render.pipeline import render_job
+from fanreel.render.here import render_job
 from fanreel.settings import Settings
 from tasks.limit_slots import LEASE_SECONDS
 

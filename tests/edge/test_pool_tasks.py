@@ -24,7 +24,7 @@ from fanreel.host.host import current_host
 from fanreel.join.certificate import certificate_path, read_certificate
 from fanreel.join.verify import find_damage
 from fanreel.plan.film import FilmPlan
-from fanreel.render.pipeline import plan_job
+from fanreel.render.here import plan_job
 from flows.render_shard import render_shard
 from flows.render_slideshow import render_slideshow
 from tasks import child_runs

@@ -33,14 +33,11 @@ from support.processes import wait_until
 
 from fanreel.errors import SessionBusyError, SessionLostError
 from fanreel.host.host import current_host
-from fanreel.render.order import RenderOrder
-from fanreel.sessions.capacity import SessionPlan
 from fanreel.sessions.gate import KernelLockGate, SessionGate
 from tasks import limit_slots
-from tasks.planned_film import PlannedFilm
 from tasks.prefect_limit import HostLimit, limit_name
 from tasks.retries import RETRIED
-from tasks.watch import watch_film, watch_flow
+from tasks.watch import host_watcher, watch_flow
 
 _numbers = itertools.count()
 
@@ -299,13 +296,12 @@ def _host(tmp_path: Path) -> Iterator[None]:
 def test_a_task_run_that_awaits_its_retry_holds_nothing(operator: Operator, tmp_path: Path) -> None:
     operator.name = limit_name()  # what a film's watch takes by itself
     operator.make(2)
-    film = PlannedFilm("film.mp4", "plan", RenderOrder((), 0, SessionPlan(1, 1, reason="one"), ()), 0.0)
     gpu = KernelLockGate("GPU-0a1b", capacity=2, folder=tmp_path / "locks")
     seen: list[tuple[int, int]] = []
 
     @task(**RETRIED)
     def render_once_in_vain() -> None:
-        around_gpus = watch_film(film).shards().around_gpus
+        around_gpus = host_watcher("film.mp4").around_gpus
         with around_gpus(gpu).hold(timeout_seconds=10):
             seen.append((operator.in_use, gpu.slots_in_use()))
             if len(seen) == 1:

@@ -40,8 +40,8 @@ from fanreel.join.verify import Damage, find_damage
 from fanreel.mp4.bitstream import FORMS
 from fanreel.mp4.layout import read_layout
 from fanreel.publish.published import verify_film
+from fanreel.render.here import plan_job, render_job
 from fanreel.render.order import order_render
-from fanreel.render.pipeline import plan_job, render_job
 from fanreel.render.shard import _explain_end
 from fanreel.segments.record import record_from_json, record_to_json
 

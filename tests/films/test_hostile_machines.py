@@ -105,7 +105,7 @@ def assert_nothing_half(folder: Path) -> None:
 class TestMemory:
     def test_the_owner_loads_no_compiler(self) -> None:
         """numba is 60 MB that only sessions need."""
-        code = "import sys, fanreel.render.pipeline; print('numba' in sys.modules)"
+        code = "import sys, fanreel.render.here; print('numba' in sys.modules)"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
         assert done.stdout.strip() == "False"
 

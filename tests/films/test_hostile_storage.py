@@ -19,8 +19,8 @@ from support.prefect_server import Served
 from support.processes import wait_until
 
 from fanreel.host.host import Host
-from fanreel.render.film import join_film
-from fanreel.render.pipeline import plan_job, render_job
+from fanreel.render.draft import join_film
+from fanreel.render.here import plan_job, render_job
 from fanreel.sessions.capacity import read_capacity
 from fanreel.sessions.gate import KernelLockGate
 
@@ -185,7 +185,7 @@ class TestJoinLog:
     ) -> None:
         render_job(make_job(tmp_path, seconds_per_slide=1), host=host)
         caplog.clear()
-        with caplog.at_level(logging.INFO, logger="fanreel.render.film"):
+        with caplog.at_level(logging.INFO, logger="fanreel.render.draft"):
             # No disk needs seconds for a kilobyte, and none writes a terabyte within a millisecond.
             self._join(replace(host, settings=replace(host.settings, slow_join_mb_per_second=1e-3)), tmp_path)
             self._join(replace(host, settings=replace(host.settings, slow_join_mb_per_second=9e8)), tmp_path)
@@ -205,8 +205,8 @@ class TestJoinLog:
         names = sorted(str(path) for path in photos.iterdir())[:2]
         slides = [{"photo": name, "seconds": 10, "move": "still"} for _ in range(540) for name in names]
         job = make_job(tmp_path, photos=[], slides=slides, fps="24", size="640x360", encoding={"quality": 32})
-        with caplog.at_level(logging.INFO, logger="fanreel.render.film"):
+        with caplog.at_level(logging.INFO, logger="fanreel.render.draft"):
             render_job(job, host=host)
-        (joined,) = [record for record in caplog.records if record.name == "fanreel.render.film"]
+        (joined,) = [record for record in caplog.records if record.name == "fanreel.render.draft"]
         assert joined.getMessage().startswith("joined 1080 segments, ")
         assert joined.levelno == logging.INFO

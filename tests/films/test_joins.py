@@ -18,8 +18,8 @@ from fanreel.encode.libav import plane_views
 from fanreel.host.host import Host
 from fanreel.plan.film import FilmPlan
 from fanreel.plan.shards import Shard
-from fanreel.render.film import join_film
-from fanreel.render.pipeline import plan_job
+from fanreel.render.draft import join_film
+from fanreel.render.here import plan_job
 from fanreel.render.shard import render_shard
 
 pytestmark = pytest.mark.soak

@@ -36,7 +36,7 @@ from fanreel.errors import (
 )
 from fanreel.intake.sources import fetch_stills
 from fanreel.plan.film import plan_from_json, plan_to_json
-from fanreel.render.pipeline import plan_job, render_job
+from fanreel.render.here import plan_job, render_job
 from fanreel.settings import Settings
 
 FILM_TOLERANCE = 8

@@ -21,7 +21,7 @@ from support.reference import bt709
 from fanreel.host.host import open_host
 from fanreel.job.slideshow import EncoderChoice, SlideshowJob
 from fanreel.plan.film import FilmPlan
-from fanreel.render.pipeline import plan_job, render_job
+from fanreel.render.here import plan_job, render_job
 from fanreel.settings import Settings
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]

@@ -16,7 +16,7 @@ from support.jobs import draw_photo, make_job
 from fanreel.host.host import Host
 from fanreel.plan.film import FilmPlan
 from fanreel.plan.timeline import layers_at
-from fanreel.render.pipeline import plan_job, render_job
+from fanreel.render.here import plan_job, render_job
 
 SIZE = (640, 360)
 RATE = 30

@@ -28,8 +28,8 @@ from fanreel.job.slideshow import SlideshowJob
 from fanreel.join.certificate import certificate_path, read_certificate
 from fanreel.join.verify import find_damage
 from fanreel.remote import s3 as s3_module
+from fanreel.render.here import render_job
 from fanreel.render.inbox import make_inbox_film
-from fanreel.render.pipeline import render_job
 from fanreel.report.film_report import FilmReport
 from fanreel.sessions.launcher import Launcher
 from fanreel.settings import Settings

@@ -27,7 +27,7 @@ from fanreel.intake.sources import fetch_stills
 from fanreel.job.slideshow import parse_job
 from fanreel.plan.film import FilmPlan, plan_films
 from fanreel.remote import s3 as s3_module
-from fanreel.render.pipeline import plan_job
+from fanreel.render.here import plan_job
 from fanreel.sessions.launcher import Launcher
 from fanreel.settings import Settings
 from fanreel.store.local import LocalStore

@@ -35,7 +35,7 @@ from fanreel.join.certificate import Certificate, certificate_path, certify, rea
 from fanreel.join.concat import concat_segments
 from fanreel.join.verify import Damage, find_damage, require_sound
 from fanreel.mp4.layout import read_layout
-from fanreel.render.pipeline import plan_job, render_job
+from fanreel.render.here import plan_job, render_job
 from fanreel.settings import Settings
 
 

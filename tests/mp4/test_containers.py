@@ -31,7 +31,7 @@ from fanreel.mp4.containers import open_mp4
 from fanreel.photos.photo import decode_photo, read_photo
 from fanreel.plan.timeline import Photo
 from fanreel.publish.published import verify_film
-from fanreel.render.pipeline import render_job
+from fanreel.render.here import render_job
 from fanreel.sessions.launcher import Launcher
 from fanreel.settings import Settings
 

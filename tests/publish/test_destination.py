@@ -20,8 +20,8 @@ from fanreel.join.certificate import certificate_path
 from fanreel.plan.film import FilmPlan
 from fanreel.publish.destination import LocalFolder, next_certificate_path
 from fanreel.publish.published import verify_film
-from fanreel.render.film import Draft, join_film, publish_film
-from fanreel.render.pipeline import plan_job, render_job
+from fanreel.render.draft import Draft, join_film, publish_film
+from fanreel.render.here import plan_job, render_job
 from fanreel.sessions.launcher import Launcher
 from fanreel.settings import Settings
 

@@ -31,9 +31,8 @@ from fanreel.publish.published import verify_film, verify_published
 from fanreel.publish.s3_destination import S3Folder
 from fanreel.remote import s3 as s3_module
 from fanreel.remote.s3_uri import parse_s3
-from fanreel.render.film import destination_of, join_film, publish_film, report_film
-from fanreel.render.order import order_render
-from fanreel.render.pipeline import plan_job, render_job
+from fanreel.render.draft import destination_of, join_film, publish_film, report_film
+from fanreel.render.here import plan_job, render_job
 from fanreel.sessions.launcher import Launcher
 from fanreel.settings import Settings, read_settings
 
@@ -526,12 +525,12 @@ class TestFilm:
         assert read_certificate(certificate_path(path)).plan == plan_digest(plan)
         report = report_film(
             plan,
-            order_render(plan, host=host),
             draft,
             film=url(folder),
             fps=0,
             seconds=1,
             rendered=0,
+            sessions="",
             settings=Settings(store=host.settings.store),
         )
         assert report.link == ""

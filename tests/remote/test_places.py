@@ -17,8 +17,8 @@ from fanreel.intake.sources import fetch_stills, output_place
 from fanreel.job.slideshow import parse_job
 from fanreel.plan.film import FilmPlan
 from fanreel.remote.places import check_place, scheme_of, shown_place
-from fanreel.render.film import destination_of, join_film, publish_film
-from fanreel.render.pipeline import plan_job, render_job
+from fanreel.render.draft import destination_of, join_film, publish_film
+from fanreel.render.here import plan_job, render_job
 from fanreel.sessions.launcher import Launcher
 from fanreel.settings import Settings, read_settings
 from fanreel.store.local import LocalStore

@@ -18,7 +18,7 @@ from support.jobs import draw_photo, make_job
 from fanreel.errors import EncoderError, PhotoChangedError, SessionHungError, SessionLostError, StorageError
 from fanreel.host.host import Host, open_host
 from fanreel.plan.film import FilmPlan, plan_to_json
-from fanreel.render.pipeline import plan_job
+from fanreel.render.here import plan_job
 from fanreel.sessions.launcher import Launcher
 from fanreel.sessions.messages import FramesMade, SegmentMade, ShardRequest
 from fanreel.sessions.session import Session

@@ -32,8 +32,8 @@ from fanreel.publish.published import verify_film
 from fanreel.remote.s3 import S3, s3
 from fanreel.remote.s3_uri import parse_s3
 from fanreel.render.film_state import begin_film, mark_published
+from fanreel.render.here import render_job
 from fanreel.render.order import RenderOrder
-from fanreel.render.pipeline import render_job
 from fanreel.settings import Settings
 from fanreel.store.cache import BUSY_SECONDS, IDLE_SECONDS
 from fanreel.store.local import LocalStore

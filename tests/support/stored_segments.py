@@ -10,7 +10,7 @@ from support.jobs import draw_photo, make_job
 
 from fanreel.host.host import open_host
 from fanreel.plan.film import FilmPlan
-from fanreel.render.pipeline import plan_job
+from fanreel.render.here import plan_job
 from fanreel.segments.record import SegmentRecord
 from fanreel.sessions.messages import SegmentMade, ShardRequest
 from fanreel.settings import Settings

@@ -25,9 +25,9 @@ from fanreel.plan.film import FilmPlan
 from fanreel.plan.shards import Shard
 from fanreel.policy import RETRY_DELAYS_SECONDS
 from fanreel.publish.published import verify_film
-from fanreel.render.film import join_film
+from fanreel.render.draft import join_film
+from fanreel.render.here import plan_job, render_job
 from fanreel.render.order import order_render
-from fanreel.render.pipeline import plan_job, render_job
 from fanreel.render.shard import ShardWatch, render_shard
 from fanreel.report.progress import Snapshot
 from fanreel.segments.record import SegmentRecord
@@ -73,9 +73,9 @@ def long_job(photos: Path) -> SlideshowJob:
 
 
 @pytest.fixture
-def short_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
+def told_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Progress is told at once, or a fast machine would be done by then."""
-    monkeypatch.setattr("fanreel.render.pipeline.TICK_SECONDS", 0.01)
+    monkeypatch.setattr("fanreel.render.here.TELL_SECONDS", 0.01)
 
 
 def whole(plan: FilmPlan) -> Shard:
@@ -357,7 +357,7 @@ class TestFilm:
 
 
 class TestTrouble:
-    @pytest.mark.usefixtures("short_ticks")
+    @pytest.mark.usefixtures("told_often")
     def test_a_session_killed_in_mid_film_is_tried_again_and_the_events_say_so(
         self, slow_job: SlideshowJob, host: Host
     ):
@@ -414,7 +414,7 @@ class TestTrouble:
             assert order_render(plan, host=host).reused < len(beside), "the session beside it was ended"
         assert host.gate.slots_in_use() == 0  # type: ignore[attr-defined]
 
-    @pytest.mark.usefixtures("short_ticks")
+    @pytest.mark.usefixtures("told_often")
     def test_an_interrupt_ends_the_film_soon_and_keeps_what_was_made(self, photos: Path, host: Host):
         job = make_job(photos.parent, size="640x360", fps="50", seconds_per_slide=12, sessions=2)
 

@@ -19,7 +19,6 @@ from fanreel.plan.encoding import allowed_encoders
 from fanreel.plan.film import FilmPlan, plan_digest
 from fanreel.publish.destination import Destination, LocalFolder
 from fanreel.remote.places import check_place, scheme_of
-from fanreel.render.order import RenderOrder
 from fanreel.report.film_report import FilmReport
 from fanreel.segments.record import SegmentRecord
 from fanreel.settings import Settings
@@ -155,18 +154,26 @@ def publish_film(plan: FilmPlan, draft: Draft, *, settings: Settings) -> str:
 
 def report_film(
     plan: FilmPlan,
-    order: RenderOrder,
     draft: Draft,
     *,
     film: str,
     fps: float,
     seconds: float,
     rendered: int,
+    sessions: str,
     settings: Settings,
 ) -> FilmReport:
-    """Return what to tell of a film that was published at `film`, `seconds` after it was begun.
+    """Return what to tell of a film that was published.
 
-    `rendered` is how many segments were made, as counted: another run may have made some of the order.
+    Args:
+        plan: The film.
+        draft: As it was joined.
+        film: Where it is now.
+        fps: Frames rendered a second.
+        seconds: From the request to now.
+        rendered: Segments made for it, as counted: another run may have made some of its order.
+        sessions: Who rendered, for people.
+        settings: Say whether the film has a web address.
     """
     return FilmReport(
         film=film,
@@ -178,7 +185,7 @@ def report_film(
         fps=fps,
         segments_rendered=rendered,
         segments_reused=len(plan.segments) - rendered,
-        sessions=order.label,
+        sessions=sessions,
         verified=True,  # join_film raises otherwise
         encoders=draft.encoders,
         fallbacks=draft.fallbacks,
