@@ -109,7 +109,7 @@ def _prune(options: argparse.Namespace) -> int:
 
 def _open_files() -> StoredFiles:
     from fanreel.settings import read_settings
-    from fanreel.store.segment_store import open_store
+    from fanreel.store.open import open_store
 
     return open_store(read_settings()).files
 

@@ -12,7 +12,8 @@ from fanreel.sessions.devices import CPU, Devices
 from fanreel.sessions.gate import KernelLockGate
 from fanreel.sessions.launcher import Launcher
 from fanreel.settings import Settings, read_settings
-from fanreel.store.segment_store import SegmentStore, open_store
+from fanreel.store.open import open_store
+from fanreel.store.segment_store import SegmentStore
 
 __all__ = ["Host", "current_host", "open_host"]
 

@@ -18,6 +18,7 @@ from fanreel.remote.s3_uri import S3Object, parse_s3
 from fanreel.settings import Settings
 from fanreel.store.local import LocalStore
 from fanreel.store.seals import file_digest
+from fanreel.store.workspace import Workspace
 
 __all__ = ["Downloads"]
 
@@ -49,10 +50,9 @@ class Downloads:
     """
 
     def __init__(self, settings: Settings) -> None:
-        root = settings.store / "tenants" / settings.tenant if settings.tenant else settings.store
         self._settings = settings
-        self._workspace = LocalStore(root)
-        self._notes = root / "downloads"
+        self._workspace = LocalStore(Workspace.of(settings).root)
+        self._notes = self._workspace.root / "downloads"
 
     def fetch(self, place: str, *, listed: S3Object | None = None) -> Path:
         """Return a file that holds what is now at an address.

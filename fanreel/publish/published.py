@@ -10,7 +10,7 @@ from fanreel.join.certificate import Certificate, certificate_path, read_certifi
 from fanreel.join.verify import require_sound
 from fanreel.remote.places import scheme_of
 from fanreel.settings import Settings
-from fanreel.store.local import LocalStore
+from fanreel.store.workspace import Workspace
 
 __all__ = ["next_certificate_path", "verify_film", "verify_published"]
 
@@ -57,7 +57,7 @@ def verify_published(place: str, *, settings: Settings, full: bool = False) -> C
     from fanreel.publish.s3_destination import S3Folder  # boto3 takes half a second
 
     film = S3Folder(place, settings)
-    with LocalStore(settings.store).scratch() as folder:
+    with Workspace(settings.store).scratch() as folder:
         path = film.fetch(folder)
         try:
             return verify_film(path, full=full)

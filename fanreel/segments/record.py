@@ -117,6 +117,11 @@ class SegmentRecord:
     event: SegmentEvent = SegmentEvent()
 
     @property
+    def file_bytes(self) -> int:
+        """Length of the segment's file."""
+        return self.payload_offset + self.payload_bytes
+
+    @property
     def packet_digest_list(self) -> list[bytes]:
         """The digest of each packet."""
         return unpack(self.packet_digests, PACKET_DIGEST_BYTES)

@@ -9,7 +9,9 @@ Public:
     inventory: Inventory, Item, Kind, StoredFilm, take_inventory
     local: LocalStore
     manifest: manifest_of
+    open: open_store
     prune: prune_store
     seals: file_digest
-    segment_store: SegmentStore, open_store
+    segment_store: SegmentStore
+    workspace: Workspace
 """

@@ -1,4 +1,4 @@
-"""Check of a store: everything in it is read and proven."""
+"""Check of a store: every file is read and compared with its digest."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from blake3 import blake3
 
 from fanreel.errors import SegmentDamagedError, StorageAwayError, StorageError
 from fanreel.store.files import StoredFiles
-from fanreel.store.inventory import Item, Kind, film_of, open_segment, take_inventory
+from fanreel.store.inventory import Item, Kind, file_of_record, open_segment, take_inventory
 from fanreel.store.manifest import manifest_from_json
-from fanreel.store.seals import check_film
+from fanreel.store.names import RECORD
+from fanreel.store.seals import check_segment
 
 __all__ = ["Checked", "DamagedItem", "check_store", "discard_items"]
 
@@ -21,13 +22,13 @@ READERS = 4
 
 @dataclass(frozen=True, slots=True)
 class DamagedItem:
-    """What is not as it was written; as text, a line for people."""
+    """An item that is not as it was written; as text, a line for people."""
 
     item: Item
     reason: str
 
     def __str__(self) -> str:
-        """Return which it is and what is wrong."""
+        """Return its name and what is wrong with it."""
         return f"{self.item.names[0]}: {self.reason}"
 
 
@@ -37,7 +38,7 @@ class Checked:
 
     Attributes:
         item_count: Items read.
-        size_bytes: What they hold.
+        size_bytes: Size of all of them.
         damaged: Those that are not as they were written.
     """
 
@@ -47,15 +48,15 @@ class Checked:
 
 
 def check_store(files: StoredFiles) -> Checked:
-    """Read every segment, photo, plan and manifest and prove it. What goes meanwhile is no damage.
+    """Read every segment, photo, plan and manifest and check it. An item that is removed meanwhile is not damaged.
 
     Raises:
         StorageError: The store cannot be read.
     """
     inventory = take_inventory(files)
-    items = inventory.of(Kind.SEGMENT, Kind.PHOTO, Kind.PLAN, Kind.FILM)
-    # A film without a record may be one that is being put; a record without a film never is.
-    items += [item for item in inventory.of(Kind.ORPHAN) if item.names[0].endswith(".json")]
+    items = inventory.of(Kind.SEGMENT, Kind.PHOTO, Kind.PLAN, Kind.MANIFEST)
+    # A segment's file without a record may be one that is being put; a record without a file never is.
+    items += [item for item in inventory.of(Kind.ORPHAN) if item.names[0].endswith(RECORD)]
     with ThreadPoolExecutor(READERS) as pool:
         reasons = list(pool.map(lambda item: _find_damage(files, item), items))
     damaged = tuple(DamagedItem(item, reason) for item, reason in zip(items, reasons, strict=True) if reason)
@@ -63,7 +64,7 @@ def check_store(files: StoredFiles) -> Checked:
 
 
 def discard_items(files: StoredFiles, damaged: tuple[DamagedItem, ...]) -> None:
-    """Remove what is damaged, so that it is made anew when it is next needed; records first."""
+    """Remove damaged items, records first, so that each is made anew when it is next needed."""
     files.remove(*(found.item.names[0] for found in damaged))
     files.remove(*(name for found in damaged for name in found.item.names[1:]))
 
@@ -76,14 +77,14 @@ def _find_damage(files: StoredFiles, item: Item) -> str:
     try:
         if item.kind in (Kind.SEGMENT, Kind.ORPHAN):
             _check_segment(files, item, b"".join(pieces))
-        elif item.kind is Kind.FILM:
+        elif item.kind is Kind.MANIFEST:
             manifest_from_json(b"".join(pieces), plan=item.digest)
         elif _digest(pieces) != item.digest:
             return "holds other bytes than its name says"
     except StorageAwayError:
         raise
     except (SegmentDamagedError, StorageError) as error:
-        if item.kind is not Kind.FILM and isinstance(error, StorageError):
+        if item.kind is not Kind.MANIFEST and isinstance(error, StorageError):
             raise
         return str(error)
     return ""
@@ -91,12 +92,12 @@ def _find_damage(files: StoredFiles, item: Item) -> str:
 
 def _check_segment(files: StoredFiles, item: Item, text: bytes) -> None:
     record = open_segment(text, name=item.names[0])
-    film = film_of(record, item.files)
-    pieces = files.pieces(film.name) if film is not None else None
+    file = file_of_record(record, item.files)
+    pieces = files.pieces(file.name) if file is not None else None
     if pieces is not None:
-        check_film(record, pieces)
+        check_segment(record, pieces)
     elif files.pieces(item.names[0]) is not None:  # else both were removed since they were listed
-        raise SegmentDamagedError("its film is missing")
+        raise SegmentDamagedError("its video is missing")
 
 
 def _digest(pieces: Iterator[bytes]) -> str:

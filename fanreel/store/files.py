@@ -1,4 +1,4 @@
-"""The files of a store as they lie there, for those who look after it: listed, read and removed by name."""
+"""The files of a store, listed, read and removed by name."""
 
 from __future__ import annotations
 
@@ -10,14 +10,10 @@ from pathlib import Path
 from typing import Protocol
 
 from fanreel.errors import storage_error
+from fanreel.store.names import DRAFTS, KEPT_FOLDERS
 from fanreel.store.seals import pieces_of
 
-__all__ = ["DRAFTS", "KEPT_FOLDERS", "FolderFiles", "StoredFile", "StoredFiles"]
-
-KEPT_FOLDERS = ("segments", "plans", "photos", "films")
-"""Where a store keeps what it keeps, each below its root."""
-
-DRAFTS = "drafts"
+__all__ = ["FolderFiles", "StoredFile", "StoredFiles", "read_file"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +43,22 @@ class StoredFiles(Protocol):
         ...
 
     def remove(self, *names: str) -> None:
-        """Remove files; what is not there is no error."""
+        """Remove files; one that is not there is no error."""
         ...
 
     def now(self) -> float:
-        """Return the Unix time by the clock that `StoredFile.modified_at` goes by."""
+        """Return the Unix time of the clock that `StoredFile.modified_at` is read from."""
         ...
 
     def sweep(self, *, older_seconds: float) -> int:
-        """Remove what uploads that never ended left, and no list shows; return how many."""
+        """Remove the parts of uploads that never ended, which no list shows; return how many uploads."""
         ...
+
+
+def read_file(files: StoredFiles, name: str) -> bytes | None:
+    """Return the bytes of a small file, or None if there is none of this name."""
+    pieces = files.pieces(name)
+    return None if pieces is None else b"".join(pieces)
 
 
 class FolderFiles:
@@ -74,7 +76,7 @@ class FolderFiles:
         return str(self._root)
 
     def list(self, *folders: str) -> Iterator[StoredFile]:
-        """Yield every file; those that go meanwhile are left out."""
+        """Yield every file; one that is removed meanwhile is left out."""
         for folder in folders or (*KEPT_FOLDERS, DRAFTS):
             for parent, _, names in os.walk(self._root / folder, onerror=self._refuse):
                 for name in names:
@@ -90,7 +92,7 @@ class FolderFiles:
         """Return the bytes of a file."""
         try:
             file = (self._root / name).open("rb", buffering=0)
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             return None
         except OSError as error:
             raise storage_error(error, doing=f"read the store {self._root}") from error
@@ -113,7 +115,7 @@ class FolderFiles:
             raise storage_error(error, doing=f"write the store {self._root}") from error
 
     def now(self) -> float:
-        """Return the time by the file system's clock, which on a shared folder is another machine's."""
+        """Return the time of the file system's clock: of a shared folder, another machine's."""
         try:
             self._root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self._root) as file:
@@ -122,7 +124,7 @@ class FolderFiles:
             raise storage_error(error, doing=f"write the store {self._root}") from error
 
     def sweep(self, *, older_seconds: float) -> int:
-        """Do nothing: what half-made files there are lie in scratch folders, which the next run removes."""
+        """Remove nothing: half-made files lie in scratch folders, which the next run removes."""
         return 0
 
     def _refuse(self, error: OSError) -> None:

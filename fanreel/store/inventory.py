@@ -1,33 +1,33 @@
-"""Inventory: what lies in a store, what it belongs to, when it was last used and what has to stay."""
+"""Inventory of a store: its items, when each was last used, and which have to stay."""
 
 from __future__ import annotations
 
 import contextlib
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 
 from fanreel.errors import SegmentDamagedError, StorageError
 from fanreel.segments.record import SegmentRecord
-from fanreel.store.files import DRAFTS, StoredFile, StoredFiles
+from fanreel.store.files import StoredFile, StoredFiles, read_file
 from fanreel.store.manifest import WORK_SECONDS, FilmManifest, manifest_from_json
+from fanreel.store.names import (
+    DRAFTS,
+    MANIFESTS,
+    PAYLOAD_DIGITS,
+    PHOTOS,
+    PLANS,
+    RECORD,
+    SEGMENTS,
+    VIDEO,
+    parse_name,
+)
 from fanreel.store.seals import open_record
 
-__all__ = ["DIGITS", "Inventory", "Item", "Kind", "StoredFilm", "film_of", "open_segment", "take_inventory"]
+__all__ = ["Inventory", "Item", "Kind", "StoredFilm", "file_of_record", "open_segment", "take_inventory"]
 
 READERS = 8
-
-DIGITS = 16
-"""Of the payload's digest in the name of a film in an object store."""
-
-_NAMES = {
-    "segment": re.compile(r"segments/[0-9a-f]{2}/([0-9a-f]{64})\.([a-z0-9-]+)(?:\.([0-9a-f]{16}))?\.(mp4|json)"),
-    "photo": re.compile(r"photos/[0-9a-f]{2}/([0-9a-f]{64})"),
-    "plan": re.compile(r"plans/([0-9a-f]{64})\.json"),
-    "film": re.compile(r"films/([0-9a-f]{64})\.json"),
-}
 
 
 class Kind(StrEnum):
@@ -36,20 +36,20 @@ class Kind(StrEnum):
     SEGMENT = "segment"
     PHOTO = "photo"
     PLAN = "plan"
-    FILM = "film"
+    MANIFEST = "manifest"
     DRAFT = "draft"
     ORPHAN = "orphan"
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """What is kept or removed as one.
+    """Files that are kept or removed together.
 
     Attributes:
-        kind: What it is: of a film the manifest; an orphan is one half of a segment.
-        digest: Of a segment or a plan the address, of a photo its digest, of a film its plan's address.
-        files: All of it, the record of a segment first.
-        used_at: Unix time at which it was last written, or a film was begun that names it.
+        kind: What it is; an orphan is one half of a segment.
+        digest: Address of a segment or a plan, digest of a photo, of a manifest the address of its plan.
+        files: The files, the record of a segment first.
+        used_at: Unix time at which it was last written, or a film that names it was begun.
         is_pinned: A film in work needs it.
     """
 
@@ -61,7 +61,7 @@ class Item:
 
     @property
     def size_bytes(self) -> int:
-        """Of all its files."""
+        """Size of all its files."""
         return sum(file.size_bytes for file in self.files)
 
     @property
@@ -71,7 +71,7 @@ class Item:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of all its files, the record of a segment first."""
+        """Names of all its files, the record of a segment first."""
         return tuple(file.name for file in self.files)
 
 
@@ -81,8 +81,8 @@ class StoredFilm:
 
     Attributes:
         manifest: What it needs.
-        segments_there: How many of its segments are there, made by whichever encoder.
-        is_in_work: It pins what it needs.
+        segments_there: How many of its segments the store has, by whichever encoder.
+        is_in_work: Whether what it needs is pinned.
     """
 
     manifest: FilmManifest
@@ -92,13 +92,13 @@ class StoredFilm:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """What lies in a store. Files of other names than ours are nobody's business here.
+    """What lies in a store. Files with other names than a store's own are left out.
 
     Attributes:
-        items: All of it.
+        items: Everything.
         films: What is known of films, the last one begun first.
-        unreadable: Names of manifests that cannot be read, so that what they pin is not known.
-        now: When it was taken, by the store's clock.
+        unreadable: Names of fresh manifests that cannot be read: what they pin is not known.
+        now: Unix time at which it was taken, by the store's clock.
     """
 
     items: tuple[Item, ...]
@@ -112,10 +112,10 @@ class Inventory:
 
 
 def take_inventory(files: StoredFiles) -> Inventory:
-    """Return what lies in a store. Lists it, and reads the manifests of films.
+    """Return what lies in a store, from a list of its files and from its manifests.
 
     Raises:
-        StorageError: It cannot be listed or read.
+        StorageError: The store cannot be listed or read.
     """
     now = files.now()
     listed = list(files.list())
@@ -153,72 +153,72 @@ def open_segment(text: bytes, *, name: str) -> SegmentRecord:
     Raises:
         SegmentDamagedError: It holds none, or another segment's.
     """
-    match = _match("segment", name)
-    if match is None:
+    said = parse_name(name)
+    if said is None:
         raise SegmentDamagedError(f"{name} is no segment's name")
-    return open_record(text, address=match[1], encoder=match[2])
+    return open_record(text, address=said.digest, encoder=said.encoder)
 
 
-def film_of(record: SegmentRecord, parts: Sequence[StoredFile]) -> StoredFile | None:
-    """Return which of the files of a segment is the film of its record, or None if none is."""
-    films = {match[3]: part for part in parts if (match := _match("segment", part.name)) and match[4] == "mp4"}
-    return films.get(None) or films.get(record.payload_digest[:DIGITS])
-
-
-def _match(kind: str, name: str) -> re.Match[str] | None:
-    return _NAMES[kind].fullmatch(name)
+def file_of_record(record: SegmentRecord, parts: Iterable[StoredFile]) -> StoredFile | None:
+    """Return which of the files of a segment holds the payload of its record, or None if none does."""
+    names = {part: parse_name(part.name) for part in parts}
+    by_payload = {name.payload: part for part, name in names.items() if name and name.suffix == VIDEO}
+    return by_payload.get("") or by_payload.get(record.payload_digest[:PAYLOAD_DIGITS])
 
 
 def _read_manifests(files: StoredFiles) -> tuple[list[FilmManifest], list[StoredFile]]:
+    """Return the manifests of a store, and the files of those that cannot be read."""
+
     def read(file: StoredFile) -> FilmManifest | StoredFile | None:
-        match = _match("film", file.name)
-        pieces = files.pieces(file.name) if match else None
-        if match is None or pieces is None:
+        name = parse_name(file.name)
+        text = read_file(files, file.name) if name else None
+        if name is None or text is None:
             return None
-        text = b"".join(pieces)
         try:
-            return manifest_from_json(text, plan=match[1])
+            return manifest_from_json(text, plan=name.digest)
         except StorageError:
             return file
 
     with ThreadPoolExecutor(READERS) as pool:
-        read_all = list(pool.map(read, files.list("films")))
+        read_all = list(pool.map(read, files.list(MANIFESTS)))
     manifests = [found for found in read_all if isinstance(found, FilmManifest)]
     return manifests, [found for found in read_all if isinstance(found, StoredFile)]
 
 
 def _sort(files: StoredFiles, listed: Iterable[StoredFile]) -> Iterator[tuple[Kind, str, list[StoredFile]]]:
-    """Yield the items that the files are, with their digests."""
+    """Yield the kind, the digest and the files of each item."""
     segments: dict[tuple[str, str], list[StoredFile]] = {}
-    simple: Mapping[str, Kind] = {"photo": Kind.PHOTO, "plan": Kind.PLAN, "film": Kind.FILM}
     for file in listed:
-        if match := _match("segment", file.name):
-            segments.setdefault((match[1], match[2]), []).append(file)
-        elif file.name.startswith(f"{DRAFTS}/"):
-            yield Kind.DRAFT, "", [file]
+        name = parse_name(file.name)
+        if name is None:
+            if file.name.startswith(f"{DRAFTS}/"):
+                yield Kind.DRAFT, "", [file]
+        elif name.folder == SEGMENTS:
+            segments.setdefault((name.digest, name.encoder), []).append(file)
         else:
-            for kind_name, kind in simple.items():
-                if match := _match(kind_name, file.name):
-                    yield kind, match[1], [file]
+            yield _KINDS[name.folder], name.digest, [file]
     for (address, _), parts in segments.items():
         for kind, some in _part(files, parts):
             yield kind, address, some
 
 
 def _part(files: StoredFiles, parts: list[StoredFile]) -> Iterator[tuple[Kind, list[StoredFile]]]:
-    """Yield what the files of one address and encoder are: a segment, and films that no record is of."""
-    records = [part for part in parts if part.name.endswith(".json")]
-    films = [part for part in parts if part.name.endswith(".mp4")]
-    if not records or not films:
+    """Yield what the files of one address and encoder are: a segment, and videos that no record names."""
+    records = [part for part in parts if part.name.endswith(RECORD)]
+    videos = [part for part in parts if part.name.endswith(VIDEO)]
+    if not records or not videos:
         yield Kind.ORPHAN, parts
         return
-    if len(films) > 1:
-        # Two writers made it at once: one request more tells whose record stayed.
-        pieces = files.pieces(records[0].name)
+    if len(videos) > 1:
+        # Two writers put the segment at once: the record that stayed says whose video counts.
+        text = read_file(files, records[0].name)
         live = None
         with contextlib.suppress(SegmentDamagedError):
-            live = film_of(open_segment(b"".join(pieces or ()), name=records[0].name), films)
+            live = file_of_record(open_segment(text or b"", name=records[0].name), videos)
         if live is not None:
-            yield Kind.ORPHAN, [film for film in films if film is not live]
-            films = [live]
-    yield Kind.SEGMENT, records + films
+            yield Kind.ORPHAN, [video for video in videos if video is not live]
+            videos = [live]
+    yield Kind.SEGMENT, records + videos
+
+
+_KINDS = {PHOTOS: Kind.PHOTO, PLANS: Kind.PLAN, MANIFESTS: Kind.MANIFEST}

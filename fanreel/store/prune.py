@@ -1,4 +1,4 @@
-"""Prune: what a store may lose, so that it stays as small as its operator wants it."""
+"""Prune a store: remove what was not used for long, or is too much."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from fanreel.errors import StorageError
 from fanreel.store.files import StoredFiles
 from fanreel.store.inventory import Inventory, Item, Kind, take_inventory
-from fanreel.store.local import DRAFT_SECONDS
+from fanreel.store.workspace import DRAFT_SECONDS
 
 __all__ = ["FRESH_SECONDS", "Pruned", "choose_items", "prune_store"]
 
 FRESH_SECONDS = 3600.0
-"""What is younger stays: a run may be writing the other half of it."""
+"""Younger items stay: a run may be writing the other half of one."""
 
 UPLOAD_SECONDS = 86_400.0
-"""An upload that has not ended after so long has no one to end it."""
+"""An upload that has not ended after so long belongs to a run that died."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +23,9 @@ class Pruned:
     """What was removed, or would be.
 
     Attributes:
-        removed: It.
-        kept_bytes: What is left.
-        over_bytes: By how much that is still more than was asked for: the rest is pinned or fresh.
+        removed: The items.
+        kept_bytes: Size of what is left.
+        over_bytes: How much of that is over the bound, because it is pinned or fresh.
         uploads: How many uploads that never ended were removed.
     """
 
@@ -36,21 +36,21 @@ class Pruned:
 
     @property
     def removed_bytes(self) -> int:
-        """What was removed."""
+        """Size of what was removed."""
         return sum(item.size_bytes for item in self.removed)
 
 
 def prune_store(
     files: StoredFiles, *, older_seconds: float | None = None, max_bytes: int | None = None, dry_run: bool = False
 ) -> Pruned:
-    """Remove what was not used for so long, then the least recently used until the rest is small enough.
+    """Remove items not used for so long, then the least recently used until the rest is small enough.
 
     What a film in work needs stays, and so does what is younger than an hour. A film that is begun while this runs
     may lose segments that it counted on; it renders them again.
 
     Args:
-        files: All of a store.
-        older_seconds: What was not used for longer goes; None for nothing.
+        files: All files of a store.
+        older_seconds: Items not used for longer are removed; None removes none for their age.
         max_bytes: How much may be left; None for any amount.
         dry_run: Only say what would be removed.
 
@@ -68,7 +68,7 @@ def prune_store(
     kept_bytes = sum(item.size_bytes for item in inventory.items) - sum(item.size_bytes for item in chosen)
     uploads = 0
     if not dry_run:
-        # Records first: without one a segment does not exist, so that no record is ever left without its film.
+        # Records first: without one a segment does not exist, so no record is ever left without its video.
         files.remove(*(item.names[0] for item in chosen))
         files.remove(*(name for item in chosen for name in item.names[1:]))
         uploads = files.sweep(older_seconds=UPLOAD_SECONDS)
@@ -97,12 +97,12 @@ def choose_items(inventory: Inventory, *, older_seconds: float | None, max_bytes
 
 
 def _is_over(item: Item, now: float, older_seconds: float | None, published: set[str]) -> bool:
-    """Return whether an item that nothing holds has had its time."""
+    """Return whether an item that nothing pins is to be removed for its age."""
     idle_seconds = now - item.used_at
     if item.kind is Kind.ORPHAN:
         return True
     if item.kind is Kind.DRAFT:
         return idle_seconds >= DRAFT_SECONDS
-    if item.kind is Kind.FILM and item.digest not in published:
-        return True  # given up: it pins nothing, and tells of no film
+    if item.kind is Kind.MANIFEST and item.digest not in published:
+        return True  # its film was given up: it pins nothing
     return older_seconds is not None and idle_seconds >= older_seconds

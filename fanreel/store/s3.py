@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,135 +15,90 @@ from fanreel.errors import (
     StorageFullError,
     storage_error,
 )
-from fanreel.plan.encoding import EVERY_ENCODER
-from fanreel.plan.film import FilmPlan, plan_digest, plan_to_json
 from fanreel.remote.s3 import s3
 from fanreel.remote.s3_uri import S3Place
 from fanreel.segments.record import SegmentRecord
-from fanreel.store.cache import Fetched
-from fanreel.store.files import KEPT_FOLDERS, StoredFile
-from fanreel.store.inventory import DIGITS
-from fanreel.store.local import LocalStore, first_record
-from fanreel.store.manifest import FilmManifest, manifest_from_json, manifest_to_json
-from fanreel.store.seals import check_film_file, file_digest, open_plan, open_record, require_digest, seal_record
+from fanreel.store.files import StoredFile
+from fanreel.store.names import FETCHED, KEPT_FOLDERS, photo_name, record_name, segment_file_name
+from fanreel.store.seals import check_segment_file, file_digest, seal_record
+from fanreel.store.segment_store import SegmentStore
+from fanreel.store.workspace import Fetched, Workspace
 
 __all__ = ["S3Files", "S3Store"]
 
-JSON, FILM, PHOTO = "application/json", "video/mp4", "application/octet-stream"
+JSON, VIDEO, PHOTO = "application/json", "video/mp4", "application/octet-stream"
 
 
-class S3Store:
+class S3Store(SegmentStore):
     """A store below a prefix, with a folder of this machine for what is half-made or was fetched.
 
-    A segment is two objects: its film, under a name that holds its digest, and its record, written last; without a
-    record it does not exist. Of two that are put at once either record stays, and its film with it. Nothing rests on
-    conditional writes, which some servers ignore, and nothing but the care of the store (`files`) lists.
+    A segment is two objects: its video, under a name that holds its payload's digest, and its record, written last;
+    without a record it does not exist. Two writers' videos never share a name, and either's record names its own.
+    Nothing rests on conditional writes, which some servers ignore, and only the care of the store (`files`) lists.
 
     Args:
         place: The prefix.
-        workspace: Gives scratch folders and drafts.
+        workspace: Takes scratch folders, drafts and what was fetched.
     """
 
-    def __init__(self, place: S3Place, *, workspace: LocalStore) -> None:
+    def __init__(self, place: S3Place, *, workspace: Workspace) -> None:
+        super().__init__(S3Files(place), workspace=workspace)
         self._place = place
-        self._workspace = workspace
-        self._fetched = Fetched(workspace.root / "fetched")
-
-    @property
-    def files(self) -> S3Files:
-        """What lies in it, for those who look after it."""
-        return S3Files(self._place)
-
-    def find_verified(self, address: str, *, encoders: Sequence[str] = EVERY_ENCODER) -> SegmentRecord | None:
-        """Return the record of a segment whose bytes are really there, or None. Fetches them."""
-        for encoder in encoders:
-            with contextlib.suppress(SegmentMissingError, SegmentDamagedError):
-                record = self._get(address, encoder)
-                check_film_file(record, self.local_copy(record))
-                return record
-        return None
-
-    def find_listed(self, address: str, *, encoders: Sequence[str] = EVERY_ENCODER) -> SegmentRecord | None:
-        """Return the record of a segment whose film is there and as long as it should be, or None.
-
-        One request an encoder that has not made it, and two for the one that has.
-        """
-        for encoder in encoders:
-            with contextlib.suppress(SegmentMissingError, SegmentDamagedError):
-                record = self._get(address, encoder)
-                film = s3().head(self._film_place(record))
-                if film is not None and film.size_bytes == record.payload_offset + record.payload_bytes:
-                    return record
-        return None
-
-    def read_record(self, address: str, *, encoders: Sequence[str] = EVERY_ENCODER) -> SegmentRecord:
-        """Return the record of a segment, without a look at its film."""
-        return first_record(self._get, address, encoders, place=str(self._place))
+        self._fetched = Fetched(workspace.root / FETCHED)
 
     def local_copy(self, record: SegmentRecord) -> Path:
-        """Return a file of this machine that holds the segment; its bytes were proven when they came."""
-        kept = self._fetched.path(self._film_place(record).name)
-        if self._fetched.has(kept, size_bytes=record.payload_offset + record.payload_bytes):
+        """Return a copy of the segment's file, whose bytes were compared when they came."""
+        place = self._segment_place(record)
+        kept = self._fetched.path(place.name)
+        if self._fetched.has(kept, size_bytes=record.file_bytes):
             return kept
-        with self._downloaded(self._film_place(record)) as part:
+        with self._downloaded(place) as part:
             if part is None:
-                raise SegmentMissingError(f"segment {record.address[:12]} is no longer in {self._place}")
-            check_film_file(record, part)
+                raise self._gone(record)
+            check_segment_file(record, part)
             self._fetched.keep(part, kept)
         return kept
 
     def put(self, record: SegmentRecord, path: Path) -> None:
         """Check the file against its record, from disk, and upload it; a copy stays here for a while.
 
-        What is whole there stays as it is; what is damaged there is written over.
+        A whole segment there stays as it is; a damaged one is written over.
         """
         try:
-            check_film_file(record, path)
+            check_segment_file(record, path)
         except OSError as error:
             raise storage_error(error, doing=f"read {path}") from error
         if self.find_verified(record.address, encoders=(record.encoder,)) is None:
-            s3().upload(path, self._film_place(record), content_type=FILM)
-            s3().write(seal_record(record), self._record_place(record.address, record.encoder), content_type=JSON)
-            with contextlib.suppress(StorageError):  # a disk that is full is none of the segment's matter any more
-                self._fetched.keep(path, self._fetched.path(self._film_place(record).name))
+            place = self._segment_place(record)
+            s3().upload(path, place, content_type=VIDEO)
+            self._write(record_name(record.address, record.encoder), seal_record(record))
+            with contextlib.suppress(StorageError):  # the segment is kept, whether or not this disk takes a copy
+                self._fetched.keep(path, self._fetched.path(place.name))
         path.unlink(missing_ok=True)
 
     def discard_if_damaged(self, record: SegmentRecord) -> bool:
-        """Remove a segment if it is no longer whole, here or there; what is whole there stays."""
-        kept = self._fetched.path(self._film_place(record).name)
+        """Remove a segment that is not whole, here or there; what is whole there stays."""
+        kept = self._fetched.path(self._segment_place(record).name)
         try:
-            check_film_file(record, kept)
+            check_segment_file(record, kept)
             return False
         except FileNotFoundError:
-            here_is_wrong = False
+            copy_was_damaged = False
         except (OSError, SegmentDamagedError):
-            here_is_wrong = True
+            copy_was_damaged = True
             kept.unlink(missing_ok=True)
         if self.find_verified(record.address, encoders=(record.encoder,)) is not None:
-            return here_is_wrong
-        films = {self._film_place(record)}
+            return copy_was_damaged
+        videos = {self._segment_place(record)}
         with contextlib.suppress(SegmentMissingError, SegmentDamagedError):
-            films.add(self._film_place(self._get(record.address, record.encoder)))
-        s3().delete(self._record_place(record.address, record.encoder))
-        s3().delete(*films)
+            videos.add(self._segment_place(self._read_record(record.address, record.encoder)))
+        self.files.remove(record_name(record.address, record.encoder))
+        s3().delete(*videos)
         return True
-
-    def put_plan(self, plan: FilmPlan) -> str:
-        """Keep a plan and return its address."""
-        address = plan_digest(plan)
-        s3().write(plan_to_json(plan), self._plan_place(address), content_type=JSON)
-        return address
-
-    def get_plan(self, address: str) -> FilmPlan:
-        """Return a plan that was kept."""
-        text = s3().read(self._plan_place(address))
-        if text is None:
-            raise StorageError(f"the plan {address[:12]} is not in {self._place}; plan again")
-        return open_plan(text, address=address, where=str(self._place))
 
     def put_photo(self, digest: str, path: Path) -> None:
         """Upload a photo, unless one of its length is there."""
-        place = self._photo_place(digest)
+        place = self._place / photo_name(digest)
         try:
             size_bytes = path.stat().st_size
             kept = s3().head(place)
@@ -154,12 +108,12 @@ class S3Store:
                 raise PhotoChangedError(f"{path}: the photo is not the one that was planned; plan again")
         except OSError as error:
             raise storage_error(error, doing=f"read {path}") from error
-        # Should it change now, whoever fetches it sees so.
+        # If the photo changes now, `local_photo` sees it on every machine.
         s3().upload(path, place, content_type=PHOTO)
 
     def local_photo(self, digest: str) -> Path | None:
-        """Return a file of this machine that holds the photo, or None; one that is damaged is removed."""
-        place = self._photo_place(digest)
+        """Return a copy of the photo, or None."""
+        place = self._place / photo_name(digest)
         kept = self._fetched.path(digest)
         with contextlib.suppress(OSError):
             if self._fetched.has(kept) and file_digest(kept) == digest:
@@ -173,23 +127,6 @@ class S3Store:
             self._fetched.keep(part, kept)
         return kept
 
-    def put_manifest(self, manifest: FilmManifest) -> None:
-        """Keep what is known of a film, in the place of what was known before."""
-        s3().write(manifest_to_json(manifest), self._manifest_place(manifest.plan), content_type=JSON)
-
-    def get_manifest(self, plan: str) -> FilmManifest | None:
-        """Return what is known of a film, or None."""
-        text = s3().read(self._manifest_place(plan))
-        return None if text is None else manifest_from_json(text, plan=plan)
-
-    def draft_path(self, plan: FilmPlan) -> Path:
-        """Return where a film may wait, on this machine."""
-        return self._workspace.draft_path(plan)
-
-    def scratch(self) -> AbstractContextManager[Path]:
-        """Return a folder of this machine for half-made files."""
-        return self._workspace.scratch()
-
     @contextlib.contextmanager
     def _downloaded(self, place: S3Place) -> Iterator[Path | None]:
         """Yield a file that holds an object, or None; it is gone afterwards unless it was moved."""
@@ -198,37 +135,25 @@ class S3Store:
             try:
                 found = s3().download(place, part)
             except StorageFullError:
-                if not self._fetched.sweep(all_idle=True):
+                if not self._fetched.sweep(disk_is_full=True):
                     raise
                 found = s3().download(place, part)
             yield part if found else None
 
-    def _get(self, address: str, encoder: str) -> SegmentRecord:
-        text = s3().read(self._record_place(address, encoder))
-        if text is None:
-            raise SegmentMissingError(f"segment {address[:12]} by {encoder} is not in {self._place}")
-        return open_record(text, address=address, encoder=encoder)
+    def _write(self, name: str, data: bytes) -> None:
+        s3().write(data, self._place / name, content_type=JSON)
 
-    def _record_place(self, address: str, encoder: str) -> S3Place:
-        return self._place / f"segments/{address[:2]}/{address}.{encoder}.json"
+    def _file_bytes(self, record: SegmentRecord) -> int | None:
+        found = s3().head(self._segment_place(record))
+        return found.size_bytes if found else None
 
-    def _film_place(self, record: SegmentRecord) -> S3Place:
-        # With digits, so that two writers' films never share a name and neither's record tells of the other's.
-        address, digits = record.address, record.payload_digest[:DIGITS]
-        return self._place / f"segments/{address[:2]}/{address}.{record.encoder}.{digits}.mp4"
-
-    def _plan_place(self, address: str) -> S3Place:
-        return self._place / f"plans/{address}.json"
-
-    def _photo_place(self, digest: str) -> S3Place:
-        return self._place / f"photos/{require_digest(digest)[:2]}/{digest}"
-
-    def _manifest_place(self, plan: str) -> S3Place:
-        return self._place / f"films/{require_digest(plan)}.json"
+    def _segment_place(self, record: SegmentRecord) -> S3Place:
+        name = segment_file_name(record.address, record.encoder, payload_digest=record.payload_digest)
+        return self._place / name
 
 
 class S3Files:
-    """The files of a store below a prefix.
+    """All objects of a store below a prefix.
 
     Args:
         place: The prefix.
@@ -261,6 +186,6 @@ class S3Files:
         return s3().now(self._place).timestamp()
 
     def sweep(self, *, older_seconds: float) -> int:
-        """Abort uploads that were begun so long ago and never ended: their parts cost money and show nowhere."""
+        """Abort uploads that were begun so long ago and never ended: their parts cost money, and no list shows them."""
         before = s3().now(self._place) - timedelta(seconds=older_seconds)
         return sum(s3().abort_uploads(self._place / folder, before=before) for folder in KEPT_FOLDERS)

@@ -1,4 +1,7 @@
-"""Proof of what is stored: a record by its seal, a film by its record, a photo and a plan by their names."""
+"""Digests and seals: whether stored bytes are those that were written.
+
+A record is checked by its seal, a segment's file by its record, a photo and a plan by their names.
+"""
 
 from __future__ import annotations
 
@@ -15,36 +18,35 @@ from fanreel.plan.film import FilmPlan, plan_from_json
 from fanreel.segments.record import SegmentRecord, record_from_json, record_to_json
 
 __all__ = [
-    "check_film",
-    "check_film_file",
+    "check_segment",
+    "check_segment_file",
     "file_digest",
     "open_plan",
     "open_record",
     "pieces_of",
-    "require_digest",
     "seal_record",
 ]
 
 BUFFER_BYTES = 1 << 20
 
-_SEAL = (b'{"digest":"', b'","record":', b"}")
-"""A stored record is JSON around the record's own, with the BLAKE3 of that."""
+_FRAME = (b'{"digest":"', b'","record":', b"}")
+"""A stored record is a JSON object of two keys: the record's own JSON, and the BLAKE3 of that."""
 
 
 def seal_record(record: SegmentRecord) -> bytes:
-    """Return what is stored of a record."""
-    return _sealed(record_to_json(record))
+    """Return a record as it is stored: sealed with its digest."""
+    return _seal(record_to_json(record))
 
 
 def open_record(text: bytes, *, address: str, encoder: str) -> SegmentRecord:
     """Return the record that was stored for a segment.
 
     Raises:
-        SegmentDamagedError: It is not as it was written, or of another segment.
+        SegmentDamagedError: It is not as it was written, or is another segment's.
     """
-    head = len(_SEAL[0]) + 2 * blake3.digest_size + len(_SEAL[1])
-    inner = text[head : -len(_SEAL[2])]
-    if _sealed(inner) != text:
+    head = len(_FRAME[0]) + 2 * blake3.digest_size + len(_FRAME[1])
+    inner = text[head : -len(_FRAME[2])]
+    if _seal(inner) != text:
         raise SegmentDamagedError("a segment's record holds other bytes than were written")
     record = record_from_json(inner)
     if (record.address, record.encoder) != (address, encoder):
@@ -52,8 +54,8 @@ def open_record(text: bytes, *, address: str, encoder: str) -> SegmentRecord:
     return record
 
 
-def check_film(record: SegmentRecord, pieces: Iterable[bytes]) -> None:
-    """Return if `pieces` are the segment's film.
+def check_segment(record: SegmentRecord, pieces: Iterable[bytes]) -> None:
+    """Return if `pieces`, one after another, are the bytes of the segment's file.
 
     Raises:
         SegmentDamagedError: They are not.
@@ -63,23 +65,23 @@ def check_film(record: SegmentRecord, pieces: Iterable[bytes]) -> None:
         head_bytes = min(len(piece), max(0, record.payload_offset - length_bytes))
         digest.update(memoryview(piece)[head_bytes:])
         length_bytes += len(piece)
-    if length_bytes != record.payload_offset + record.payload_bytes:
+    if length_bytes != record.file_bytes:
         raise SegmentDamagedError(f"segment {record.address[:12]} is not as long as its record says")
     if digest.hexdigest() != record.payload_digest:
         raise SegmentDamagedError(f"segment {record.address[:12]} holds other bytes than its record says")
 
 
-def check_film_file(record: SegmentRecord, path: Path) -> None:
-    """Return if the file is the segment's film; of one that is longer or shorter nothing is read.
+def check_segment_file(record: SegmentRecord, path: Path) -> None:
+    """Return if the file at `path` is the segment's; one that is longer or shorter is not read.
 
     Raises:
         SegmentDamagedError: It is not.
         OSError: It cannot be read.
     """
     with path.open("rb", buffering=0) as file:
-        if os.fstat(file.fileno()).st_size != record.payload_offset + record.payload_bytes:
+        if os.fstat(file.fileno()).st_size != record.file_bytes:
             raise SegmentDamagedError(f"segment {record.address[:12]} is not as long as its record says")
-        check_film(record, pieces_of(file))
+        check_segment(record, pieces_of(file))
 
 
 def open_plan(text: bytes, *, address: str, where: str) -> FilmPlan:
@@ -103,22 +105,11 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def require_digest(digest: str) -> str:
-    """Return a digest that may be part of a path: 64 hexadecimal digits.
-
-    Raises:
-        StorageError: It is none.
-    """
-    if len(digest) != 2 * blake3.digest_size or set(digest) - set("0123456789abcdef"):
-        raise StorageError(f"{digest[:80]!r} is no digest, so that nothing is stored under it")
-    return digest
-
-
 def pieces_of(file: BinaryIO) -> Iterator[bytes]:
-    """Yield what is left of a file in pieces of a megabyte."""
+    """Yield the rest of a file in pieces of up to 1 MiB."""
     while piece := file.read(BUFFER_BYTES):
         yield piece
 
 
-def _sealed(record: bytes) -> bytes:
-    return _SEAL[0] + blake3(record).hexdigest().encode() + _SEAL[1] + record + _SEAL[2]
+def _seal(record: bytes) -> bytes:
+    return _FRAME[0] + blake3(record).hexdigest().encode() + _FRAME[1] + record + _FRAME[2]

@@ -21,11 +21,13 @@ from fanreel.render.film_state import begin_film, mark_published
 from fanreel.settings import read_settings
 from fanreel.store.check import check_store
 from fanreel.store.inventory import Kind, take_inventory
-from fanreel.store.local import DRAFT_SECONDS, LocalStore
+from fanreel.store.local import LocalStore
 from fanreel.store.manifest import WORK_SECONDS, FilmManifest
+from fanreel.store.open import open_store
 from fanreel.store.prune import FRESH_SECONDS, prune_store
 from fanreel.store.seals import file_digest
-from fanreel.store.segment_store import SegmentStore, open_store
+from fanreel.store.segment_store import SegmentStore
+from fanreel.store.workspace import DRAFT_SECONDS
 
 DAY = 86_400.0
 
@@ -212,7 +214,7 @@ class TestVerify:
         stem = film_name.rpartition("/")[2].split(".")[0]
         assert "holds other bytes" in next(text for name, text in lines.items() if stem in name)
         assert "holds other bytes than were written" in lines[record_name]
-        assert "film is missing" in next(text for name, text in lines.items() if headless in name)
+        assert "video is missing" in next(text for name, text in lines.items() if headless in name)
         assert "than its name says" in lines[f"photos/{photo[:2]}/{photo}"]
         assert "than its name says" in lines[f"plans/{plan}.json"]
         assert "is damaged" in lines[f"films/{plan}.json"]
@@ -281,7 +283,7 @@ class TestPrune:
         address = kept.put(1, days=90)
         kept.put_film(address, days=7.1)
         pruned = prune_store(kept.store.files, max_bytes=0)
-        assert {item.kind for item in pruned.removed} == {Kind.FILM, Kind.SEGMENT}
+        assert {item.kind for item in pruned.removed} == {Kind.MANIFEST, Kind.SEGMENT}
         assert list(kept.store.files.list()) == []
 
     def test_the_least_recently_used_go_until_the_rest_is_small_enough(self, kept: Kept, made: Made):

@@ -33,10 +33,12 @@ from fanreel.remote.s3 import S3Place, parse_s3, s3
 from fanreel.render.film_state import begin_film, mark_published
 from fanreel.segments.record import SegmentRecord
 from fanreel.settings import Settings
-from fanreel.store.local import DRAFT_SECONDS, LocalStore
+from fanreel.store.local import LocalStore
 from fanreel.store.manifest import WORK_SECONDS
+from fanreel.store.open import open_store
 from fanreel.store.seals import file_digest
-from fanreel.store.segment_store import SegmentStore, open_store
+from fanreel.store.segment_store import SegmentStore
+from fanreel.store.workspace import DRAFT_SECONDS
 
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")

@@ -35,11 +35,10 @@ from fanreel.render.film_state import begin_film, mark_published
 from fanreel.render.here import render_job
 from fanreel.render.order import RenderOrder
 from fanreel.settings import Settings
-from fanreel.store.cache import BUSY_SECONDS, IDLE_SECONDS
-from fanreel.store.local import LocalStore
+from fanreel.store.open import open_store
 from fanreel.store.s3 import S3Store
 from fanreel.store.seals import file_digest
-from fanreel.store.segment_store import open_store
+from fanreel.store.workspace import BUSY_SECONDS, IDLE_SECONDS, Workspace
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +65,7 @@ def machine(tmp_path: Path) -> Callable[[str], S3Store]:
     """Returns the store as the machine of this name has it: its workspace is its own."""
 
     def open_on(name: str) -> S3Store:
-        return S3Store(parse_s3(f"s3://films/{tmp_path.name}"), workspace=LocalStore(tmp_path / name))
+        return S3Store(parse_s3(f"s3://films/{tmp_path.name}"), workspace=Workspace(tmp_path / name))
 
     return open_on
 
@@ -414,12 +413,12 @@ class TestWorkspace:
     ):
         size_bytes = made.path.stat().st_size
         place = parse_s3(f"s3://films/{tmp_path.name}")
-        writer = S3Store(place, workspace=LocalStore(tmp_path / "writer"))
+        writer = S3Store(place, workspace=Workspace(tmp_path / "writer"))
         records = [replace(made.record, encoder=encoder) for encoder in ("x264", "nvenc")]
         for record in records:
             writer.put(record, made.copy(tmp_path))
         disk = mount(f"size={size_bytes * 3 // 2 // 4096 * 4096}")
-        store = S3Store(place, workspace=LocalStore(disk / "store"))
+        store = S3Store(place, workspace=Workspace(disk / "store"))
         first = store.local_copy(records[0])
         with pytest.raises(StorageFullError, match="free some space"):
             store.local_copy(records[1])
