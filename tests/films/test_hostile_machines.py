@@ -20,7 +20,7 @@ import pytest
 from support.command import COMMAND, ROOT, ask, assert_sound, errors_of, write_job
 from support.jobs import draw_photo
 from support.prefect_server import Served
-from support.processes import wait_until
+from support.processes import environment_in, wait_until
 
 from fanreel.errors import EncoderError
 from fanreel.job.slideshow import Encoding
@@ -32,6 +32,11 @@ from fanreel.sessions.launcher import Launcher
 NOBODY = 65534
 MIB = 1 << 20
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user or to mount")
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    return environment_in(tmp_path)
 
 
 @dataclass(frozen=True)

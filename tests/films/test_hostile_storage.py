@@ -13,10 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.command import COMMAND, ROOT, ask, assert_sound, environment, errors_of, write_job
+from support.command import COMMAND, ROOT, ask, assert_sound, errors_of, write_job
 from support.jobs import draw_photo, make_job
 from support.prefect_server import Served
-from support.processes import wait_until
+from support.processes import environment_in, wait_until
 
 from fanreel.host.host import Host
 from fanreel.render.draft import join_film
@@ -27,6 +27,11 @@ from fanreel.sessions.gate import KernelLockGate
 __all__ = ["environment"]
 
 Mount = Callable[[str], Path]
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    return environment_in(tmp_path)
 
 
 def _resize(disk: Path, size: str) -> None:

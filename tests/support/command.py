@@ -7,9 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import pytest
 import yaml
-from support.processes import environment_in
 
 from fanreel.join.certificate import certificate_path, read_certificate
 from fanreel.join.verify import find_damage
@@ -33,11 +31,6 @@ def write_job(folder: Path, **words: object) -> Path:
     path = folder / "job.yaml"
     path.write_text(yaml.safe_dump(JOB | words, allow_unicode=True), encoding="utf-8")
     return path
-
-
-@pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    return environment_in(tmp_path)
 
 
 def ask(
