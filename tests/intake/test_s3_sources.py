@@ -9,7 +9,7 @@ import pytest
 from blake3 import blake3
 from PIL import Image
 from support.jobs import make_job
-from support.s3_server import SECRET_KEY, Fault, S3Server, serve_s3
+from support.s3_server import CACHE_SECONDS, SECRET_KEY, Fault, S3Server, serve_s3
 
 from fanreel.errors import (
     FanreelError,
@@ -71,6 +71,7 @@ def put(path: Path, value: int) -> str:
     """Write a photo into the server's folder; return its digest."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(picture(value))
+    time.sleep(2 * CACHE_SECONDS)
     return blake3(picture(value)).hexdigest()
 
 
@@ -146,6 +147,7 @@ class TestOnePhoto:
 
     def test_one_that_is_none(self, folder: Path, settings: Settings):
         (folder / "a.png").write_text("no picture")
+        time.sleep(2 * CACHE_SECONDS)
         text = refusal(UnreadablePhotoError, settings, url(folder / "a.png"))
         assert text == f"photos: {url(folder / 'a.png')}: not a picture that can be read"
 

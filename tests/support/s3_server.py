@@ -40,6 +40,9 @@ HOP_HEADERS = frozenset({"connection", "keep-alive", "transfer-encoding", "expec
 PR_SET_PDEATHSIG = 1
 PIECE_BYTES = 1 << 16
 
+CACHE_SECONDS = 0.01
+"""How long the server may go by what it last saw in a folder; what a test writes there itself is seen after it."""
+
 
 @dataclass
 class Fault:
@@ -151,7 +154,7 @@ class S3Server:
         command = [str(RCLONE), "serve", "s3", "--addr", f"127.0.0.1:{self._port}", "--config", ""]
         command += ["--auth-key", f"{ACCESS_KEY},{SECRET_KEY}"]
         # What is changed on the disk is seen. Not 0s: a timer of rclone then fires without end, and PUTs hang.
-        command += ["--dir-cache-time", "10ms", str(self.folder / "buckets")]
+        command += ["--dir-cache-time", f"{1000 * CACHE_SECONDS:g}ms", str(self.folder / "buckets")]
         with (self.folder / "s3.log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=_die_with_parent)
         wait_until(self._is_up, seconds=60, what="the S3 server is up")
