@@ -9,7 +9,7 @@ import sys
 
 from prefect import flow
 
-from fanreel.sessions.calibration import Calibration
+from fanreel.host.calibration import Calibration
 from flows.command import run_calibration
 from tasks.calibrate import calibrate, name_calibration, show_calibration
 

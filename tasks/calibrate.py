@@ -14,10 +14,10 @@ from prefect.variables import Variable
 
 from fanreel.errors import EncoderError
 from fanreel.host import calibrate as engine
+from fanreel.host.calibration import Calibration, calibration_to_json
 from fanreel.host.calibration_picture import draw_calibration
 from fanreel.host.calibration_report import calibration_rows, calibration_table, keep_calibration
 from fanreel.host.host import current_host
-from fanreel.sessions.calibration import Calibration, calibration_to_json
 from tasks.artifacts import if_it_can_be_shown
 from tasks.retries import ONCE
 

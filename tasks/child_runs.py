@@ -23,7 +23,7 @@ from fanreel import errors
 from fanreel.dispatch.children import Child, Phase, Pool, SegmentRun, Start
 from fanreel.dispatch.pools import DeviceKind, MeasuredSpeed
 from fanreel.errors import InvalidJobError, MediaError, RequestError
-from fanreel.sessions.calibration import calibration_from_json, calibration_speeds
+from fanreel.host.calibration import calibration_from_json, calibration_speeds
 
 __all__ = ["SHARD_FLOW", "ChildRuns", "read_pool_devices", "read_speeds"]
 

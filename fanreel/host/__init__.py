@@ -5,6 +5,8 @@ Uses sessions, store, intake and below.
 Public:
 
     calibrate: Effort, calibrate
+    calibration: Calibration, CurvePoint, DeviceCalibration, calibration_from_json, calibration_speeds,
+        calibration_to_json
     calibration_picture: draw_calibration
     calibration_report: calibration_rows, calibration_table, keep_calibration
     doctor: diagnose

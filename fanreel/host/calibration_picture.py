@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
 
-from fanreel.sessions.calibration import Calibration, DeviceCalibration
+from fanreel.host.calibration import Calibration, DeviceCalibration
 
 __all__ = ["draw_calibration"]
 

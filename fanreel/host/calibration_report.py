@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from fanreel.host.calibration import Calibration, DeviceCalibration, write_calibration, write_whole
 from fanreel.host.calibration_picture import draw_calibration
-from fanreel.sessions.calibration import Calibration, DeviceCalibration, write_calibration, write_whole
 
 __all__ = ["calibration_rows", "calibration_table", "conclusion", "keep_calibration"]
 

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
+from fanreel.host.calibration import read_calibration
 from fanreel.plan.encoding import encoder_bytes_per_pixel
 from fanreel.plan.film import FilmPlan
 from fanreel.sessions.capacity import HostCapacity, SessionPlan, choose_sessions, read_capacity
 from fanreel.sessions.devices import CPU, Devices
 from fanreel.sessions.gate import KernelLockGate
+from fanreel.sessions.gpu_status import read_driver_version
 from fanreel.sessions.launcher import Launcher
 from fanreel.settings import Settings, read_settings
 from fanreel.store.open import open_store
 from fanreel.store.segment_store import SegmentStore
 
 __all__ = ["Host", "current_host", "open_host"]
+
+
+UNCALIBRATED_SESSIONS = 2
+"""Sessions of a GPU of which nothing is known: every NVENC bears two, and one leaves it idle between frames."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +80,21 @@ def open_host(settings: Settings, *, launcher: Launcher | None = None) -> Host:
         settings=settings,
         capacity=capacity,
         store=open_store(settings),
-        devices=Devices(settings, cpu_gate=gate, launcher=launcher),
+        devices=Devices(settings, cpu_gate=gate, launcher=launcher, gpu_sessions=partial(_gpu_sessions, settings)),
         gate=gate,
         launcher=launcher,
     )
+
+
+def _gpu_sessions(settings: Settings, uuid: str) -> tuple[int, str]:
+    """Return how many sessions a GPU may have, and what decided that."""
+    if settings.gpu_sessions is not None:
+        return settings.gpu_sessions, "FANREEL_GPU_SESSIONS"
+    calibration = read_calibration(settings.calibration)
+    measured = calibration.find(uuid, driver=read_driver_version()) if calibration else None
+    if measured is None:
+        return UNCALIBRATED_SESSIONS, f"not calibrated: {UNCALIBRATED_SESSIONS} a GPU"
+    return measured.sessions, "calibrated"
 
 
 @lru_cache(maxsize=1)

@@ -4,8 +4,6 @@ Uses draw, segments, encode and below, and forks.
 
 Public:
 
-    calibration: Calibration, CurvePoint, DeviceCalibration, calibration_from_json, calibration_speeds,
-        calibration_to_json, find_knee, write_calibration, write_whole
     capacity: HostCapacity, SessionPlan, choose_sessions, read_capacity
     devices: Device, Devices, GateWrap, CPU
     gate: KernelLockGate, SessionGate, SessionSlot

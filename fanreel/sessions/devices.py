@@ -27,9 +27,7 @@ from fanreel.errors import (
 from fanreel.job.slideshow import Encoding, Preset
 from fanreel.plan.encoding import plan_encoding
 from fanreel.policy import is_worth_retrying, retry_delay_seconds
-from fanreel.sessions.calibration import read_calibration
 from fanreel.sessions.gate import FirstFreeGate, KernelLockGate, SessionGate, SessionSlot
-from fanreel.sessions.gpu_status import read_driver_version
 from fanreel.sessions.gpus import Gpu, count_sessions
 from fanreel.sessions.launcher import Launcher
 from fanreel.sessions.learned_limit import LearnedLimit
@@ -44,9 +42,6 @@ GateWrap = Callable[[SessionGate], SessionGate]
 """Puts a gate around another one: whoever passes holds both."""
 
 CPU = "cpu"
-
-UNCALIBRATED_SESSIONS = 2
-"""Sessions of a GPU of which nothing is known: every NVENC bears two, and one leaves it idle between frames."""
 
 PROBE_PX = (320, 180)
 """Above the smallest frame that NVENC takes (about 145 x 49). Source: NVENC's own refusals."""
@@ -91,10 +86,18 @@ class Devices:
         settings: What the host's operator decided.
         cpu_gate: Who may open a session on the CPU.
         launcher: Starts the sessions that look.
+        gpu_sessions: Returns how many sessions a GPU, given its UUID, may have, and what decided that.
     """
 
-    def __init__(self, settings: Settings, *, cpu_gate: KernelLockGate, launcher: Launcher) -> None:
-        self._settings, self._launcher = settings, launcher
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        cpu_gate: KernelLockGate,
+        launcher: Launcher,
+        gpu_sessions: Callable[[str], tuple[int, str]],
+    ) -> None:
+        self._settings, self._launcher, self._gpu_sessions = settings, launcher, gpu_sessions
         self._cpu = Device(EncoderChoice.X264.value, "", CPU, cpu_gate)
         self._lock = threading.Lock()
         self._gpus: tuple[Device, ...] | None = None
@@ -217,7 +220,7 @@ class Devices:
         return min(PROBE_SECONDS, self._settings.hang_seconds)
 
     def _device(self, gpu: Gpu) -> Device:
-        folder, (capacity, reason) = self._settings.lock_folder, self._gpu_sessions(gpu)
+        folder, (capacity, reason) = self._settings.lock_folder, self._gpu_sessions(gpu.uuid)
         limit = LearnedLimit(folder / f"{quote(gpu.uuid, safe='')}.limit")
 
         def allowed(ours: int) -> int:
@@ -228,13 +231,3 @@ class Devices:
 
         gate = KernelLockGate(gpu.uuid, capacity=capacity, folder=folder, turn="nvenc", allowed=allowed)
         return Device(EncoderChoice.NVENC.value, gpu.uuid, f"{gpu.name} ({gpu.uuid})", gate, limit, reason)
-
-    def _gpu_sessions(self, gpu: Gpu) -> tuple[int, str]:
-        """Return how many sessions a GPU may have, and who says so."""
-        if self._settings.gpu_sessions is not None:
-            return self._settings.gpu_sessions, "FANREEL_GPU_SESSIONS"
-        calibration = read_calibration(self._settings.calibration)
-        measured = calibration.find(gpu.uuid, driver=read_driver_version()) if calibration else None
-        if measured is None:
-            return UNCALIBRATED_SESSIONS, f"not calibrated: {UNCALIBRATED_SESSIONS} a GPU"
-        return measured.sessions, "calibrated"

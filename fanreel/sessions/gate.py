@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 import random
-import stat
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -16,15 +12,15 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote
 
-from fanreel.errors import SessionBusyError, storage_error
+from fanreel.errors import SessionBusyError
+from fanreel.sessions.lock_file import try_lock
 
-__all__ = ["FirstFreeGate", "KernelLockGate", "SessionGate", "SessionSlot", "open_shared"]
+__all__ = ["FirstFreeGate", "KernelLockGate", "SessionGate", "SessionSlot"]
 
 _FIRST_POLL_SECONDS = 0.02
 _LAST_POLL_SECONDS = 0.25
 _TURN_SECONDS = 2 * _LAST_POLL_SECONDS  # within this, whoever has the turn has polled at least once
 _OPEN_MARK = b"open\n"  # in a slot's file, true as long as the slot is held
-_OPEN_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def _wait_on() -> None:
@@ -43,14 +39,14 @@ class SessionSlot(Protocol):
     def filenos(self) -> tuple[int, ...]:
         """Return the locks' descriptors, for the session's process to inherit; () once released.
 
-        They are close-on-exec: pass them on by name (``pass_fds``, ``SCM_RIGHTS``). The slot is held until every
-        copy is closed, so it stays taken until that process is really dead, whoever else dies before.
+        They are close-on-exec: pass them on explicitly (``pass_fds``, ``SCM_RIGHTS``). The slot is held until every
+        copy is closed: it stays taken until the session's process is really dead, even if its owner dies first.
         Never unlock them: ``LOCK_UN`` on one copy frees the slot for all.
         """
         ...
 
     def mark_open(self) -> None:
-        """Tell whoever looks at the slots that the session is open: a device that counts sessions counts it now."""
+        """Mark the session as open, for all who look at the slots: from now on the driver counts it."""
         ...
 
 
@@ -74,36 +70,43 @@ class SessionGate(Protocol):
         ...
 
 
-class _LockedSlot:
-    def __init__(self, device: str, descriptors: list[int]) -> None:
+class LockedSlot:
+    """A `SessionSlot` whose locks are open files."""
+
+    def __init__(self, device: str, locks: list[int]) -> None:
         self.device = device
-        self._descriptors = descriptors
+        self._locks = locks
 
     def filenos(self) -> tuple[int, ...]:
-        return tuple(self._descriptors)
+        """See `SessionSlot.filenos`."""
+        return tuple(self._locks)
 
     def mark_open(self) -> None:
-        for descriptor in self._descriptors:
-            os.pwrite(descriptor, _OPEN_MARK, 0)
+        """See `SessionSlot.mark_open`."""
+        for lock in self._locks:
+            os.pwrite(lock, _OPEN_MARK, 0)
 
     def release(self) -> None:
-        while self._descriptors:
-            os.close(self._descriptors.pop())  # not unlocked: a session that inherited a copy keeps the slot
+        """Close the locks; they are not unlocked, so that a session that inherited copies keeps the slot."""
+        while self._locks:
+            os.close(self._locks.pop())
 
 
 @dataclass(frozen=True, slots=True)
 class KernelLockGate:
     """A gate whose slots are locked files: ``<device>.<k>.lock`` for every k below `capacity`.
 
-    The lock belongs to the open file description, so it ends with the last process that has it, also by SIGKILL,
-    and threads of one process compete as processes do. Waiting is polling. One waiter at a time has the turn (a
-    lock of its own); those who come later let it try first for half a second, so that a process that takes a slot
-    again and again cannot shut others out, while a waiter for many slots does not keep one slot idle for long.
+    A lock belongs to the open file description: it ends with the last process that has a copy, also by SIGKILL, and
+    threads of one process compete as processes do.
 
-    `allowed` may say less than `capacity` for a while. Only the first slots are then taken, and kept only if no more
-    than so many are in use in all: two who take at once both count each other, and at least one of them gives way.
-    It is asked again once they are taken, of the slots that are counted: a session that has ended and whose slot is
-    not free yet makes others' look fewer, which holds for as long as its slot counts too, and not a moment longer.
+    Waiting is polling. One waiter at a time has the turn, which is a lock of its own. Later waiters let it try first
+    for half a second: a process that takes a slot again and again cannot shut others out, and a waiter for many slots
+    does not keep one slot idle for long.
+
+    `allowed` may give less than `capacity` for a while. Then only the first slots are taken, and they are kept only if
+    no more than that many are in use in all. Two processes that take slots at once both count each other, so at least
+    one of them gives way. `allowed` is asked before the slots are taken and again afterwards: while the slot of a
+    session that has ended is not free yet, that session still counts as ours and hides one of another program.
     """
 
     device: str  # "cpu" or a GPU's UUID
@@ -111,7 +114,7 @@ class KernelLockGate:
     capacity: int  # slots, at least 1; everyone on the host has to use the same number
     folder: Path  # on a local file system; made when missing; its files must not be deleted while sessions run
     turn: str = ""  # whose waiters wait their turn together; the device's own if empty
-    allowed: Callable[[int], int] | None = None  # from our sessions that are open to how many there may be, now
+    allowed: Callable[[int], int] | None = None  # given how many of our sessions are open, how many there may be now
 
     def __post_init__(self) -> None:
         if self.capacity < 1:
@@ -129,65 +132,62 @@ class KernelLockGate:
         """Return how many slots anyone holds at this moment; raises `StorageError` as `hold` does."""
         return len(self._held_slots())
 
+    def _held_slots(self) -> list[int]:
+        return [k for k in range(self.capacity) if self._is_held(k)]
+
+    def _is_held(self, slot: int) -> bool:
+        lock = try_lock(self._lock_path(slot), shared=True)  # shared: two who look do not count each other
+        if lock is None:
+            return True
+        os.close(lock)
+        return False
+
     def _open_among(self, held: Sequence[int]) -> int:
-        """Return how many of some slots in use are marked: their sessions are open for certain."""
+        """Return how many of these slots, all in use, are marked: their sessions are certainly open."""
         with suppress(FileNotFoundError):
-            return sum(self._path(k).stat().st_size > 0 for k in held)
+            return sum(self._lock_path(k).stat().st_size > 0 for k in held)
         return 0
 
     def _count_allowed(self) -> tuple[int, int]:
-        """Return how many slots are in use, and how many may be, of one look; without `allowed` nobody looks."""
+        """Return how many slots are in use and how many may be, both of one moment; 0 in use where none is counted."""
         if self.allowed is None:
             return 0, self.capacity
         held = self._held_slots()
         return len(held), max(1, min(self.allowed(self._open_among(held)), self.capacity))
 
-    def _held_slots(self) -> list[int]:
-        with ExitStack() as looked_at:
-            # Shared, so that two who look do not count each other.
-            return [k for k in range(self.capacity) if not self._lock(k, looked_at, kind=fcntl.LOCK_SH)]
-
-    def _try_slots(self, weight: int) -> list[int]:
-        """Return the descriptors of `weight` locked files, or of as many as there may be; [] and nothing locked."""
+    def try_take(self, weight: int) -> LockedSlot | None:
+        """Return `weight` slots, or as many as there may be; None if so many are not free, and then none is taken."""
         _, allowed = self._count_allowed()
         weight = min(weight, allowed)
-        descriptors: list[int] = []
         with ExitStack() as taken:
+            locks: list[int] = []
             for k in range(allowed):
                 # Stopping once it cannot succeed keeps two heavy takers from blocking each other.
-                if len(descriptors) + allowed - k < weight:
+                if len(locks) == weight or len(locks) + allowed - k < weight:
                     break
-                for descriptor in self._lock(k, taken):
-                    os.ftruncate(descriptor, 0)  # at once: a former holder's mark would count as an open session
-                    descriptors.append(descriptor)
-                if len(descriptors) == weight:
-                    in_use, still_allowed = self._count_allowed()
-                    if in_use > still_allowed:
-                        break
-                    taken.pop_all()
-                    return descriptors
-        return []
+                lock = try_lock(self._lock_path(k))
+                if lock is not None:
+                    taken.callback(os.close, lock)
+                    os.ftruncate(lock, 0)  # at once: a former holder's mark would count as an open session
+                    locks.append(lock)
+            if len(locks) == weight and self._is_allowed():
+                taken.pop_all()
+                return LockedSlot(self.device, locks)
+        return None
 
-    def _path(self, part: int | str) -> Path:
-        name = self.turn if part == "turn" and self.turn else self.device
+    def _is_allowed(self) -> bool:
+        in_use, allowed = self._count_allowed()
+        return in_use <= allowed
+
+    def try_turn(self) -> int | None:
+        """Return the descriptor of the lock that one waiter has at a time; None if another waiter has it."""
+        return try_lock(self._path(self.turn or self.device, "turn"))
+
+    def _lock_path(self, slot: int) -> Path:
+        return self._path(self.device, slot)
+
+    def _path(self, name: str, part: int | str) -> Path:
         return self.folder / f"{quote(name, safe='', errors='surrogatepass')}.{part}.lock"
-
-    def _lock(self, part: int | str, stack: ExitStack, *, kind: int = fcntl.LOCK_EX) -> list[int]:
-        """Return the descriptor of a file now locked, which `stack` will close, or [] when it is taken."""
-        path = self._path(part)
-        with ExitStack() as opened:
-            try:
-                descriptor = _open_lock(path)
-                opened.callback(os.close, descriptor)
-                fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-                # A file that was deleted meanwhile is locked in vain: the next taker makes another one.
-                if os.path.samestat(path.stat(follow_symlinks=False), os.fstat(descriptor)):
-                    stack.push(opened.pop_all())
-                    return [descriptor]
-            except OSError as error:
-                if not isinstance(error, (BlockingIOError, FileNotFoundError)):
-                    raise storage_error(error, doing=f"use {path} as a lock that all users share") from error
-        return []
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,15 +216,20 @@ class FirstFreeGate:
 
 def _acquire(
     gates: Sequence[KernelLockGate], weight: int, timeout_seconds: float, on_wait: Callable[[], None]
-) -> _LockedSlot:
-    with ExitStack() as turn:
-        has_turn, waited_seconds = False, 0.0
+) -> LockedSlot:
+    turn: int | None = None
+    waited_seconds = 0.0
+    with ExitStack() as held:
         for waited_seconds in _attempts(timeout_seconds):
-            has_turn = has_turn or bool(gates[0]._lock("turn", turn))
-            if has_turn or waited_seconds >= min(_TURN_SECONDS, timeout_seconds):
+            if turn is None:
+                turn = gates[0].try_turn()
+                if turn is not None:
+                    held.callback(os.close, turn)
+            if turn is not None or waited_seconds >= min(_TURN_SECONDS, timeout_seconds):
                 for gate in _by_free_slots(gates):
-                    if descriptors := gate._try_slots(min(weight, gate.capacity)):
-                        return _LockedSlot(gate.device, descriptors)
+                    slot = gate.try_take(weight)
+                    if slot is not None:
+                        return slot
             on_wait()
     places, slots = " and ".join(repr(gate.device) for gate in gates), sum(gate.capacity for gate in gates)
     raise SessionBusyError(
@@ -248,58 +253,3 @@ def _attempts(timeout_seconds: float) -> Iterator[float]:
         time.sleep(min(left_seconds, pause_seconds * random.uniform(0.5, 1)))
         yield time.monotonic() - start_seconds
         pause_seconds = min(pause_seconds * 1.5, _LAST_POLL_SECONDS)
-
-
-def _open_lock(path: Path) -> int:
-    """Return a descriptor of the lock file; it and its folder are made where missing, open to every user at once."""
-    with suppress(FileNotFoundError):
-        return open_shared(path, make=False)
-    if not path.parent.is_dir():
-        _make_folder(path.parent)
-    return open_shared(path, make=True)
-
-
-def open_shared(path: Path, *, make: bool) -> int:
-    """Return a descriptor, to read and write, of a file that all users of a folder share.
-
-    Args:
-        path: A regular file; a link is refused, whoever planted it.
-        make: Make it where it is missing, open to every user at once.
-
-    Raises:
-        OSError: It is missing, no regular file, or not open to this user.
-    """
-    if not make:
-        return _open_existing(path)
-    with suppress(FileNotFoundError):
-        return _open_existing(path)
-    descriptor, name = tempfile.mkstemp(prefix=".new-", dir=path.parent)
-    try:
-        os.fchmod(descriptor, 0o666)
-        with suppress(FileExistsError):
-            os.link(name, path)
-    finally:
-        os.close(descriptor)
-        Path(name).unlink()
-    return _open_existing(path)
-
-
-def _open_existing(path: Path) -> int:
-    # Without O_CREAT, which fs.protected_regular refuses on another user's file in a sticky folder.
-    descriptor = os.open(path, _OPEN_FLAGS)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "it is not a regular file; delete it")
-    return descriptor
-
-
-def _make_folder(folder: Path) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
-    try:
-        made.chmod(0o1777)
-        made.rename(folder)
-    except OSError:
-        made.rmdir()
-        if not folder.is_dir():
-            raise

@@ -9,22 +9,22 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from fanreel.sessions.gate import open_shared
+from fanreel.sessions.lock_file import make_shared, open_shared
 
 __all__ = ["LearnedLimit"]
 
 LEARNED_SECONDS = 60.0
-"""How long a refusal is remembered: another program's session, or the limit itself, may be gone by then."""
+"""How long a refusal is remembered: by then another program's session, or the limit itself, may be gone."""
 
 _TEXT_BYTES = 64
-"""Always so many, written at once: who reads meanwhile has the old ones or the new ones."""
+"""The file always has so many bytes, written at once: a reader has either the old text or the new one."""
 
 
 @dataclass(frozen=True, slots=True)
 class LearnedLimit:
     """What this host's processes know of a GPU's session limit, in a file that they share.
 
-    It is advice, not a lock: whoever misses it is refused by the driver and tries again.
+    It is advice, not a lock: a session that ignores it is refused by the driver, and tries again.
 
     Attributes:
         path: The file; anyone may write it.
@@ -41,17 +41,13 @@ class LearnedLimit:
         return None
 
     def learn(self, sessions: int) -> None:
-        """Remember that the driver refused one more than `sessions`; the lowest number of late holds."""
+        """Remember that the driver refused one more than `sessions`; a lower number that is remembered still holds."""
         known = self.read()
-        text = json.dumps(
-            {
-                "sessions": max(1, min(sessions, known or sessions)),
-                "until": time.time() + LEARNED_SECONDS,
-            }
-        )
+        lowest = max(1, min(sessions, known or sessions))
+        text = json.dumps({"sessions": lowest, "until": time.time() + LEARNED_SECONDS})
         # Not replaced: in a folder with the sticky bit nobody may replace another user's file.
         with contextlib.suppress(OSError):
-            descriptor = open_shared(self.path, make=True)
+            descriptor = make_shared(self.path)
             try:
                 os.pwrite(descriptor, text.encode().ljust(_TEXT_BYTES), 0)
                 os.ftruncate(descriptor, _TEXT_BYTES)
@@ -59,7 +55,7 @@ class LearnedLimit:
                 os.close(descriptor)
 
     def _read(self) -> bytes:
-        descriptor = open_shared(self.path, make=False)
+        descriptor = open_shared(self.path)
         try:
             return os.pread(descriptor, _TEXT_BYTES, 0)
         finally:

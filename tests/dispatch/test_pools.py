@@ -20,9 +20,9 @@ from fanreel.dispatch.pools import (
     expect_fps,
 )
 from fanreel.errors import InvalidJobError
+from fanreel.host.calibration import Calibration, CurvePoint, DeviceCalibration, calibration_speeds
 from fanreel.job.slideshow import Encoding, Fallback
 from fanreel.plan.encoding import EVERY_ENCODER, EncodingPlan, allowed_encoders, plan_encoding
-from fanreel.sessions.calibration import Calibration, CurvePoint, DeviceCalibration, calibration_speeds
 
 GPU, CPU = DeviceKind.GPU, DeviceKind.CPU
 BOTH = {"nvenc": GPU, "cpu": CPU}

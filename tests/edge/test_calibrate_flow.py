@@ -16,7 +16,7 @@ from support.browser import find_chromium, open_page
 from support.emulated_nvenc import DEVICE_NAME, EmulatedDriver
 from support.prefect_server import Served, serve
 
-from fanreel.sessions.calibration import calibration_from_json
+from fanreel.host.calibration import calibration_from_json
 from tasks.calibrate import variable_name
 
 pytestmark = [pytest.mark.soak, pytest.mark.alone]

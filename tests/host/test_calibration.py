@@ -25,10 +25,7 @@ from support.nvenc_workplace import Rendered, Workplace, encoders, other_program
 from support.processes import environment_in
 
 from fanreel.errors import StorageError
-from fanreel.host.calibration_picture import draw_calibration
-from fanreel.host.calibration_report import calibration_rows, calibration_table, keep_calibration
-from fanreel.host.session_load import _throughput
-from fanreel.sessions.calibration import (
+from fanreel.host.calibration import (
     Calibration,
     CurvePoint,
     DeviceCalibration,
@@ -38,6 +35,9 @@ from fanreel.sessions.calibration import (
     read_calibration,
     write_calibration,
 )
+from fanreel.host.calibration_picture import draw_calibration
+from fanreel.host.calibration_report import calibration_rows, calibration_table, keep_calibration
+from fanreel.host.session_load import _throughput
 from fanreel.sessions.gate import KernelLockGate
 from fanreel.settings import read_settings
 

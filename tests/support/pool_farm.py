@@ -41,7 +41,7 @@ from support.prefect_server import PREFECT, copy_checkout, free_port, server_env
 from support.processes import descendants, wait_until
 from support.s3_server import S3Server, serve_s3
 
-from fanreel.sessions.calibration import Calibration, CurvePoint, DeviceCalibration, calibration_to_json
+from fanreel.host.calibration import Calibration, CurvePoint, DeviceCalibration, calibration_to_json
 from fanreel.store.local import LocalStore
 
 __all__ = ["AUTH_MARK", "Farm", "Film", "Machine", "run_farm"]
