@@ -67,11 +67,16 @@ def picture(value: int) -> bytes:
     return data.getvalue()
 
 
+def write(path: Path, data: bytes) -> None:
+    """Write a file into the server's folder, and wait until it is certainly seen there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    time.sleep(2 * CACHE_SECONDS)
+
+
 def put(path: Path, value: int) -> str:
     """Write a photo into the server's folder; return its digest."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(picture(value))
-    time.sleep(2 * CACHE_SECONDS)
+    write(path, picture(value))
     return blake3(picture(value)).hexdigest()
 
 
@@ -146,13 +151,12 @@ class TestOnePhoto:
         assert text == f"photos: {url(folder / 'gone.png')}: no such object; the name of a folder ends in /"
 
     def test_one_that_is_none(self, folder: Path, settings: Settings):
-        (folder / "a.png").write_text("no picture")
-        time.sleep(2 * CACHE_SECONDS)
+        write(folder / "a.png", b"no picture")
         text = refusal(UnreadablePhotoError, settings, url(folder / "a.png"))
         assert text == f"photos: {url(folder / 'a.png')}: not a picture that can be read"
 
     def test_one_that_is_too_large_is_not_downloaded(self, server: S3Server, folder: Path, settings: Settings):
-        (folder / "a.png").write_bytes(b"x" * 1_000_001)
+        write(folder / "a.png", b"x" * 1_000_001)
         assert "over 1 MB" in refusal(UnreadablePhotoError, settings, url(folder / "a.png"))
         assert asked(server, "GET") == []
 
@@ -176,8 +180,8 @@ class TestFolders:
     ):
         names = ["1.png", "2.png", "10.PNG", "deep/1.jpg", "deep/2/x.png"]
         digests = [put(folder / name, 20 + number) for number, name in enumerate(names)]
-        (folder / "notes.txt").write_text("no photo")
-        (folder / "._1.png").write_bytes(b"no photo")
+        write(folder / "notes.txt", b"no photo")
+        write(folder / "._1.png", b"no photo")
         found = stills(settings, url(folder, is_folder=True))
         assert [still.source.photo.digest for still in found] == digests
         assert len(asked(server, "GET", "list-type=2")) == 1
@@ -194,7 +198,7 @@ class TestFolders:
         assert [still.source.photo.digest for still in found] == [digest]
 
     def test_an_empty_one(self, folder: Path, settings: Settings):
-        (folder / "notes.txt").write_text("no photo")
+        write(folder / "notes.txt", b"no photo")
         text = refusal(PhotoNotFoundError, settings, url(folder, is_folder=True))
         assert text == f"photos: {url(folder)}/: a folder without a photo, or where one file is asked for"
 
