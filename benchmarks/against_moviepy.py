@@ -77,7 +77,7 @@ def _run_moviepy(plan: FilmPlan, film: Path, folder: Path) -> Cost:
     film.unlink(missing_ok=True)
     clip, encoding, options = plan.timeline.clips[0], plan.encoding, x264_options(plan.encoding)
     order = {
-        "photo": plan.photo_paths[clip.photo.digest],
+        "photo": plan.photo_paths[clip.content.photo.digest],
         "film": str(film),
         "width_px": encoding.width_px,
         "height_px": encoding.height_px,

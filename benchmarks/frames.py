@@ -16,6 +16,7 @@ from benchmarks.measurement import Measurement, ratio
 from fanreel.draw.frames import FrameSource
 from fanreel.draw.planes import PhotoPlanes, plane_maps, prepare_planes
 from fanreel.draw.resample import warm
+from fanreel.plan.camera import camera_at
 from fanreel.plan.film import FilmPlan
 from fanreel.plan.timeline import layers_at
 
@@ -58,7 +59,8 @@ def _best_seconds(bench: Bench) -> dict[str, float]:
     only = range(clip.start_frame, clip.end_frame)
     with FrameSource(plan.timeline, photo_paths=paths, width_px=width, height_px=height, ranges=[only]) as source:
         contestants: dict[str, Draw] = {"ours": lambda frame: source.draw(frame, outs)}
-        photo = prepare_planes(Path(paths[clip.photo.digest]), clip.photo, clip.path, width_px=width)
+        still = clip.content
+        photo = prepare_planes(Path(paths[still.photo.digest]), still.photo, still.path, width_px=width)
         contestants["warpAffine bilinear"] = _warp(plan, photo, outs, cv2.INTER_LINEAR)
         contestants["warpAffine bicubic"] = _warp(plan, photo, outs, cv2.INTER_CUBIC)
         best = dict.fromkeys(contestants, math.inf)
@@ -79,7 +81,8 @@ def _warp(plan: FilmPlan, photo: PhotoPlanes, outs: list[np.ndarray], flags: int
 
     def draw(frame: int) -> None:
         (layer,) = layers_at(plan.timeline, frame)
-        maps = plane_maps(layer.view, scale=photo.scale, width_px=width, height_px=height)
+        view = camera_at(layer.content.path, frame=layer.frame, frame_count=layer.frame_count)
+        maps = plane_maps(view, scale=photo.scale, width_px=width, height_px=height)
         for plane, (x, y), out in zip(sources, maps, outs, strict=True):
             matrix = np.array([[x.step, 0, x.origin], [0, y.step, y.origin]])
             cv2.warpAffine(plane, matrix, out.shape[::-1], dst=out, flags=flags | cv2.WARP_INVERSE_MAP)

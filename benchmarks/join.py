@@ -104,7 +104,7 @@ def _merged(index: int, first: Clip, second: Clip) -> Segment:
         for clip in (first, second)
         for part in range(KEYFRAMES_A_CLIP)
     ]
-    address = blake3(f"{first.photo.digest} {second.photo.digest}".encode()).hexdigest()
+    address = blake3(f"{first.content.photo.digest} {second.content.photo.digest}".encode()).hexdigest()
     return Segment(index, first.start_frame, second.end_frame, tuple(keyframes), address, address, "by hand")
 
 

@@ -44,10 +44,10 @@ def psnr_db(mean_square_error: float) -> float:
 def reference_luma(plan: FilmPlan, frame: int) -> np.ndarray:
     """Return the luma of a frame, float64 (height, width), 16 to 235, not rounded."""
     (clip,) = plan.timeline.clips_between(frame, frame + 1)
-    view = camera_at(clip.path, frame=frame - clip.start_frame, frame_count=clip.frame_count)
-    bgr = cv2.imread(plan.photo_paths[clip.photo.digest], cv2.IMREAD_COLOR)
+    view = camera_at(clip.content.path, frame=frame - clip.start_frame, frame_count=clip.frame_count)
+    bgr = cv2.imread(plan.photo_paths[clip.content.photo.digest], cv2.IMREAD_COLOR)
     if bgr is None:
-        raise RuntimeError(f"{plan.photo_paths[clip.photo.digest]} does not decode")
+        raise RuntimeError(f"{plan.photo_paths[clip.content.photo.digest]} does not decode")
     luma = 16 + 219 / 255 * (bgr.astype(np.float64) @ np.array(LUMA_WEIGHTS_BGR))
     size = plan.encoding.width_px, plan.encoding.height_px
     rows = _resampled(luma, view.y0, (view.y1 - view.y0) / size[1], size[1])

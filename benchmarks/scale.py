@@ -19,8 +19,8 @@ from benchmarks.pool_simulation import PoolSimulation, Run, WorkerKind
 from benchmarks.simulated_parent import SimulatedParent
 from fanreel.dispatch.children import DispatchRules
 from fanreel.job.slideshow import Move, parse_job
+from fanreel.plan.content import Photo
 from fanreel.plan.film import FilmPlan, Source, Still, plan_films, plan_to_json
-from fanreel.plan.timeline import Photo
 
 __all__ = ["measure"]
 
@@ -201,7 +201,7 @@ def _moved_bytes(plan: FilmPlan, runs: list[Run], *, films: int) -> int:
         for index in run.segments.indices:
             segment = plan.segments[index]
             for clip in plan.timeline.clips_between(segment.start_frame, segment.end_frame):
-                photos.add((run.film, run.worker.name if run.worker else "", clip.photo.digest))
+                photos.add((run.film, run.worker.name if run.worker else "", clip.content.photo.digest))
     # A segment goes up and comes down to be joined; the film goes up. Photos go up once and down to each worker.
     up = films * (2 * film_bytes + plan_bytes + len(plan.photo_paths) * PHOTO_BYTES)
     return up + films * film_bytes + len(runs) * plan_bytes + len(photos) * PHOTO_BYTES

@@ -72,7 +72,7 @@ def _run_zoompan(plan: FilmPlan, film: Path, prescale: int, folder: Path) -> Cos
     film.unlink(missing_ok=True)
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-loglevel", "error", "-nostdin"]
     for clip in plan.timeline.clips:
-        command += ["-i", plan.photo_paths[clip.photo.digest]]
+        command += ["-i", plan.photo_paths[clip.content.photo.digest]]
     command += ["-filter_complex", _graph(plan, prescale), "-map", "[film]"]
     command += [*x264_arguments(plan), "-an", str(film)]
     return run_contestant(command, env=environment(folder / "store"), cwd=ROOT)
@@ -87,7 +87,8 @@ def _graph(plan: FilmPlan, prescale: int) -> str:
     width, height = encoding.width_px * prescale, encoding.height_px * prescale
     chains = []
     for index, clip in enumerate(plan.timeline.clips):
-        zooms_in = clip.path.start.x1 - clip.path.start.x0 > clip.path.end.x1 - clip.path.end.x0
+        start, end = clip.content.path.start, clip.content.path.end
+        zooms_in = start.x1 - start.x0 > end.x1 - end.x0
         chains.append(
             f"[{index}:v]scale={width}:{height}:force_original_aspect_ratio=increase:flags=bicubic"
             f":out_range=tv:out_color_matrix=bt709,format=yuv420p,crop={width}:{height},"

@@ -227,7 +227,7 @@ def _describe(plan: FilmPlan) -> str:
     ]
     for segment in plan.segments:
         clips = plan.timeline.clips_between(segment.start_frame, segment.end_frame)
-        names = ", ".join(dict.fromkeys(Path(plan.photo_paths[clip.photo.digest]).name for clip in clips))
+        names = ", ".join(dict.fromkeys(clip.content.label(plan.photo_paths) for clip in clips))
         span = f"[{segment.start_frame}, {segment.end_frame})"
         lines.append(f"{segment.index:5d}  {span:<16} {segment.address[:12]}  {names}  | cut {segment.cut}")
     lines += [f"  left out  {reason}" for reason in plan.left_out]

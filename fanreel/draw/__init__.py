@@ -1,4 +1,4 @@
-"""What a frame is made with: planes, resampling, and the source that draws any frame of a timeline.
+"""What a frame is made with: a drawer for each kind of content, blending, resampling; and the frame source.
 
 Uses photos, plan and below.
 

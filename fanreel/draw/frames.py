@@ -4,34 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 
-from fanreel.draw.planes import PhotoPlanes, plane_maps, prepare_planes
-from fanreel.draw.resample import Resampler
-from fanreel.plan.timeline import Clip, Timeline, layers_at
+from fanreel.draw.colour import prepare_colour
+from fanreel.draw.layers import BLACK, Drawing, Planes, blend_planes, fill_planes
+from fanreel.draw.still import StillDrawer
+from fanreel.plan.content import ColourContent, Content, StillContent
+from fanreel.plan.timeline import FULL_OPACITY, Layer, Timeline, layers_at
 
 __all__ = ["FrameSource"]
 
 CLIPS_AHEAD = 1
-"""Photos prepared before they are needed. Each is some 5 to 8 MB of planes at 1080p."""
+"""Clips whose content is made ready before it is needed. A photo takes some 5 to 8 MB of planes at 1080p."""
 
 
 class FrameSource:
     """Draws frames of a timeline, in any order, cheapest in ascending order.
 
     The planes drawn depend on the timeline and the frame's number only: not on which frames were drawn
-    before, nor on the machine. Photos are decoded ahead by one thread and dropped when they are passed.
+    before, nor on the machine. One thread makes contents ready ahead; those that are passed are dropped.
 
     Args:
         timeline: What every frame shows.
         photo_paths: Where each photo's bytes are, by digest.
         width_px: Width of a frame, even.
         height_px: Height of a frame, even.
-        ranges: Frames that will be asked for, ascending; the whole film if empty. No photo is prepared
+        ranges: Frames that will be asked for, ascending; the whole film if empty. No content is made ready
             for others, and yet any frame can be drawn.
     """
 
@@ -46,14 +47,10 @@ class FrameSource:
     ) -> None:
         self._timeline = timeline
         self._ranges = ranges or (range(timeline.frame_count),)
-        self._photo_paths = photo_paths
-        self._size = (width_px, height_px)
-        luma = Resampler(height=height_px, width=width_px)
-        chroma = Resampler(height=height_px // 2, width=width_px // 2)
-        self._resamplers = (luma, chroma, chroma)
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="photos")
-        self._prepared: dict[Clip, Future[PhotoPlanes]] = {}
-        self._current: Sequence[Clip] = ()
+        self._stills = StillDrawer(photo_paths, width_px=width_px, height_px=height_px)
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="contents")
+        self._ready: dict[Content, Future[Drawing]] = {}
+        self._shown: Sequence[tuple[Content, int]] = ()
 
     def __enter__(self) -> Self:
         """Return the source itself."""
@@ -62,10 +59,10 @@ class FrameSource:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop the thread that decodes ahead."""
+        """Stop the thread that makes contents ready."""
         self._pool.shutdown(cancel_futures=True)
 
-    def draw(self, frame: int, planes: Sequence[np.ndarray]) -> None:
+    def draw(self, frame: int, planes: Planes) -> None:
         """Draw one frame.
 
         Args:
@@ -78,33 +75,43 @@ class FrameSource:
             StorageError: A photo cannot be read.
         """
         layers = layers_at(self._timeline, frame)
-        clips = self._timeline.clips_between(frame, frame + 1)
-        self._prepare(clips)
-        for clip, layer in zip(clips, layers, strict=True):
-            photo = self._prepared[clip].result()
-            maps = plane_maps(layer.view, scale=photo.scale, width_px=self._size[0], height_px=self._size[1])
-            for resampler, source, (x, y), out in zip(self._resamplers, photo.planes, maps, planes, strict=True):
-                resampler.resample(source, x=x, y=y, out=out)
+        self._make_ready(frame, layers)
+        if not layers or layers[0].opacity < FULL_OPACITY:
+            fill_planes(planes, BLACK)
+        for layer in layers:
+            drawing = self._ready[layer.content].result()
+            if layer.opacity == FULL_OPACITY:
+                drawing(layer, planes)
+            else:
+                above = [np.empty(plane.shape, np.uint8) for plane in planes]
+                drawing(layer, above)
+                blend_planes(planes, above, opacity=layer.opacity)
 
-    def _prepare(self, clips: Sequence[Clip]) -> None:
-        """Start what these clips and the next ones need, and forget the rest."""
-        if clips == self._current:
+    def _make_ready(self, frame: int, layers: Sequence[Layer]) -> None:
+        """Start to make ready what these layers and the next clips need, and forget the rest."""
+        shown = [(layer.content, frame - layer.frame) for layer in layers]
+        if shown == self._shown:
             return
-        self._current = clips
-        wanted = [*clips, *self._clips_after(clips[-1].end_frame)]
-        for clip in [clip for clip in self._prepared if clip not in wanted]:
-            self._prepared.pop(clip).cancel()
-        for clip in wanted:
-            if clip not in self._prepared:
-                self._prepared[clip] = self._pool.submit(self._load, clip)
+        self._shown = shown
+        end = max((start + layer.frame_count for layer, (_, start) in zip(layers, shown, strict=True)), default=frame)
+        wanted = [layer.content for layer in layers] + self._contents_after(end)
+        for content in self._ready.keys() - wanted:
+            self._ready.pop(content).cancel()
+        for content in wanted:
+            if content not in self._ready:
+                self._ready[content] = self._pool.submit(self._prepare, content)
 
-    def _clips_after(self, frame: int) -> Sequence[Clip]:
-        """Return the clips that will be needed first from `frame` on."""
+    def _contents_after(self, frame: int) -> list[Content]:
+        """Return the contents that will be needed first from `frame` on."""
         for each in self._ranges:
             if each.stop > frame:
-                return self._timeline.clips_between(max(each.start, frame), each.stop)[:CLIPS_AHEAD]
-        return ()
+                clips = self._timeline.clips_between(max(each.start, frame), each.stop)
+                return [clip.content for clip in clips[:CLIPS_AHEAD]]
+        return []
 
-    def _load(self, clip: Clip) -> PhotoPlanes:
-        path = Path(self._photo_paths[clip.photo.digest])
-        return prepare_planes(path, clip.photo, clip.path, width_px=self._size[0])
+    def _prepare(self, content: Content) -> Drawing:
+        match content:
+            case StillContent():
+                return self._stills.prepare(content)
+            case ColourContent():
+                return prepare_colour(content)

@@ -16,7 +16,7 @@ from fanreel.draw.bt709 import convert_to_bt709
 from fanreel.draw.resample import BorderedPlane
 from fanreel.photos.photo import DecodedPhoto, decode_photo
 from fanreel.plan.camera import CameraPath, Rect
-from fanreel.plan.timeline import Photo
+from fanreel.plan.content import Photo
 
 __all__ = ["PhotoPlanes", "plane_maps", "prepare_planes", "warm"]
 

@@ -63,7 +63,7 @@ class Host:
             cap_name=cap_name,
             gpu_sessions=gpu_sessions,
             bytes_per_pixel=encoder_bytes_per_pixel(plan.encoding),
-            largest_photo_px=max(clip.photo.width_px * clip.photo.height_px for clip in plan.timeline.clips),
+            largest_photo_px=max(clip.content.decoded_px for clip in plan.timeline.clips),
         )
 
 

@@ -78,7 +78,7 @@ def share_photos(plan: FilmPlan, *, settings: Settings, store: SegmentStore) -> 
 
 def _digests_of(plan: FilmPlan, segments: Iterable[Segment]) -> list[str]:
     clips = (clip for part in segments for clip in plan.timeline.clips_between(part.start_frame, part.end_frame))
-    return list(dict.fromkeys(clip.photo.digest for clip in clips))
+    return list(dict.fromkeys(digest for clip in clips for digest in clip.content.source_digests))
 
 
 def _find(digest: str, place: str, settings: Settings, store: SegmentStore) -> Path:

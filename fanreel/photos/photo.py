@@ -12,7 +12,7 @@ from blake3 import blake3
 from fanreel.errors import PhotoChangedError, PhotoNotFoundError, UnreadablePhotoError, storage_error
 from fanreel.photos.header import DECODER_ERRORS, TURNS, read_header, shown_path
 from fanreel.photos.pixels import REDUCTIONS, can_reduce, decode_pixels
-from fanreel.plan.timeline import Photo
+from fanreel.plan.content import Photo
 
 __all__ = ["DecodedPhoto", "decode_photo", "read_photo"]
 

@@ -4,11 +4,12 @@ Uses job and the single files. Same input, same plan.
 
 Public:
 
-    camera: CameraPath, Rect
+    camera: CameraPath, Rect, camera_at
+    content: ColourContent, Content, Photo, StillContent
     encoding: EncodingPlan, allowed_encoders, encoder_bytes_per_pixel, plan_encoding, EVERY_ENCODER
     film: FetchedStills, FilmPlan, Source, Still, plan_digest, plan_films, plan_from_json, plan_to_json
     segments: Segment
     shards: Shard, plan_shards, LARGEST_SHARD_COUNT
     timebase: TimeBase
-    timeline: Clip, Photo, Timeline, layers_at
+    timeline: FULL_OPACITY, Clip, Layer, Timeline, layers_at
 """

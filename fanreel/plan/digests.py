@@ -12,9 +12,8 @@ from typing import Any
 
 from blake3 import blake3
 
-from fanreel.plan.camera import Rect
 from fanreel.plan.encoding import ENCODING_REVISION, EncodingPlan
-from fanreel.plan.timeline import Clip
+from fanreel.plan.timeline import FULL_OPACITY, Clip
 
 __all__ = ["RENDER_REVISION", "clip_digest", "frames_digest", "segment_address"]
 
@@ -24,7 +23,7 @@ RENDER_REVISION = 3
 
 def clip_digest(clip: Clip) -> str:
     """Return what identifies a clip wherever it stands: 64 hexadecimal digits."""
-    return _digest(_clip_content(clip))
+    return _digest(_clip_parts(clip))
 
 
 def frames_digest(clips: Iterable[Clip], *, start_frame: int, end_frame: int, width_px: int, height_px: int) -> str:
@@ -33,14 +32,14 @@ def frames_digest(clips: Iterable[Clip], *, start_frame: int, end_frame: int, wi
     The frame rate is not in it: a clip's frames depend on their number, not on how fast they are shown.
 
     Args:
-        clips: The clips that these frames show, in order.
+        clips: The clips that these frames show, the lower ones first.
         start_frame: First frame, in the film.
         end_frame: One past the last frame.
         width_px: Width of the planes.
         height_px: Height of the planes.
     """
-    # Where a clip begins, from the segment's start on: clips may overlap one day.
-    parts = [[_clip_content(clip), clip.start_frame - start_frame] for clip in clips]
+    # Where each clip begins is counted from the segment's start: clips may overlap.
+    parts = [[_clip_parts(clip), clip.start_frame - start_frame] for clip in clips]
     return _digest([RENDER_REVISION, width_px, height_px, end_frame - start_frame, parts])
 
 
@@ -56,13 +55,9 @@ def segment_address(frames: str, encoding: EncodingPlan, *, keyframes: Sequence[
     return _digest([frames, encoding.codec, ENCODING_REVISION, asked])
 
 
-def _clip_content(clip: Clip) -> list[Any]:
-    path = [_numbers(clip.path.start), _numbers(clip.path.end)]
-    return ["photo", clip.photo.digest, path, clip.frame_count]
-
-
-def _numbers(view: Rect) -> list[float]:
-    return [view.x0, view.y0, view.x1, view.y1]
+def _clip_parts(clip: Clip) -> list[Any]:
+    parts = [*clip.content.digest_parts(), clip.frame_count]
+    return parts if clip.opacity == FULL_OPACITY else [*parts, clip.opacity]
 
 
 def _digest(content: Any) -> str:  # noqa: ANN401 -- any JSON value

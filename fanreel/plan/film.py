@@ -11,10 +11,11 @@ from pydantic import TypeAdapter
 
 from fanreel.job.slideshow import Move, SlideshowJob, Strategy
 from fanreel.plan.camera import CameraPath, plan_move, plan_views
+from fanreel.plan.content import Photo, StillContent
 from fanreel.plan.encoding import EncodingPlan, plan_encoding
 from fanreel.plan.segments import Segment, plan_segments
 from fanreel.plan.timebase import TimeBase, frame_count, time_base
-from fanreel.plan.timeline import Clip, Photo, Timeline
+from fanreel.plan.timeline import Clip, Timeline
 
 __all__ = [
     "FetchedStills",
@@ -140,7 +141,8 @@ def _plan_timeline(job: SlideshowJob, stills: Sequence[Still]) -> Timeline:
     start = 0
     for still in stills:
         end = start + frame_count(still.seconds, job.frame_rate)
-        clips.append(Clip(still.source.photo, _plan_path(job, still), start_frame=start, end_frame=end))
+        content = StillContent(still.source.photo, _plan_path(job, still))
+        clips.append(Clip(content, start_frame=start, end_frame=end))
         start = end
     return Timeline(tuple(clips))
 

@@ -5,34 +5,29 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass
 
-from fanreel.plan.camera import CameraPath, Rect, camera_at
+from fanreel.plan.content import Content
 
-__all__ = ["Clip", "Layer", "Photo", "Timeline", "layers_at"]
+__all__ = ["FULL_OPACITY", "Clip", "Layer", "Timeline", "layers_at"]
 
-
-@dataclass(frozen=True, slots=True)
-class Photo:
-    """A photo as the plan knows it: its content, not its place.
-
-    Attributes:
-        digest: BLAKE3 of the file's bytes, 64 hexadecimal digits.
-        width_px: Width of the upright photo (its orientation applied).
-        height_px: Height of the upright photo.
-    """
-
-    digest: str
-    width_px: int
-    height_px: int
+FULL_OPACITY = 256
+"""Hides all that lies below. 0 shows nothing; what is between is mixed in integers, alike on every machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """One photo on the timeline, over the frames `[start_frame, end_frame)` of the film."""
+    """One content on the timeline, over the frames `[start_frame, end_frame)` of the film.
 
-    photo: Photo
-    path: CameraPath
+    Attributes:
+        content: What is shown.
+        start_frame: First frame.
+        end_frame: One past the last frame.
+        opacity: From 0 to `FULL_OPACITY`.
+    """
+
+    content: Content
     start_frame: int
     end_frame: int
+    opacity: int = FULL_OPACITY
 
     @property
     def frame_count(self) -> int:
@@ -42,15 +37,27 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """What one frame shows of one photo."""
+    """What one frame of the film shows of one content.
 
-    photo: Photo
-    view: Rect
+    Attributes:
+        content: What is shown.
+        frame: Which frame of the content, from 0.
+        frame_count: How many frames the content is shown for.
+        opacity: From 0 to `FULL_OPACITY`.
+    """
+
+    content: Content
+    frame: int
+    frame_count: int
+    opacity: int = FULL_OPACITY
 
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """The clips of a film in order, each beginning where the one before ends."""
+    """The clips of a film, by their start; of two that share frames the later one lies above.
+
+    No clip ends before one that stands earlier. In a slideshow each begins where the one before ends.
+    """
 
     clips: tuple[Clip, ...]
 
@@ -60,7 +67,7 @@ class Timeline:
         return self.clips[-1].end_frame if self.clips else 0
 
     def clips_between(self, start_frame: int, end_frame: int) -> tuple[Clip, ...]:
-        """Return the clips that are shown in `[start_frame, end_frame)`."""
+        """Return the clips that are shown in `[start_frame, end_frame)`, the lower ones first."""
         first = bisect_right(self.clips, start_frame, key=lambda clip: clip.end_frame)
         last = bisect_right(self.clips, end_frame - 1, key=lambda clip: clip.start_frame)
         return self.clips[first:last]
@@ -75,6 +82,6 @@ def layers_at(timeline: Timeline, frame: int) -> tuple[Layer, ...]:
     if not 0 <= frame < timeline.frame_count:
         raise IndexError(f"frame {frame} is not in [0, {timeline.frame_count})")
     return tuple(
-        Layer(clip.photo, camera_at(clip.path, frame=frame - clip.start_frame, frame_count=clip.frame_count))
+        Layer(clip.content, frame - clip.start_frame, clip.frame_count, clip.opacity)
         for clip in timeline.clips_between(frame, frame + 1)
     )

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fanreel.draw import frames
+from fanreel.draw import still
 from fanreel.draw.frames import FrameSource
 from fanreel.errors import PhotoChangedError
 from fanreel.photos.photo import read_photo
 from fanreel.plan.camera import plan_views
+from fanreel.plan.content import StillContent
 from fanreel.plan.timeline import Clip, Timeline
 
 SIZE = (64, 64)
@@ -30,14 +31,14 @@ class Film:
             photo = read_photo(path, max_megapixels=1)
             camera = plan_views((0, 0, 1, 1), (0, 0, 1, 1), photo_px=(80, 80), film_px=SIZE)
             self.paths[photo.digest] = str(path)
-            clips.append(Clip(photo, camera, index * CLIP_FRAMES, (index + 1) * CLIP_FRAMES))
+            clips.append(Clip(StillContent(photo, camera), index * CLIP_FRAMES, (index + 1) * CLIP_FRAMES))
         self.timeline = Timeline(tuple(clips))
 
     def source(self, **words):
         return FrameSource(self.timeline, photo_paths=self.paths, width_px=SIZE[0], height_px=SIZE[1], **words)
 
     def path(self, index):
-        return self.paths[self.timeline.clips[index].photo.digest]
+        return self.paths[self.timeline.clips[index].content.photo.digest]
 
 
 def draw(source, frame):
@@ -56,14 +57,14 @@ def clip_drawn(source, frame):
 def decoded(monkeypatch):
     """Places in the film of the photos that were decoded, in that order, told by their paths."""
     places = []
-    prepare = frames.prepare_planes
+    prepare = still.prepare_planes
 
     def noted(path, *arguments, **words):
         planes = prepare(path, *arguments, **words)
         places.append(int(path.stem))
         return planes
 
-    monkeypatch.setattr(frames, "prepare_planes", noted)
+    monkeypatch.setattr(still, "prepare_planes", noted)
     return places
 
 
@@ -75,7 +76,8 @@ def wait_until(true):
 
 
 def held(source):
-    return [clip.start_frame // CLIP_FRAMES for clip in source._prepared]
+    contents = [clip.content for clip in source._timeline.clips]
+    return [contents.index(content) for content in source._ready]
 
 
 def test_no_more_than_the_current_and_the_next_photo_are_held(tmp_path, decoded):
@@ -93,22 +95,22 @@ def test_the_next_photo_is_ready_before_it_is_asked_for(tmp_path, decoded):
     with film.source() as source:
         draw(source, 0)
         wait_until(lambda: decoded == [0, 1])
-        ready = source._prepared[film.timeline.clips[1]]
+        ready = source._ready[film.timeline.clips[1].content]
         wait_until(ready.done)
         draw(source, CLIP_FRAMES)
-        assert source._prepared[film.timeline.clips[1]] is ready
+        assert source._ready[film.timeline.clips[1].content] is ready
 
 
 def test_decoding_ahead_does_not_hold_up_the_frame_at_hand(tmp_path, monkeypatch):
     film = Film(tmp_path, 2)
-    gate, prepare = threading.Event(), frames.prepare_planes
+    gate, prepare = threading.Event(), still.prepare_planes
 
     def slow_for_the_second(path, *arguments, **words):
         if path.stem == "1":
             assert gate.wait(PATIENCE_SECONDS)
         return prepare(path, *arguments, **words)
 
-    monkeypatch.setattr(frames, "prepare_planes", slow_for_the_second)
+    monkeypatch.setattr(still, "prepare_planes", slow_for_the_second)
     with film.source() as source:
         for frame in range(CLIP_FRAMES):
             assert clip_drawn(source, frame) == 0
@@ -184,7 +186,7 @@ def test_memory_that_runs_out_while_decoding_ahead_surfaces_as_itself(tmp_path, 
     def exhausted(*_arguments, **_words):
         raise MemoryError
 
-    monkeypatch.setattr(frames, "prepare_planes", exhausted)
+    monkeypatch.setattr(still, "prepare_planes", exhausted)
     with film.source() as source, pytest.raises(MemoryError):
         draw(source, 0)
 

@@ -22,6 +22,7 @@ from fanreel.encode.libav import plane_views
 from fanreel.host.host import Host, open_host
 from fanreel.photos.photo import read_photo
 from fanreel.plan.camera import CameraPath, Rect, camera_at, plan_views
+from fanreel.plan.content import StillContent
 from fanreel.plan.timeline import Clip, Timeline
 from fanreel.render.here import plan_job, render_job
 from fanreel.settings import Settings
@@ -52,7 +53,7 @@ class Shot:
     def drawn(self, frames: Sequence[int]) -> Iterator[list[np.ndarray]]:
         """Yield Y, U and V, uint8, of each frame."""
         width, height = FILM
-        timeline = Timeline((Clip(self._photo, self.camera, 0, FRAME_COUNT),))
+        timeline = Timeline((Clip(StillContent(self._photo, self.camera), 0, FRAME_COUNT),))
         paths = {self._photo.digest: str(self._path)}
         with FrameSource(timeline, photo_paths=paths, width_px=width, height_px=height) as source:
             for frame in frames:
@@ -352,7 +353,7 @@ def test_chroma_does_not_drift_under_a_zoom(tmp_path: Path, host: Host):
             middle = centroid(luma, (0.5, 0.5), 1)
             apart.append([centroid(plane, (0.5, 1.0), 2) - middle for plane in chroma])
             misread.append([centroid(plane, (1.0, 1.0), 2) - middle for plane in chroma])
-            zooms.append(zoom_of(plan.timeline.clips[0].path, number, plan.frame_count))
+            zooms.append(zoom_of(plan.timeline.clips[0].content.path, number, plan.frame_count))
     found = np.array(apart).reshape(len(zooms), -1)
     assert np.abs(found).max() < 0.1
     trend = np.polyfit(zooms, found, 1)[0] * (max(zooms) - min(zooms))

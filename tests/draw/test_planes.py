@@ -13,6 +13,7 @@ from fanreel.draw.frames import FrameSource
 from fanreel.draw.planes import prepare_planes
 from fanreel.photos.photo import DecodedPhoto, decode_photo, read_photo
 from fanreel.plan.camera import Rect, camera_at, plan_views
+from fanreel.plan.content import StillContent
 from fanreel.plan.timeline import Clip, Timeline
 
 WHOLE = (0.0, 0.0, 1.0, 1.0)
@@ -33,7 +34,7 @@ class Shot:
     def frames(self, wanted):
         """Y, U and V as float64 of each wanted frame."""
         width, height = self.size
-        timeline = Timeline((Clip(self.photo, self.camera, 0, FRAME_COUNT),))
+        timeline = Timeline((Clip(StillContent(self.photo, self.camera), 0, FRAME_COUNT),))
         paths = {self.photo.digest: str(self.path)}
         with FrameSource(timeline, photo_paths=paths, width_px=width, height_px=height) as source:
             for frame in wanted:

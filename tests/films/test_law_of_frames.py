@@ -24,6 +24,7 @@ from fanreel.draw.frames import FrameSource
 from fanreel.job.slideshow import Move, parse_job
 from fanreel.photos.photo import read_photo
 from fanreel.plan.camera import plan_move, plan_views
+from fanreel.plan.content import StillContent
 from fanreel.plan.digests import RENDER_REVISION
 from fanreel.plan.film import Source, Still, plan_films
 from fanreel.plan.timeline import Clip, Timeline
@@ -310,7 +311,7 @@ def golden_hashes(folder):
         }
         paths["views"] = plan_views((0, 0, 1, 1), (0.55, 0.3, 0.8, 0.5), **words)
         for name, camera in paths.items():
-            made = Film(Timeline((Clip(photo, camera, 0, 48),)), {photo.digest: str(path)}, size)
+            made = Film(Timeline((Clip(StillContent(photo, camera), 0, 48),)), {photo.digest: str(path)}, size)
             for frame, value in made.hashes((0, 17, 47)).items():
                 hashes[f"{name} {size[0]}x{size[1]} frame {frame}"] = value
     return hashes

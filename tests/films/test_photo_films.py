@@ -97,7 +97,7 @@ def test_every_kind_of_photo_becomes_a_right_film(host, tmp_path):
     for clip in plan.timeline.clips:
         off = np.abs(corners_of(frames[clip.start_frame]) - COLOURS).max()
         if off > FILM_TOLERANCE:
-            wrong[Path(plan.photo_paths[clip.photo.digest]).name] = off
+            wrong[Path(plan.photo_paths[clip.content.source_digests[0]]).name] = off
     assert wrong == {}
     assert report.left_out == ()
 

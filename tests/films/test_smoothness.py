@@ -14,6 +14,8 @@ from support.camera_tracking import Steps, decoded_luma, plan_steps, shake_px, t
 from support.jobs import draw_photo, make_job
 
 from fanreel.host.host import Host
+from fanreel.plan.camera import Rect, camera_at
+from fanreel.plan.content import StillContent
 from fanreel.plan.film import FilmPlan
 from fanreel.plan.timeline import layers_at
 from fanreel.render.here import plan_job, render_job
@@ -47,8 +49,14 @@ def make_film(folder: Path, host: Host, **words: object) -> FilmPlan:
     return plan
 
 
+def view(plan: FilmPlan, frame: int) -> Rect:
+    (layer,) = layers_at(plan.timeline, frame)
+    assert isinstance(layer.content, StillContent)
+    return camera_at(layer.content.path, frame=layer.frame, frame_count=layer.frame_count)
+
+
 def planned(plan: FilmPlan, frames: range) -> Steps:
-    return plan_steps([layers_at(plan.timeline, frame)[0].view for frame in frames], SIZE)
+    return plan_steps([view(plan, frame) for frame in frames], SIZE)
 
 
 def measured(film: str | Path, frames: range) -> Steps:

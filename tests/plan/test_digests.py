@@ -12,16 +12,18 @@ import pytest
 from fanreel.codecs import Codec, EncoderChoice
 from fanreel.job.slideshow import Encoding, Move, Preset, parse_job
 from fanreel.plan.camera import CameraPath, Rect
+from fanreel.plan.content import ColourContent, Photo, StillContent
 from fanreel.plan.digests import clip_digest, frames_digest, segment_address
 from fanreel.plan.encoding import plan_encoding
 from fanreel.plan.film import Source, Still, plan_digest, plan_films
-from fanreel.plan.timeline import Clip, Photo
+from fanreel.plan.timeline import Clip
 
 ROOT = Path(__file__).parents[2]
 PHOTO = Photo("a" * 64, 4000, 3000)
 OTHER = Photo("b" * 64, 4000, 3000)
 PATH = CameraPath(Rect(0.0, 0.0, 4000.0, 2250.0), Rect(400.0, 225.0, 3600.0, 2025.0))
-CLIP = Clip(PHOTO, PATH, start_frame=0, end_frame=120)
+STILL = StillContent(PHOTO, PATH)
+CLIP = Clip(STILL, start_frame=0, end_frame=120)
 
 
 def still(photo=PHOTO, path="/photos/a.jpg", seconds=4.0, move=Move.ZOOM_IN, views=()):
@@ -119,19 +121,33 @@ def test_a_part_of_a_clip_has_a_digest_of_its_own():
 
 
 def test_the_order_of_clips_counts():
-    one, two = CLIP, Clip(OTHER, PATH, start_frame=120, end_frame=240)
-    swapped = Clip(OTHER, PATH, start_frame=0, end_frame=120), Clip(PHOTO, PATH, start_frame=120, end_frame=240)
+    other = replace(STILL, photo=OTHER)
+    one, two = CLIP, Clip(other, start_frame=120, end_frame=240)
+    swapped = Clip(other, start_frame=0, end_frame=120), Clip(STILL, start_frame=120, end_frame=240)
     assert frames_of(one, two, end=240) != frames_of(*swapped, end=240)
 
 
+def test_which_clip_lies_above_counts_and_so_does_its_opacity():
+    above = Clip(ColourContent((200, 0, 0)), 0, 120, opacity=100)
+    found = {frames_of(*clips) for clips in [(CLIP,), (CLIP, above), (above, CLIP), (CLIP, replace(above, opacity=99))]}
+    assert len(found) == 4
+
+
+@pytest.mark.parametrize("part", range(3))
+def test_every_part_of_a_colour_counts(part):
+    colour = (10, 20, 30)
+    other = tuple(value + (place == part) for place, value in enumerate(colour))
+    assert clip_digest(Clip(ColourContent(colour), 0, 9)) != clip_digest(Clip(ColourContent(other), 0, 9))
+
+
 def test_two_clips_are_not_one_of_the_same_length():
-    halves = Clip(PHOTO, PATH, 0, 60), Clip(PHOTO, PATH, 60, 120)
+    halves = Clip(STILL, 0, 60), Clip(STILL, 60, 120)
     assert frames_of(CLIP) != frames_of(*halves)
 
 
 def test_a_photo_s_claimed_size_is_not_its_content():
     # The digest of its bytes says all; a header that is read otherwise changes the path, which is in the digest.
-    assert clip_digest(replace(CLIP, photo=replace(PHOTO, width_px=1))) == clip_digest(CLIP)
+    assert clip_digest(replace(CLIP, content=replace(STILL, photo=replace(PHOTO, width_px=1)))) == clip_digest(CLIP)
 
 
 @pytest.mark.parametrize("edge", ["x0", "y0", "x1", "y1"])
@@ -139,14 +155,14 @@ def test_a_photo_s_claimed_size_is_not_its_content():
 def test_the_last_bit_of_a_view_counts(edge, end):
     view = getattr(PATH, end)
     moved = replace(view, **{edge: getattr(view, edge) + 2**-20})
-    assert clip_digest(replace(CLIP, path=replace(PATH, **{end: moved}))) != clip_digest(CLIP)
+    assert clip_digest(replace(CLIP, content=replace(STILL, path=replace(PATH, **{end: moved})))) != clip_digest(CLIP)
 
 
 def test_plans_hold_floats_only():
     # In JSON 4000 is not 4000.0: a plan that went through JSON would have other digests than the one that was made.
     drawn = still(views=((0, 0, 1, 1), (0, 0, 1, 1)))
     for clip in film([still(), drawn, still(move=Move.PAN_DOWN), still(move=Move.STILL)]).timeline.clips:
-        for view in (clip.path.start, clip.path.end):
+        for view in (clip.content.path.start, clip.content.path.end):
             assert {type(edge) for edge in (view.x0, view.y0, view.x1, view.y1)} == {float}
 
 
@@ -168,7 +184,7 @@ def test_digests_stay_what_they_are_from_release_to_release():
 
 
 def test_numbers_that_are_none_have_no_digest():
-    broken = replace(CLIP, path=CameraPath(Rect(0, 0, float("nan"), 1), PATH.end))
+    broken = replace(CLIP, content=StillContent(PHOTO, CameraPath(Rect(0, 0, float("nan"), 1), PATH.end)))
     with pytest.raises(ValueError, match="JSON compliant"):
         clip_digest(broken)
 

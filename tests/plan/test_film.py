@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -13,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fanreel.job.slideshow import Move, parse_job
+from fanreel.plan.content import ColourContent, Photo
 from fanreel.plan.film import Source, Still, plan_digest, plan_films, plan_from_json, plan_to_json
-from fanreel.plan.timeline import Photo
+from fanreel.plan.timeline import Clip, Timeline
 
 GOLDEN = Path(__file__).parent / "golden"
 JOBS = sorted(GOLDEN.glob("*.job.json"))
@@ -97,19 +99,37 @@ def test_what_is_no_plan_is_refused(text):
         plan_from_json(text)
 
 
+def test_a_plan_with_other_contents_than_stills_survives_json():
+    film = plan([still(), still("b")])
+    end = film.frame_count
+    orange, black = ColourContent((255, 128, 0)), ColourContent((0, 0, 0))
+    clips = *film.timeline.clips, Clip(orange, end, end + 30), Clip(black, end, end + 30, opacity=7)
+    film = replace(film, timeline=Timeline(clips))
+    assert plan_from_json(plan_to_json(film)) == film
+
+
+def test_a_plan_of_the_version_without_contents_is_refused():
+    values = json.loads(plan_to_json(plan([still()])))
+    (clip,) = values["timeline"]["clips"]
+    content = clip.pop("content")
+    values["timeline"]["clips"] = [{"photo": content["photo"], "path": content["path"], **clip}]
+    with pytest.raises(ValueError, match="content"):
+        plan_from_json(json.dumps(values).encode())
+
+
 @settings(deadline=None)
 @given(stills, rates)
 def test_a_film_is_as_long_as_its_slides_to_half_a_frame_each(slides, fps):
     film = plan(slides, fps=fps)
     asked = sum(Fraction(str(slide.seconds)) for slide in slides)
     assert abs(film.frame_count / film.encoding.frame_rate - asked) <= len(slides) / film.encoding.frame_rate
-    assert [clip.photo for clip in film.timeline.clips] == [slide.source.photo for slide in slides]
+    assert [clip.content.photo for clip in film.timeline.clips] == [slide.source.photo for slide in slides]
     assert all(one.end_frame == other.start_frame for one, other in pairwise(film.timeline.clips))
 
 
 def test_a_slide_s_own_views_come_before_any_move():
     film = plan([still(views=((0, 0, 0.5, 0.5), (0.5, 0.5, 1, 1)), move=Move.STILL)], size="400x300")
-    path = film.timeline.clips[0].path
+    path = film.timeline.clips[0].content.path
     assert (path.start.x1, path.start.y1, path.end.x0, path.end.y0) == (2000, 1500, 2000, 1500)
 
 
@@ -122,7 +142,7 @@ def test_a_plan_says_where_the_photos_and_the_film_are():
 def test_two_files_of_the_same_bytes_are_one_photo():
     film = plan([still("a", path="/one.jpg"), still("a", path="/two.jpg")])
     assert list(film.photo_paths) == [photo("a").digest]
-    assert film.timeline.clips[0].path == film.timeline.clips[1].path
+    assert film.timeline.clips[0].content.path == film.timeline.clips[1].content.path
 
 
 @pytest.mark.parametrize(("fps", "seconds"), [("24", 8.0), ("30000/1001", 240 * 1001 / 30000)])

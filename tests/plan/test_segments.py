@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 from fanreel.job.slideshow import Encoding
 from fanreel.plan.camera import CameraPath, Rect
+from fanreel.plan.content import Photo, StillContent
 from fanreel.plan.digests import clip_digest
 from fanreel.plan.encoding import plan_encoding
 from fanreel.plan.segments import _choose_cuts, _Place, plan_segments
 from fanreel.plan.timebase import frame_count
-from fanreel.plan.timeline import Clip, Photo, Timeline
+from fanreel.plan.timeline import Clip, Timeline
 
 NTSC = Fraction(30000, 1001)
 RATES = [Fraction(24), Fraction(25), Fraction(30), Fraction(50), Fraction(60), NTSC]
@@ -38,9 +39,9 @@ def photo(name):
 def film_of(clips):
     """Return the film of `clips`, each a photo's name and a number of frames."""
     ends = accumulate(count for _, count in clips)
-    return Timeline(
-        tuple(Clip(photo(name), PATH, end - count, end) for (name, count), end in zip(clips, ends, strict=True))
-    )
+    contents = [StillContent(photo(name), PATH) for name, _ in clips]
+    counts = [count for _, count in clips]
+    return Timeline(tuple(Clip(each, end - n, end) for each, n, end in zip(contents, counts, ends, strict=True)))
 
 
 def segments_of(clips, rate=Fraction(FPS), **words):
@@ -63,7 +64,7 @@ def content(clips, segment):
     """Return what a segment shows, as (photo, frames of the clip, first frame, end) for each clip in it."""
     return tuple(
         (
-            clip.photo.digest,
+            clip.content.photo.digest,
             clip.frame_count,
             max(segment.start_frame - clip.start_frame, 0),
             min(segment.end_frame - clip.start_frame, clip.frame_count),

@@ -360,7 +360,7 @@ class TestOnAnotherMachine:
         )
 
     def place(self, plan: FilmPlan, index: int) -> Path:
-        return Path(plan.photo_paths[plan.timeline.clips[index].photo.digest])
+        return Path(plan.photo_paths[plan.timeline.clips[index].content.source_digests[0]])
 
     def test_a_machine_that_has_the_photos_reads_them_where_they_are(self, host: Host, plan: FilmPlan):
         assert localize_photos(plan, plan.segments, settings=host.settings, store=host.store) == plan
@@ -372,7 +372,7 @@ class TestOnAnotherMachine:
         for photo in photos.iterdir():
             photo.unlink()
         local = localize_photos(plan, plan.segments[:1], settings=host.settings, store=host.store)
-        shown = {clip.photo.digest for clip in plan.timeline.clips_between(0, plan.segments[0].end_frame)}
+        shown = {clip.content.source_digests[0] for clip in plan.timeline.clips_between(0, plan.segments[0].end_frame)}
         assert {digest for digest, path in local.photo_paths.items() if Path(path).exists()} == shown
         assert 0 < len(shown) < 4
 
@@ -391,7 +391,7 @@ class TestOnAnotherMachine:
         share_photos(plan, settings=host.settings, store=host.store)
         draw_photo(self.place(plan, 0), seed=99)
         local = localize_photos(plan, plan.segments, settings=host.settings, store=host.store)
-        digest = plan.timeline.clips[0].photo.digest
+        digest = plan.timeline.clips[0].content.source_digests[0]
         assert local.photo_paths[digest] != plan.photo_paths[digest]
         assert blake3(Path(local.photo_paths[digest]).read_bytes()).hexdigest() == digest
 
@@ -399,7 +399,7 @@ class TestOnAnotherMachine:
     def test_a_place_outside_is_not_read(
         self, host: Host, plan: FilmPlan, photos: Path, launcher: Launcher, tmp_path: Path, place: str
     ):
-        digest = plan.timeline.clips[0].photo.digest
+        digest = plan.timeline.clips[0].content.source_digests[0]
         forged = FilmPlan(
             **{name: getattr(plan, name) for name in plan.__slots__}
             | {"photo_paths": {**plan.photo_paths, digest: place.format(photos=photos)}}
@@ -416,7 +416,7 @@ class TestOnAnotherMachine:
         place.symlink_to("real.jpg")
         other = self.other(host, launcher, tmp_path, str(photos))
         local = localize_photos(plan, plan.segments, settings=other.settings, store=other.store)
-        assert local.photo_paths[plan.timeline.clips[0].photo.digest] == str(photos / "real.jpg")
+        assert local.photo_paths[plan.timeline.clips[0].content.source_digests[0]] == str(photos / "real.jpg")
 
     @pytest.mark.parametrize("change", [Path.unlink, lambda path: draw_photo(path, seed=99)])
     def test_a_photo_that_is_gone_or_changed_is_not_shared(self, host: Host, plan: FilmPlan, change):

@@ -227,7 +227,7 @@ class TestRendering:
 
 class TestErrors:
     def test_a_photo_that_changed_arrives_as_that_error(self, host: Host, plan: FilmPlan, tmp_path: Path):
-        changed = draw_photo(Path(plan.photo_paths[plan.timeline.clips[0].photo.digest]), seed=99)
+        changed = draw_photo(Path(plan.photo_paths[plan.timeline.clips[0].content.source_digests[0]]), seed=99)
         with host.launcher.start(locks=[]) as session, pytest.raises(PhotoChangedError, match=str(changed)):
             list(session.render(shard(plan, tmp_path), hang_seconds=60))
 

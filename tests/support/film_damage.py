@@ -22,11 +22,12 @@ from fanreel.join.certificate import Certificate, certify
 from fanreel.join.concat import concat_segments
 from fanreel.mp4.writer import Chunk, Track, write_mp4
 from fanreel.plan.camera import CameraPath, Rect
+from fanreel.plan.content import Photo, StillContent
 from fanreel.plan.encoding import EncodingPlan, plan_encoding
 from fanreel.plan.film import FilmPlan
 from fanreel.plan.segments import Segment
 from fanreel.plan.timebase import time_base
-from fanreel.plan.timeline import Clip, Photo, Timeline
+from fanreel.plan.timeline import Clip, Timeline
 from fanreel.segments.record import SegmentRecord
 from fanreel.segments.tracks import video_track
 from fanreel.segments.writer import SegmentWriter
@@ -128,7 +129,7 @@ def plan_test_film(
         for index, (start, count) in enumerate(zip(starts, frame_counts, strict=True))
     )
     view = Rect(0.0, 0.0, 320.0, 180.0)
-    clip = Clip(Photo("00" * 32, 320, 180), CameraPath(view, view), 0, sum(frame_counts))
+    clip = Clip(StillContent(Photo("00" * 32, 320, 180), CameraPath(view, view)), 0, sum(frame_counts))
     return FilmPlan(
         name=f"{name}.mp4",
         timeline=Timeline((clip,)),
