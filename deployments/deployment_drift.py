@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
-from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentScheduleCreate, DeploymentUpdate
@@ -12,7 +10,7 @@ from prefect.client.schemas.objects import ConcurrencyOptions, DeploymentSchedul
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
 
-from deployments.deployment_file import Deployment, Schedule
+from deployments.deployment_file import Deployment
 from deployments.drift import Difference, Findings, compare_limits, compare_values
 
 __all__ = ["find_deployment", "look_at_deployment"]
@@ -34,9 +32,8 @@ def find_deployment(client: SyncPrefectClient, deployment: Deployment) -> Findin
         found = client.read_deployment_by_name(deployment.full_name)
     except ObjectNotFound:
         findings = Findings()
-        findings.add(
-            [Difference(f"deployment {deployment.full_name}")], partial(_make_deployment, deployment=deployment)
-        )
+        missing = Difference(f"deployment {deployment.full_name}")
+        findings.add([missing], lambda client: _make_deployment(client, deployment))
         return findings
     return look_at_deployment(deployment, found)
 
@@ -47,7 +44,7 @@ def look_at_deployment(deployment: Deployment, found: DeploymentResponse) -> Fin
     there = _values(found)
     pairs = {name: (there[name], here) for name, here in deployment.values.items()}
     differing = [name for name, (old, new) in pairs.items() if _ordered(name, old) != _ordered(name, new)]
-    differences = [part for name in differing for part in compare_values(where, _title(name), *pairs[name])]
+    differences = [part for name in differing for part in compare_values(where, _TITLES.get(name, name), *pairs[name])]
     limits = compare_limits(findings, where, there["limit"], deployment.limit)
     update = {name: deployment.values[name] for name in differing}
     if {"work_pool_name", "work_queue_name"} & set(update):  # a queue is known by both
@@ -58,7 +55,8 @@ def look_at_deployment(deployment: Deployment, found: DeploymentResponse) -> Fin
     by_slug = {schedule.slug: schedule for schedule in found.schedules}
     for schedule in deployment.schedules:
         _look_at_schedule(findings, deployment, schedule, found, by_slug.get(schedule.slug))
-    findings.add([*differences, *limits], partial(_change_deployment, deployment_id=found.id, update=update))
+    changed = DeploymentUpdate(**_typed(update))
+    findings.add([*differences, *limits], lambda client: client.update_deployment(found.id, changed))
     if found.paused:
         findings.keep(where, "paused")
     return findings
@@ -67,15 +65,15 @@ def look_at_deployment(deployment: Deployment, found: DeploymentResponse) -> Fin
 def _look_at_schedule(
     findings: Findings,
     deployment: Deployment,
-    schedule: Schedule,
+    schedule: DeploymentScheduleCreate,
     found: DeploymentResponse,
     there: DeploymentSchedule | None,
 ) -> None:
     where = f"schedule {schedule.slug} of {deployment.full_name}"
     can_run = deployment.can_run_by_itself(schedule, deployment.values["parameters"])
     if there is None:
-        make = partial(_make_schedule, deployment_id=found.id, schedule=schedule, active=can_run)
-        findings.add([Difference(where)], make)
+        made = schedule.model_copy(update={"active": can_run})
+        findings.add([Difference(where)], lambda client: client.create_deployment_schedules(found.id, [made]))
         return
     # Otherwise whether it is on is the operator's business: on and off are for what the parameters said.
     flips = can_run != deployment.can_run_by_itself(schedule, found.parameters) and there.active != can_run
@@ -89,14 +87,8 @@ def _look_at_schedule(
         ),
         *compare_values(where, "parameters", there.parameters, schedule.parameters),
     ]
-    change = partial(
-        _change_schedule,
-        deployment_id=found.id,
-        schedule_id=there.id,
-        schedule=schedule,
-        active=can_run if flips else None,
-    )
-    findings.add(differences, change)
+    words = {"schedule": schedule.schedule, "parameters": schedule.parameters, "active": can_run if flips else None}
+    findings.add(differences, lambda client: client.update_deployment_schedule(found.id, there.id, **words))
     if not flips and there.active != can_run:
         findings.keep(where, "turned on" if there.active else "turned off")
 
@@ -115,11 +107,7 @@ def _ordered(name: str, value: Any) -> Any:  # noqa: ANN401 -- JSON
     return sorted(value) if name == "tags" else value
 
 
-def _title(name: str) -> str:
-    return _TITLES.get(name, name)
-
-
-def _make_deployment(client: SyncPrefectClient, *, deployment: Deployment) -> None:
+def _make_deployment(client: SyncPrefectClient, deployment: Deployment) -> None:
     flow_id = client.create_flow_from_name(deployment.flow_name)
     parameters = deployment.values["parameters"]
     client.create_deployment(
@@ -127,32 +115,10 @@ def _make_deployment(client: SyncPrefectClient, *, deployment: Deployment) -> No
         deployment.name,
         concurrency_limit=deployment.limit,
         schedules=[
-            _schedule_create(schedule, active=deployment.can_run_by_itself(schedule, parameters))
+            schedule.model_copy(update={"active": deployment.can_run_by_itself(schedule, parameters)})
             for schedule in deployment.schedules
         ],
         **_typed(deployment.values),
-    )
-
-
-def _change_deployment(client: SyncPrefectClient, *, deployment_id: UUID, update: dict[str, Any]) -> None:
-    client.update_deployment(deployment_id, DeploymentUpdate(**_typed(update)))
-
-
-def _make_schedule(client: SyncPrefectClient, *, deployment_id: UUID, schedule: Schedule, active: bool) -> None:
-    client.create_deployment_schedules(deployment_id, [_schedule_create(schedule, active=active)])
-
-
-def _change_schedule(
-    client: SyncPrefectClient, *, deployment_id: UUID, schedule_id: UUID, schedule: Schedule, active: bool | None
-) -> None:
-    client.update_deployment_schedule(
-        deployment_id, schedule_id, active=active, schedule=schedule.schedule, parameters=schedule.parameters
-    )
-
-
-def _schedule_create(schedule: Schedule, *, active: bool) -> DeploymentScheduleCreate:
-    return DeploymentScheduleCreate(
-        schedule=schedule.schedule, active=active, parameters=schedule.parameters, slug=schedule.slug
     )
 
 

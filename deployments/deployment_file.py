@@ -1,7 +1,7 @@
 """`prefect.yaml` as data: the deployments as they are to be on a server, built and filled in by Prefect's own means.
 
-What this reads is what `prefect deploy` reads, steps and templates included, and a test holds both to one result.
-A key that this does not know is refused: Prefect would ignore it, or this would.
+It reads what `prefect deploy` reads, steps and templates included; a test holds both to one result. A key that it does
+not know is an error, for Prefect would ignore it.
 """
 
 from __future__ import annotations
@@ -12,41 +12,65 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
+from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.deployments.steps.core import StepExecutionError, run_steps
 from prefect.exceptions import PrefectException
 from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
 from prefect.utilities.templating import apply_values, resolve_variables
+from pydantic import BaseModel, Field, ValidationError
 
 from fanreel.errors import RequestError
 
-__all__ = ["Deployment", "Schedule", "read_deployments"]
-
-_TOP_KEYS = {"name", "definitions", "deployments"}
-_REQUIRED_KEYS = {"name", "entrypoint", "description", "tags", "version", "work_pool", "build", "pull"}
-_KEYS = _REQUIRED_KEYS | {"parameters", "schedules", "concurrency_limit"}
-_POOL_KEYS = {"name", "work_queue_name", "job_variables"}
-_LIMIT_KEYS = {"limit", "collision_strategy"}
-_SCHEDULE_KEYS = {"slug", "cron", "timezone", "active", "parameters"}
+__all__ = ["Deployment", "read_deployments"]
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """When a deployment runs by itself.
+class _Strict(BaseModel, extra="forbid"):
+    """A mapping of the file; Prefect would ignore a key that it does not know."""
 
-    Attributes:
-        slug: What it is known by; a schedule of an operator has another, or none.
-        schedule: When.
-        parameters: Beside those of the deployment.
-    """
 
-    slug: str
-    schedule: CronSchedule
-    parameters: dict[str, Any]
+class _WorkPool(_Strict):
+    name: str
+    work_queue_name: str = "default"
+    job_variables: dict[str, Any] = {}
+
+
+class _Limit(_Strict):
+    limit: int | None = None
+    collision_strategy: str | None = None
+
+
+class _Schedule(_Strict):
+    slug: str = Field(min_length=1)
+    cron: str
+    timezone: str = "UTC"
+    # It is turned on once a run of it can work; whoever deploys by other means must not have it on before.
+    active: Literal[False]
+    parameters: dict[str, Any] = {}
+
+
+class _Entry(_Strict):
+    name: str
+    entrypoint: str
+    description: str
+    tags: list[str]
+    version: str
+    work_pool: _WorkPool
+    build: list[dict[str, Any]]
+    pull: list[dict[str, Any]]
+    parameters: dict[str, Any] = {}
+    schedules: list[_Schedule] = []
+    concurrency_limit: _Limit = _Limit()
+
+
+class _File(_Strict):
+    name: str
+    definitions: Any = None
+    deployments: list[_Entry]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +83,21 @@ class Deployment:
         values: By the names of `DeploymentCreate` and `DeploymentUpdate` of Prefect's client, all but schedules and
             the limit; as JSON has them.
         limit: Runs at once; None leaves it to the operator.
-        schedules: All that are ours.
+        schedules: All that are ours, each known by its slug; an operator's has another one, or none.
     """
 
     flow_name: str
     name: str
     values: dict[str, Any]
     limit: int | None
-    schedules: tuple[Schedule, ...]
+    schedules: tuple[DeploymentScheduleCreate, ...]
 
     @property
     def full_name(self) -> str:
         """The name that `prefect deployment run` takes."""
         return f"{self.flow_name}/{self.name}"
 
-    def can_run_by_itself(self, schedule: Schedule, parameters: Mapping[str, Any]) -> bool:
+    def can_run_by_itself(self, schedule: DeploymentScheduleCreate, parameters: Mapping[str, Any]) -> bool:
         """Return whether every parameter that the flow needs has a value, where the deployment has `parameters`."""
         given = {**parameters, **schedule.parameters}
         return all(given.get(name, "") != "" for name in self.values["parameter_openapi_schema"].get("required", ()))
@@ -91,47 +115,30 @@ def read_deployments(file: Path) -> tuple[Deployment, ...]:
     """
     with contextlib.chdir(file.parent):
         try:
-            content = yaml.safe_load(file.read_text(encoding="utf-8"))
+            content = _File.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
         except yaml.YAMLError as error:
             raise RequestError(f"{file}: {error}") from None
-        _refuse_others(f"{file.name}", content, _TOP_KEYS)
-        return asyncio.run(_fill_in(file.name, content["deployments"]))
+        except ValidationError as error:
+            mistakes = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+            raise RequestError(f"{file}: {'; '.join(mistakes)}") from None
+        return asyncio.run(_fill_in(file.name, content.deployments))
 
 
-async def _fill_in(file_name: str, entries: list[dict[str, Any]]) -> tuple[Deployment, ...]:
+async def _fill_in(file_name: str, entries: list[_Entry]) -> tuple[Deployment, ...]:
     outputs: dict[str, dict[str, Any]] = {}
     flows: dict[str, tuple[str, dict[str, Any]]] = {}
     deployments: list[Deployment] = []
     for entry in entries:
-        where = f"{file_name}: deployment {entry.get('name')!r}"
-        _check_keys(where, entry)
-        build, entrypoint = json.dumps(entry["build"]), entry["entrypoint"]
+        where = f"{file_name}: deployment {entry.name!r}"
+        build = json.dumps(entry.build)
         if build not in outputs:
-            outputs[build] = await _run_build(where, entry["build"])
-        if entrypoint not in flows:
-            flows[entrypoint] = _load_flow(where, entrypoint)
-        filled = apply_values(await resolve_variables(entry), outputs[build])
-        filled["pull"] = apply_values(entry["pull"], outputs[build], remove_notset=False)
-        deployments.append(_deployment(*flows[entrypoint], filled))
+            outputs[build] = await _run_build(where, entry.build)
+        if entry.entrypoint not in flows:
+            flows[entry.entrypoint] = _load_flow(where, entry.entrypoint)
+        filled = apply_values(await resolve_variables(entry.model_dump()), outputs[build])
+        filled["pull"] = apply_values(entry.pull, outputs[build], remove_notset=False)
+        deployments.append(_deployment(*flows[entry.entrypoint], filled))
     return tuple(deployments)
-
-
-def _check_keys(where: str, entry: dict[str, Any]) -> None:
-    _refuse_others(where, entry, _KEYS)
-    if missing := _REQUIRED_KEYS - set(entry):
-        raise RequestError(f"{where} has no {', '.join(sorted(missing))}")
-    _refuse_others(where, entry["work_pool"], _POOL_KEYS)
-    _refuse_others(where, entry.get("concurrency_limit", {}), _LIMIT_KEYS)
-    for schedule in entry.get("schedules", ()):
-        _refuse_others(where, schedule, _SCHEDULE_KEYS)
-        # It is turned on once a run of it can work; whoever deploys without us must not have it on before.
-        if schedule.get("active") is not False or not schedule.get("slug"):
-            raise RequestError(f"{where}: a schedule needs a slug, and active: false")
-
-
-def _refuse_others(where: str, mapping: Mapping[str, Any], known: set[str]) -> None:
-    if others := set(mapping) - known:
-        raise RequestError(f"{where}: {', '.join(sorted(others))} is not known here; {', '.join(sorted(known))} are")
 
 
 async def _run_build(where: str, steps: list[dict[str, Any]]) -> dict[str, Any]:
@@ -151,30 +158,28 @@ def _load_flow(where: str, entrypoint: str) -> tuple[str, dict[str, Any]]:
 
 
 def _deployment(flow_name: str, schema: dict[str, Any], entry: dict[str, Any]) -> Deployment:
-    pool, limit = entry["work_pool"], entry.get("concurrency_limit", {})
-    strategy = limit.get("collision_strategy")
+    pool, limit = entry["work_pool"], entry["concurrency_limit"]
+    strategy = limit["collision_strategy"]
     return Deployment(
         flow_name=flow_name,
         name=entry["name"],
         values={
-            "entrypoint": entry["entrypoint"],
-            "description": entry["description"],
-            "tags": entry["tags"],
-            "version": str(entry["version"]),
+            **{name: entry[name] for name in ("entrypoint", "description", "tags", "version", "parameters")},
             "work_pool_name": pool["name"],
-            "work_queue_name": pool.get("work_queue_name", "default"),
-            "job_variables": pool.get("job_variables", {}),
-            "parameters": entry.get("parameters", {}),
+            "work_queue_name": pool["work_queue_name"],
+            "job_variables": pool["job_variables"],
             "parameter_openapi_schema": schema,
             "enforce_parameter_schema": True,
             "pull_steps": entry["pull"],
             "concurrency_options": {"collision_strategy": strategy} if strategy else None,
         },
-        limit=limit.get("limit"),
-        schedules=tuple(_schedule(schedule) for schedule in entry.get("schedules", ())),
+        limit=limit["limit"],
+        schedules=tuple(
+            DeploymentScheduleCreate(
+                slug=one["slug"],
+                schedule=CronSchedule(cron=one["cron"], timezone=one["timezone"]),
+                parameters=one["parameters"],
+            )
+            for one in entry["schedules"]
+        ),
     )
-
-
-def _schedule(entry: dict[str, Any]) -> Schedule:
-    when = CronSchedule(cron=entry["cron"], timezone=entry.get("timezone", "UTC"))
-    return Schedule(entry["slug"], when, entry.get("parameters", {}))

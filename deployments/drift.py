@@ -63,7 +63,7 @@ class Change:
     """
 
     differences: tuple[Difference, ...]
-    make: Callable[[SyncPrefectClient], None]
+    make: Callable[[SyncPrefectClient], object]
 
 
 @dataclass(slots=True)
@@ -83,7 +83,7 @@ class Findings:
         """All differences, in the order of the changes that mend them."""
         return [difference for change in self.changes for difference in change.differences]
 
-    def add(self, differences: Iterable[Difference], make: Callable[[SyncPrefectClient], None]) -> None:
+    def add(self, differences: Iterable[Difference], make: Callable[[SyncPrefectClient], object]) -> None:
         """Note what mends some differences; nothing if there are none."""
         if found := tuple(differences):
             self.changes.append(Change(found, make))

@@ -1,8 +1,8 @@
-"""A Prefect process worker that hands back what it holds when its host goes, and leaves when it has nothing to do.
+"""Prefect's process worker, with three more abilities: it hands runs back, waits for the server, and leaves when idle.
 
-Prefect's own worker, told to end, lets its runs go on without it: on a host that is about to vanish they are lost, and
-stay "Running" for ever. Ours ends them at once and puts them back into their queue, where another worker finds them;
-what they have rendered is in the store.
+Told to end, Prefect's own worker leaves its runs at work. On a host that is about to vanish they are lost, and stay
+"Running" on the server. This worker ends them at once and puts them back into their queue, where another worker finds
+them; the segments that they have rendered are in the store.
 """
 
 from __future__ import annotations
@@ -10,214 +10,184 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shlex
 import signal
 import sys
 import threading
 import time
-import warnings
+from abc import ABC
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
-from uuid import UUID
+from typing import TYPE_CHECKING, Any
 
 from httpx import HTTPError, HTTPStatusError, TransportError
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.exceptions import PrefectException
 from prefect.states import AwaitingRetry, Cancelled
-from prefect.utilities.processutils import command_to_string
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
-from pydantic import PrivateAttr
-
-from deployments.engine_launcher import EngineLauncher
-from deployments.start_run import HANDED_BACK
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from prefect.client.schemas.objects import FlowRun
 
-__all__ = ["HostWorker"]
+__all__ = ["HostWorker", "configuration_with"]
 
 HAND_BACK_SECONDS = 20.0
-"""How long a worker that leaves waits for its runs to be handed back: cloud hosts go two minutes after they said so,
-containers ten seconds after SIGTERM unless they are given more."""
+"""How long the hand-back may take. A cloud host vanishes two minutes after its notice; a container is killed ten
+seconds after SIGTERM unless it is given more."""
 
-LEAVE_SECONDS = 15.0
-"""How long Prefect's worker has to end, once all is handed back: seen to hang, which would keep a host for ever."""
+ANSWER_SECONDS = 5.0
+"""How long the server may take to answer while runs are handed back."""
 
 AWAY_SECONDS = 600.0
-"""How long a run that failed waits for a server that is away, to be told of."""
+"""How long the report of a failed run waits for a server that is away."""
 
 
-class HostJobConfiguration(ProcessJobConfiguration):
-    """How a run's process is started: by its engine at once.
+class HostWorker(ProcessWorker, ABC):  # abstract for Prefect: it registers no other worker of the type "process"
+    """A worker of the type "process" whose runs survive the end of their host.
 
-    Where no command is configured, Prefect starts an interpreter that prepares the working directory, and then the
-    engine in its place, which imports all of it again: 3 s of a core for each run. The engine does both.
+    Args:
+        idle_seconds: The worker ends when it had no run for so long; 0 is never.
+        before_end: Called before the worker ends this process, by SIGTERM or idle.
+        engine_command: Returns the command that starts a run; by default Prefect's own way is taken.
+        words: Arguments of Prefect's `ProcessWorker`.
     """
 
-    _may_be_forked: bool = PrivateAttr(default=False)
-
-    def prepare_for_flow_run(self, *arguments: Any, **words: Any) -> None:  # noqa: ANN401 -- Prefect's signature
-        """Configure it for a run."""
-        # Packages read other variables than ours and Prefect's when they are imported, which a fork has done.
-        self._may_be_forked = not self.command and all(name.startswith(("FANREEL_", "PREFECT_")) for name in self.env)
-        self.command = self.command or command_to_string([sys.executable, "-m", "prefect.engine"])
-        super().prepare_for_flow_run(*arguments, **words)
-
-    def fork_from(self, launcher: EngineLauncher) -> None:
-        """Have a launcher start the run, if it may."""
-        if self._may_be_forked:
-            self.command = command_to_string(launcher.command())
-
-
-# It takes the place of Prefect's own worker of this type, which Prefect warns of.
-warnings.filterwarnings("ignore", message="Type 'HostWorker' at .* matches existing registered type")
-
-
-class HostWorker(ProcessWorker):
-    """See the module.
-
-    Attributes:
-        idle_seconds: Leave when there was no run for so long; 0 is never.
-    """
-
-    type = "process"
-    job_configuration = HostJobConfiguration
-    idle_seconds: ClassVar[float] = 0.0
-
-    async def __aenter__(self) -> Self:
-        """Begin to work; from now on SIGTERM means that the host goes."""
-        self._held: set[UUID] = set()
-        self._engines = EngineLauncher()
-        self._engines.start()  # it imports while this worker asks for runs
-        self._is_leaving = False
+    def __init__(
+        self,
+        *,
+        idle_seconds: float,
+        before_end: Callable[[], None],
+        engine_command: Callable[[], list[str]] | None = None,
+        **words: Any,  # noqa: ANN401 -- Prefect's own
+    ) -> None:
+        super().__init__(**words)
+        self._idle_seconds = idle_seconds
+        self._before_end = before_end
+        if engine_command is not None:
+            self.job_configuration = configuration_with(engine_command)
+        self._held: dict[UUID, FlowRun] = {}
         self._last_held_at = time.monotonic()
-        await super().__aenter__()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._leave)
-        return self
-
-    async def __aexit__(self, *exception: Any) -> None:  # noqa: ANN401 -- the protocol's signature
-        """End to work."""
-        try:
-            await super().__aexit__(*exception)
-        finally:
-            self._engines.close()
 
     async def run(self, flow_run: FlowRun, configuration: Any, task_status: Any = None) -> ProcessWorkerResult:  # noqa: ANN401
-        """Run a flow run; hand it back if the worker leaves before it has ended."""
-        self._held.add(flow_run.id)
+        """Run a flow run; if it fails while the server is away, return when the failure can be reported."""
+        self._held[flow_run.id] = flow_run
         try:
-            configuration.fork_from(self._engines)
             result = await super().run(flow_run, configuration, task_status)
-            if self._is_leaving:
-                await self._hand_back(flow_run)
-                return ProcessWorkerResult(status_code=0, identifier=result.identifier)
             if result.status_code != 0:
-                await self._await_server(flow_run)
+                await _await_server(flow_run)
             return result
         finally:
-            self._held.discard(flow_run.id)
+            del self._held[flow_run.id]
             self._last_held_at = time.monotonic()
 
     async def get_and_submit_flow_runs(self) -> list[FlowRun]:
-        """Take what is scheduled; nothing once the worker leaves, which an idle one may do now."""
-        if self._is_leaving:
-            return []
+        """Take what is scheduled; end this process if there was nothing for `idle_seconds`."""
         taken = await super().get_and_submit_flow_runs()
         idle_seconds = time.monotonic() - self._last_held_at
-        if self.idle_seconds and not taken and not self._held and idle_seconds >= self.idle_seconds:
-            self._logger.info("Nothing to do for %.0f s: this worker ends", idle_seconds)
-            self._is_leaving = True
+        if self._idle_seconds and not taken and not self._held and idle_seconds >= self._idle_seconds:
+            _say(f"nothing to do for {idle_seconds:.0f} s: this worker ends")
             self._end()
         return taken
 
-    def _leave(self) -> None:
-        """End every run and, when each is handed back, this worker; told a second time, end now."""
-        if self._is_leaving:
-            os.kill(os.getpid(), signal.SIGKILL)
-        self._is_leaving = True
-        self._logger.warning("SIGTERM: %d runs are handed back, then this worker ends", len(self._held))
-        _end_below(os.getpid())
-        self._leaving = asyncio.get_running_loop().create_task(self._end_when_handed_back())
+    def leave(self) -> None:
+        """Kill every run, put each back into its queue, and end this process; the handler of SIGTERM.
 
-    async def _end_when_handed_back(self) -> None:
-        deadline = time.monotonic() + HAND_BACK_SECONDS
-        while self._held and time.monotonic() < deadline:
-            await asyncio.sleep(0.1)
-            _end_below(os.getpid())  # one that was being started meanwhile
+        It returns to nobody, so Prefect's worker has no time to report the killed runs as crashed: a film would
+        start another child run for each before the first is back in its queue.
+        """
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)  # the next SIGTERM kills this process
+        overdue = threading.Timer(HAND_BACK_SECONDS, os._exit, [0])
+        overdue.daemon = True
+        overdue.start()
+        _say(f"SIGTERM: {len(self._held)} runs are handed back, then this worker ends")
+        _kill_below(os.getpid())
+        with get_client(sync_client=True, httpx_settings={"timeout": ANSWER_SECONDS}) as client:
+            for flow_run in self._held.values():
+                try:
+                    _hand_back(client, flow_run, worker_name=self.name)
+                except (HTTPError, PrefectException) as error:
+                    _say(f"{flow_run.name} could not be handed back: {error}")
         self._end()
 
     def _end(self) -> None:
-        """Have Prefect end this worker, or end it without Prefect."""
-        last = threading.Timer(LEAVE_SECONDS, self._end_at_once)
-        last.daemon = True
-        last.start()
-        os.kill(os.getpid(), signal.SIGINT)
+        try:
+            self._before_end()
+            sys.stdout.flush()
+        finally:
+            os._exit(0)  # Prefect's orderly end waits for runs, and was seen to hang
 
-    def _end_at_once(self) -> None:
-        self._logger.warning("Prefect's worker did not end within %g s: this process does", LEAVE_SECONDS)
-        os._exit(0)
 
-    async def _await_server(self, flow_run: FlowRun) -> None:
-        """Return when the server can be told how a run ended: of what it is not told it knows nothing for minutes.
+def configuration_with(engine_command: Callable[[], list[str]]) -> type[ProcessJobConfiguration]:
+    """Return a configuration of jobs that starts a run with a command of ours, where its deployment allows it.
 
-        Runs that begin while it is away end at once, for they cannot reach it either.
-        """
-        deadline = time.monotonic() + AWAY_SECONDS
-        while time.monotonic() < deadline and not self._is_leaving:
-            try:
-                async with get_client() as client:
-                    await client.read_flow_run(flow_run.id)
-                    return
-            except HTTPStatusError as error:
-                if not error.response.is_server_error:
-                    return
-            except TransportError:
-                pass
-            except PrefectException:
-                return
-            await asyncio.sleep(1.0)
+    A deployment that names a command keeps it. One that sets a variable of somebody else is started Prefect's own way:
+    packages read such variables (`OMP_NUM_THREADS`) when they are imported, and a fork has imported them already.
+    """
 
-    async def _hand_back(self, flow_run: FlowRun) -> None:
-        # No later than it was due at first: a host whose clock is ahead would else keep it from all for as long.
-        due_at = min(flow_run.expected_start_time or datetime.max.replace(tzinfo=UTC), datetime.now(UTC))
-        state = AwaitingRetry(scheduled_time=due_at, message=f"handed back: its worker {self.name} has to end")
+    class Configuration(ProcessJobConfiguration):
+        def prepare_for_flow_run(self, *arguments: Any, **words: Any) -> None:  # noqa: ANN401 -- Prefect's own
+            if not self.command and all(name.startswith(("FANREEL_", "PREFECT_")) for name in self.env):
+                self.command = shlex.join(engine_command())
+            super().prepare_for_flow_run(*arguments, **words)
+
+    return Configuration
+
+
+async def _await_server(flow_run: FlowRun) -> None:
+    """Return when the server answers: otherwise it would learn of a failed run minutes later, by missing beats."""
+    deadline = time.monotonic() + AWAY_SECONDS
+    while time.monotonic() < deadline:
         try:
             async with get_client() as client:
-                found = (await client.read_flow_run(flow_run.id)).state
-                if found is not None and found.is_cancelling():
-                    state = Cancelled(message="cancelled; its worker had to end")
-                elif found is not None and not (found.is_running() or found.is_pending() or found.is_crashed()):
-                    return  # it was done just in time, or waits for something
-                await client.set_flow_run_state(flow_run.id, state, force=True)
-        except (HTTPError, PrefectException) as error:
-            self._logger.warning("%s could not be handed back: %s", flow_run.name, error)
+                await client.read_flow_run(flow_run.id)
+                return
+        except HTTPStatusError as error:
+            if not error.response.is_server_error:
+                return
+        except TransportError:
+            pass
+        except PrefectException:
+            return
+        await asyncio.sleep(1.0)
 
 
-def _end_below(pid: int) -> None:
-    """End every process that descends from `pid`: a worker's are its runs, and their sessions end with them.
+def _hand_back(client: SyncPrefectClient, flow_run: FlowRun, *, worker_name: str) -> None:
+    """Put a killed run back into its queue; a run that ended by itself just before stays as it is."""
+    # Never later than it was due at first: with a clock that is ahead, the run would wait for as long.
+    due_at = min(flow_run.expected_start_time or datetime.max.replace(tzinfo=UTC), datetime.now(UTC))
+    state = AwaitingRetry(scheduled_time=due_at, message=f"handed back: its worker {worker_name} has to end")
+    found = client.read_flow_run(flow_run.id).state
+    if found is not None and found.is_cancelling():
+        state = Cancelled(message="cancelled; its worker had to end")
+    elif found is not None and not (found.is_running() or found.is_pending()):
+        return
+    client.set_flow_run_state(flow_run.id, state, force=True)
 
-    What stands for an engine is told why, and first, for else Prefect reports a crash, and the film starts another
-    child run before this one is back in its queue.
-    """
+
+def _kill_below(pid: int) -> None:
+    """Kill every process that descends from `pid`, each before its children: it must not report how they ended."""
+    while below := _live_below(pid):
+        for child in below:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        time.sleep(0.01)  # another round finds those that were forked meanwhile
+
+
+def _live_below(pid: int) -> list[int]:
     children: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, ValueError):
-            parent = int(stat.read_text().rpartition(")")[2].split()[1])
-            children.setdefault(parent, []).append(int(stat.parent.name))
-    below: list[int] = []
-    waiting = [pid]
-    while waiting:
-        found = children.get(waiting.pop(), [])
-        below += found
-        waiting += found
-    told = [child for child in below if _stands_for_an_engine(child)]
-    killed = [child for child in below if child not in told]
-    for child, number in [(child, HANDED_BACK) for child in told] + [(child, signal.SIGKILL) for child in killed]:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(child, number)
+            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
+            if state not in "ZX":
+                children.setdefault(int(parent), []).append(int(stat.parent.name))
+    below = children.get(pid, [])
+    for child in below:  # it grows meanwhile
+        below += children.get(child, [])
+    return below
 
 
-def _stands_for_an_engine(pid: int) -> bool:
-    with contextlib.suppress(OSError):
-        return b"/deployments/start_run.py\0" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    return False
+def _say(message: str) -> None:
+    print(f"fanreel: {message}", file=sys.stderr, flush=True)

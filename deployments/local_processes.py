@@ -1,8 +1,7 @@
 """Processes that go on after the command that started them, and the certain end of exactly those.
 
-A process is known by its number and by when it started, so that a number which the kernel gave to another one since
-is never mistaken for it. All that is started carries a mark in its environment, and whatever it starts inherits it:
-so nothing below is missed, even if what was in between is dead. Linux only.
+Each process is started with a mark in its environment, a random text that everything below it inherits. So a process is
+recognised even if the kernel gave its number to another one since, and none is missed whose parent is dead. Linux only.
 """
 
 from __future__ import annotations
@@ -10,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import signal
+import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,29 +21,28 @@ __all__ = ["Process", "end_all", "marked", "read_process", "start_process"]
 
 _MARK = "FANREEL_STARTED_BY"
 _POLL_SECONDS = 0.1
-_PROC = Path("/proc")
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process, for as long as it lives.
+    """A process that carries a mark.
 
     Attributes:
         pid: Its number.
-        start_ticks: When it started, in the kernel's ticks since the machine did.
-        boot: Since which start of the machine.
+        mark: The mark in its environment.
     """
 
     pid: int
-    start_ticks: int
-    boot: str
+    mark: str
 
     def is_running(self) -> bool:
-        """Return whether it still is the one with that number, and no corpse that nobody collected."""
-        return self == look_at(self.pid)
+        """Return whether it still runs; a dead process that nobody has waited for has no environment."""
+        with contextlib.suppress(OSError):
+            return f"{_MARK}={self.mark}".encode() in Path(f"/proc/{self.pid}/environ").read_bytes().split(b"\0")
+        return False
 
     def send(self, number: signal.Signals) -> None:
-        """Send it a signal, and nobody else; nothing if it is gone."""
+        """Send it a signal; nothing happens if it is gone."""
         with contextlib.suppress(ProcessLookupError):
             descriptor = os.pidfd_open(self.pid)
             try:
@@ -53,96 +53,71 @@ class Process:
 
 
 def start_process(
-    command: Sequence[str], *, mark: str, record: Path, log: Path, folder: Path, environment: Mapping[str, str]
+    command: Sequence[str], *, record: Path, log: Path, folder: Path, environment: Mapping[str, str]
 ) -> Process:
     """Start a command in a session of its own, without a terminal, and return it.
 
     Args:
         command: Program and arguments; the program as a path, or to be found in PATH.
-        mark: What it and all below it are known by.
         record: File that says afterwards which process it is; `read_process` reads it.
-        log: File that has what it writes, from now on.
+        log: File for its output, which is emptied first.
         folder: Its working directory.
         environment: Beside that of this process; an empty value takes the variable away.
     """
-    taken = [part for name, value in environment.items() if not value for part in ("-u", name)]
-    given = [f"{name}={value}" for name, value in {**environment, _MARK: mark}.items() if value]
-    arguments = ["env", *taken, *given, *command]
-    read_end, write_end = os.pipe()  # closed by exec: the process has its own command line from then on
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.setsid()
-            os.chdir(folder)
-            for descriptor, path, flags in (
-                (0, os.devnull, os.O_RDONLY),
-                (1, log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND),
-            ):
-                os.dup2(os.open(path, flags, 0o600), descriptor)
-            os.dup2(1, 2)
-            os.execvp(arguments[0], arguments)  # noqa: S606 -- no shell is wanted
-        finally:
-            os._exit(127)
-    os.close(write_end)
-    os.read(read_end, 1)
-    os.close(read_end)
-    process = look_at(pid) or Process(pid, 0, _boot())
+    earlier = read_process(record)
+    mark = earlier.mark if earlier else secrets.token_hex(8)  # what is left of a dead one is ended with this one
+    variables = {**os.environ, **environment, _MARK: mark}
+    variables = {name: value for name, value in variables.items() if value or name not in environment}
+    with log.open("wb") as output:
+        started = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    process = Process(started.pid, mark)
+    while not process.is_running() and started.poll() is None:
+        time.sleep(0.001)  # the kernel gives it its environment a moment after its start
     record.write_text(json.dumps(asdict(process)), encoding="utf-8")
     return process
 
 
 def read_process(record: Path) -> Process | None:
-    """Return the process that a file names, if it still runs."""
+    """Return the process that a file names, whether it runs or not; None if the file names none."""
     try:
-        process = Process(**json.loads(record.read_text(encoding="utf-8")))
+        return Process(**json.loads(record.read_text(encoding="utf-8")))
     except (FileNotFoundError, ValueError, TypeError):
         return None
-    return process if process.is_running() else None
 
 
-def marked(mark: str) -> list[Process]:
-    """Return all processes that carry the mark: those that were started with it, and all below them."""
-    wanted = f"{_MARK}={mark}".encode()
-    found: list[Process] = []
-    for folder in _PROC.glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if wanted in (folder / "environ").read_bytes().split(b"\0") and (process := look_at(int(folder.name))):
-                found.append(process)
-    return found
+def marked(marks: Collection[str]) -> list[Process]:
+    """Return all processes that carry one of the marks: those that were started with it, and all below them."""
+    numbers = [int(folder.name) for folder in Path("/proc").glob("[0-9]*")]
+    found = [Process(number, mark) for number in numbers for mark in marks]
+    return [process for process in found if process.is_running()]
 
 
-def end_all(processes: Iterable[Process], *, mark: str, grace_seconds: float) -> int:
-    """End some processes and all that carry the mark; return how many there were.
+def end_all(processes: Iterable[Process], *, grace_seconds: float) -> int:
+    """End some processes, and all that carry their marks; return how many there were.
 
     Args:
-        processes: Those asked first, by SIGTERM; they may end those below them in good order.
-        mark: Whatever carries it is killed when the first ones are gone, or the time is over.
-        grace_seconds: How long that is.
+        processes: Those that are asked first, by SIGTERM; they may end those below them in good order.
+        grace_seconds: How long they have. Whatever carries their marks then is killed.
     """
-    asked = [process for process in processes if process.is_running()]
-    known = {*asked, *marked(mark)}
+    asked = list(processes)
+    marks = {process.mark for process in asked}
+    known = {*marked(marks)}
     for process in asked:
         process.send(signal.SIGTERM)
     deadline = time.monotonic() + grace_seconds
     while any(process.is_running() for process in asked) and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
-    while left := {process for process in (*asked, *marked(mark)) if process.is_running()}:
-        known |= left
+    while left := marked(marks):
+        known |= {*left}
         for process in left:
             process.send(signal.SIGKILL)
         time.sleep(_POLL_SECONDS)
     return len(known)
-
-
-def look_at(pid: int) -> Process | None:
-    """Return the process that has this number now; None if there is none but a corpse."""
-    try:
-        # The second field, the name, may hold anything, spaces and brackets too; state is the third, start the 22nd.
-        fields = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return None if fields[0] in "ZX" else Process(pid, int(fields[19]), _boot())
-
-
-def _boot() -> str:
-    return (_PROC / "sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()

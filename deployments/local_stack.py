@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import secrets
 import shlex
 import socket
 import sys
@@ -27,7 +26,7 @@ from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments import apply
-from deployments.local_processes import Process, end_all, marked, read_process, start_process
+from deployments.local_processes import end_all, read_process, start_process
 from deployments.pools import POOLS
 from deployments.worker import count_gpu_sessions
 from fanreel.errors import FanreelError, RequestError, SessionBusyError
@@ -72,16 +71,19 @@ class Stack:
         """The file that has what `name` wrote."""
         return self.folder / f"{name}.log"
 
-    def running(self, name: str) -> Process | None:
-        """The process, if it runs."""
-        return read_process(self.record(name))
+    def is_running(self, name: str) -> bool:
+        """Whether `name` runs."""
+        process = read_process(self.record(name))
+        return process is not None and process.is_running()
 
-    @property
-    def about(self) -> Path:
-        """The file that has the mark and the port."""
-        return self.folder / "about.json"
+    def port(self, wanted: int) -> int:
+        """The server's port: that of a stack of which something runs, or the one that is wanted, which is kept."""
+        kept = self.folder / "port"
+        if not (kept.exists() and any(self.is_running(record.stem) for record in self.folder.glob("*.pid"))):
+            kept.write_text(str(wanted), encoding="utf-8")
+        return int(kept.read_text(encoding="utf-8"))
 
-    def start(self, name: str, command: Sequence[str], *, mark: str, url: str) -> Process:
+    def start(self, name: str, command: Sequence[str], *, url: str) -> None:
         """Start a process of the stack."""
         environment = {
             "PREFECT_API_URL": url,
@@ -93,14 +95,7 @@ class Stack:
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
             "PREFECT_WORKER_QUERY_SECONDS": "2",
         }
-        return start_process(
-            command,
-            mark=mark,
-            record=self.record(name),
-            log=self.log(name),
-            folder=ROOT,
-            environment=environment,
-        )
+        start_process(command, record=self.record(name), log=self.log(name), folder=ROOT, environment=environment)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -127,9 +122,9 @@ def main(arguments: Sequence[str]) -> int:
 
 def up(stack: Stack, *, port: int) -> int:
     """Start what does not run, apply the deployments, tell where the UI is, and return the exit code."""
-    mark, port = _about(stack, port)
+    port = stack.port(port)
     url = f"http://{HOST}:{port}/api"
-    _start_server(stack, mark=mark, port=port, url=url)
+    _start_server(stack, port=port, url=url)
     with temporary_settings({PREFECT_API_URL: url}):
         if code := apply.main([]):
             return code
@@ -138,7 +133,7 @@ def up(stack: Stack, *, port: int) -> int:
             pools.remove(GPU_POOL)
             print(f"worker {GPU_POOL}: none, for no GPU of this machine encodes; fanreel doctor says why")
         try:
-            _start_workers(stack, pools, mark=mark, url=url)
+            _start_workers(stack, pools, url=url)
         except (httpx.HTTPError, PrefectException) as error:
             raise StartError(apply.describe_failure(error)) from error
     job = {
@@ -156,57 +151,24 @@ def up(stack: Stack, *, port: int) -> int:
 
 def down(stack: Stack) -> int:
     """End what runs of the stack and everything below, workers first; return the exit code."""
-    about = _read_about(stack)
-    if about is None:
-        print("Nothing runs.")
-        return 0
-    mark, _ = about
-    names = [record.stem for record in stack.folder.glob("worker-*.pid")]
-    workers = [process for name in names if (process := stack.running(name))]
-    server = stack.running("server")
+    workers, server = sorted(stack.folder.glob("worker-*.pid")), stack.record("server")
+    count = 0
     # The server ends last: workers tell it what they held.
-    count = end_all(workers, mark=_workers_mark(mark), grace_seconds=WORKER_GRACE_SECONDS)
-    count += end_all([server] if server else [], mark=_server_mark(mark), grace_seconds=SERVER_GRACE_SECONDS)
-    for name in (*names, "server"):
-        stack.record(name).unlink(missing_ok=True)
-    stack.about.unlink()
+    for records, grace_seconds in ((workers, WORKER_GRACE_SECONDS), ([server], SERVER_GRACE_SECONDS)):
+        count += end_all(filter(None, map(read_process, records)), grace_seconds=grace_seconds)
+        for record in records:
+            record.unlink(missing_ok=True)
     print(f"Ended {count} processes: the server, {len(workers)} workers, and all below." if count else "Nothing runs.")
     return 0
 
 
-def _about(stack: Stack, port: int) -> tuple[str, int]:
-    """Return the mark of all that is started and the port of the server: of what runs, or new ones."""
-    about = _read_about(stack)
-    if about is not None and (marked(_server_mark(about[0])) or marked(_workers_mark(about[0]))):
-        return about
-    mark = secrets.token_hex(8)
-    stack.about.write_text(json.dumps({"mark": mark, "port": port}), encoding="utf-8")
-    return mark, port
-
-
-def _read_about(stack: Stack) -> tuple[str, int] | None:
-    try:
-        about = json.loads(stack.about.read_text(encoding="utf-8"))
-        return str(about["mark"]), int(about["port"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _server_mark(mark: str) -> str:
-    return f"{mark}-server"
-
-
-def _workers_mark(mark: str) -> str:
-    return f"{mark}-workers"
-
-
-def _start_server(stack: Stack, *, mark: str, port: int, url: str) -> None:
-    if stack.running("server"):
+def _start_server(stack: Stack, *, port: int, url: str) -> None:
+    if stack.is_running("server"):
         print(f"server: runs already, on port {port}")
     else:
         _refuse_taken(port)
         command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
-        stack.start("server", command, mark=_server_mark(mark), url=url)
+        stack.start("server", command, url=url)
 
     def is_up() -> bool:
         try:
@@ -230,16 +192,16 @@ def _refuse_taken(port: int) -> None:
             ) from None
 
 
-def _start_workers(stack: Stack, pools: Sequence[str], *, mark: str, url: str) -> None:
+def _start_workers(stack: Stack, pools: Sequence[str], *, url: str) -> None:
     waiting: dict[str, Callable[[], bool]] = {}
     for pool in pools:
         name = f"worker-{pool}"
-        if stack.running(name):
+        if stack.is_running(name):
             print(f"worker {pool}: runs already")
             continue
         started_at = datetime.now(UTC)
         command = [sys.executable, "-m", "deployments.worker", "--pool", pool, "--name", f"make-up-{pool}"]
-        stack.start(name, command, mark=_workers_mark(mark), url=url)
+        stack.start(name, command, url=url)
         waiting[name] = lambda pool=pool, started_at=started_at: _is_online(pool, since=started_at)
     _wait(stack, waiting)
     for name in waiting:
@@ -269,7 +231,7 @@ def _wait(stack: Stack, are_up: dict[str, Callable[[], bool]]) -> None:
         for name in [name for name, is_up in left.items() if is_up()]:
             del left[name]
         for name in left:
-            if not stack.running(name):
+            if not stack.is_running(name):
                 raise StartError(
                     f"{name} ended at once; its last words, in {stack.log(name)}: {_last_line(stack, name)}"
                 )

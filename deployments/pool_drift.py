@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
@@ -30,7 +29,14 @@ def find_pool(client: SyncPrefectClient, pool: Pool) -> Findings:
         found = client.read_work_pool(pool.name)
     except ObjectNotFound:
         findings = Findings()
-        findings.add([Difference(f"work pool {pool.name}")], partial(_make_pool, pool=pool))
+        made = WorkPoolCreate(
+            name=pool.name,
+            type=POOL_TYPE,
+            description=pool.description,
+            concurrency_limit=pool.limit,
+            base_job_template=ProcessWorker.get_default_base_job_template(),
+        )
+        findings.add([Difference(f"work pool {pool.name}")], lambda client: client.create_work_pool(made))
         return findings
     findings = look_at_pool(pool, found)
     findings.extend(look_at_queues(pool, client.read_work_queues(work_pool_name=pool.name)))
@@ -53,53 +59,35 @@ def look_at_pool(pool: Pool, found: WorkPool) -> Findings:
     update = WorkPoolUpdate(description=pool.description) if differences else WorkPoolUpdate()
     if limits := compare_limits(findings, where, found.concurrency_limit, pool.limit):
         update.concurrency_limit = pool.limit
-    findings.add([*differences, *limits], partial(_change_pool, name=pool.name, update=update))
+    findings.add([*differences, *limits], lambda client: client.update_work_pool(pool.name, update))
     if found.is_paused:
         findings.keep(where, "paused")
     return findings
 
 
 def look_at_queues(pool: Pool, found: list[WorkQueue]) -> Findings:
-    """Return what of the pool's queues is to be changed; other queues are nobody's business here."""
+    """Return what of the pool's queues is to be changed; queues that `pool` does not name are left alone."""
     findings, there = Findings(), {queue.name: queue for queue in found}
     for queue in pool.queues:
         where = f"work queue {pool.name}/{queue.name}"
-        if queue.name not in there:
+        if queue.name in there:
+            _look_at_queue(findings, where, queue, there[queue.name])
+        else:
             findings.add([Difference(where)], partial(_make_queue, pool_name=pool.name, queue=queue))
-            continue
-        old, update = there[queue.name], {}
-        differences = compare_values(where, "priority", old.priority, queue.priority)
-        if differences:
-            update["priority"] = queue.priority
-        if limits := compare_limits(findings, where, old.concurrency_limit, queue.limit):
-            update["concurrency_limit"] = queue.limit
-        findings.add([*differences, *limits], partial(_change_queue, queue_id=old.id, update=update))
-        if old.is_paused:
-            findings.keep(where, "paused")
     return findings
 
 
-def _make_pool(client: SyncPrefectClient, *, pool: Pool) -> None:
-    client.create_work_pool(
-        WorkPoolCreate(
-            name=pool.name,
-            type=POOL_TYPE,
-            description=pool.description,
-            concurrency_limit=pool.limit,
-            base_job_template=ProcessWorker.get_default_base_job_template(),
-        )
-    )
-
-
-def _change_pool(client: SyncPrefectClient, *, name: str, update: WorkPoolUpdate) -> None:
-    client.update_work_pool(name, update)
+def _look_at_queue(findings: Findings, where: str, queue: Queue, found: WorkQueue) -> None:
+    differences = compare_values(where, "priority", found.priority, queue.priority)
+    limits = compare_limits(findings, where, found.concurrency_limit, queue.limit)
+    update = {"priority": queue.priority} if differences else {}
+    update |= {"concurrency_limit": queue.limit} if limits else {}
+    findings.add([*differences, *limits], lambda client: client.update_work_queue(found.id, **update))
+    if found.is_paused:
+        findings.keep(where, "paused")
 
 
 def _make_queue(client: SyncPrefectClient, *, pool_name: str, queue: Queue) -> None:
     # With a priority, the server would move the queues of others that have it.
     made = client.create_work_queue(queue.name, concurrency_limit=queue.limit, work_pool_name=pool_name)
     client.update_work_queue(made.id, priority=queue.priority)
-
-
-def _change_queue(client: SyncPrefectClient, *, queue_id: UUID, update: dict[str, int | None]) -> None:
-    client.update_work_queue(queue_id, **update)

@@ -14,16 +14,13 @@ import socket
 import struct
 import sys
 
-__all__ = ["HANDED_BACK", "LENGTH", "STATUS", "socket_address"]
+__all__ = ["LENGTH", "STATUS", "socket_address"]
 
 LENGTH = struct.Struct("!I")
 """Before a request, its bytes of JSON: `environment` and `folder`. Standard input, output and error go with it."""
 
 STATUS = struct.Struct("!i")
 """What comes back: the process id, then the exit status as `waitstatus_to_exitcode` gives it."""
-
-HANDED_BACK = signal.SIGUSR1
-"""What a worker sends that puts the run back into its queue: the engine is killed, and nobody is told of a crash."""
 
 
 def socket_address(name: str) -> str:
@@ -33,7 +30,6 @@ def socket_address(name: str) -> str:
 
 def main(name: str) -> int:
     """Return the exit status of a run."""
-    signal.signal(HANDED_BACK, lambda *_: os._exit(0))
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # until there is a process to pass it on to
     launcher = socket.socket(socket.AF_UNIX)
     try:

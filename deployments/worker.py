@@ -1,32 +1,35 @@
 """A Prefect worker of this host, and the limit on the host's GPU sessions for as long as one runs.
 
-`python -m deployments.worker --pool local`, in the checkout, takes the options of `prefect worker start`, which it is,
-and `--idle-exit SECONDS`: end when there was nothing to do for so long, as rented machines should. Without `--limit` it
-runs as many shards side by side as the host has encoder sessions for its pool; one of a pool of GPUs whose host has
-none that encodes does not start, and says why. Told to end by SIGTERM, it hands back what it runs (host_worker.py).
+`python -m deployments.worker --pool local`, in the checkout, takes the options of `prefect worker start` that concern
+processes, and two more. `--idle-exit SECONDS` ends it when it had nothing to do for so long, as rented machines should.
+`--fork-engines` starts runs in less time (docs/decisions/0014).
 
-Prefect has no hooks for the start and the end of a worker, so its command runs in this process: a supervisor's signals
-reach the worker itself, no worker outlives this process, and the exit code is Prefect's. A second Ctrl-C or SIGTERM
-kills the process at once, as it does Prefect's own command; the limit is then left for the next worker to take over.
+Without `--limit` it runs as many shards side by side as the host has encoder sessions for its pool. A worker of a pool
+of GPUs does not start on a host whose GPUs do not encode, and says why. SIGTERM makes it hand back its runs
+(host_worker.py). A second SIGTERM, or a second Ctrl-C, kills it at once; the next worker takes over its limit.
 """
 
 from __future__ import annotations
 
-import re
+import argparse
+import asyncio
 import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import NoReturn
 
 from httpx import HTTPError
-from prefect.cli import app
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound, PrefectException
+from prefect.logging.configuration import setup_logging
 from prefect.settings import PREFECT_API_URL
 
+from deployments.engine_launcher import EngineLauncher
 from deployments.host_worker import HostWorker
+from deployments.pools import POOL_TYPE
 from fanreel.dispatch.pools import DeviceKind
 from fanreel.errors import FanreelError, InvalidJobError, RequestError
 from fanreel.host.host import open_host
@@ -59,23 +62,23 @@ def run_worker(arguments: Sequence[str], *, session_count: int | None = None) ->
     """Run a worker until it ends, and return its exit code.
 
     Args:
-        arguments: Options of `prefect worker start`.
+        arguments: Of the command line, without the command.
         session_count: GPU sessions of the host; by default its GPUs are looked for.
     """
+    options = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _terminate)  # until the worker's own takes over
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a script's `&` leaves it: Prefect ends by one
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    if {"--help", "-h"} & set(arguments):
-        return _start_worker(arguments)
+    setup_logging()
     try:
         settings = read_settings()
-        arguments, HostWorker.idle_seconds = _take_idle_exit(arguments)
-        device = _pool_device(_option(arguments, "--pool", "-p"))
+        _require_pool_of_processes(options.pool)
+        device = _pool_device(options.pool)
         count = _require_gpu_sessions(settings, device) if session_count is None else session_count
-        if device is not None and _option(arguments, "--limit", "-l") is None:
-            arguments = [*arguments, "--limit", str(count_children(device, gpu_sessions=count))]
-        with shown_limit(limit_name(), count, folder=settings.lock_folder):
-            return _start_worker(arguments)
+        if device is not None and options.limit is None:
+            options.limit = count_children(device, gpu_sessions=count)
+        with ExitStack() as held:
+            held.enter_context(shown_limit(limit_name(), count, folder=settings.lock_folder))
+            asyncio.run(_work(options, held))
+        return 0
     except FanreelError as error:
         _say(str(error))
         return error.exit_code
@@ -84,6 +87,52 @@ def run_worker(arguments: Sequence[str], *, session_count: int | None = None) ->
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m deployments.worker", description="A Prefect worker of this host.")
+    parser.add_argument("--pool", "-p", required=True, help="the work pool to take runs from")
+    parser.add_argument("--name", "-n", type=_worker_name, help="of the worker, in the UI")
+    parser.add_argument("--work-queue", "-q", action="append", help="take runs from this queue only; may be repeated")
+    parser.add_argument("--limit", "-l", type=_count, help="runs at once; without it, what the host can encode at once")
+    parser.add_argument("--prefetch-seconds", type=int, help="take runs that are due so soon")
+    parser.add_argument("--run-once", action="store_true", help="take what is due, and end when it has run")
+    parser.add_argument("--with-healthcheck", action="store_true", help="say at port 8080 whether the worker is well")
+    parser.add_argument("--idle-exit", type=_count, default=0, metavar="SECONDS", help="end when idle for so long")
+    parser.add_argument("--fork-engines", action="store_true", help="start runs in less time, as forks of one process")
+    return parser
+
+
+def _count(text: str) -> int:
+    if text.isascii() and text.isdecimal() and 0 < int(text) < 10**7:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not allowed; a whole number from 1")
+
+
+def _worker_name(text: str) -> str:
+    if not {"/", "%"} & set(text):
+        return text
+    raise argparse.ArgumentTypeError(f"{text!r} is not allowed: / and % are not for names of workers")
+
+
+async def _work(options: argparse.Namespace, held: ExitStack) -> None:
+    engines = EngineLauncher() if options.fork_engines else None
+    if engines is not None:
+        engines.start()  # it imports while the worker asks for runs
+        held.callback(engines.close)
+    worker = HostWorker(
+        work_pool_name=options.pool,
+        work_queues=options.work_queue,
+        name=options.name,
+        limit=options.limit,
+        prefetch_seconds=options.prefetch_seconds,
+        idle_seconds=options.idle_exit,
+        before_end=held.close,
+        engine_command=engines and engines.command,
+    )
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.leave)
+    say = partial(print, flush=True)
+    await worker.start(run_once=options.run_once, with_healthcheck=options.with_healthcheck, printer=say)
 
 
 def count_gpu_sessions(settings: Settings) -> int:
@@ -120,39 +169,23 @@ def _require_gpu_sessions(settings: Settings, device: DeviceKind | None) -> int:
         return sum(gpu.gate.capacity for gpu in gpus)
 
 
-def _pool_device(pool: str | None) -> DeviceKind | None:
+def _require_pool_of_processes(pool: str) -> None:
+    """Refuse a pool whose runs are not processes; one that does not exist is made by the worker."""
+    with get_client(sync_client=True) as client:
+        try:
+            found = client.read_work_pool(pool).type
+        except ObjectNotFound:
+            return
+    if found != POOL_TYPE:
+        raise RequestError(f"--pool: {pool!r} is not allowed: it is of type {found!r}, and this worker runs processes")
+
+
+def _pool_device(pool: str) -> DeviceKind | None:
     """Return what the shards of a pool are encoded with; None if it renders none, or does not exist."""
-    if pool is None:
-        return None
     try:
         return read_pool_devices([pool])[pool]
     except InvalidJobError:
         return None
-
-
-def _option(arguments: Sequence[str], *names: str) -> str | None:
-    """Return the value of an option of Prefect's command; None if it is not given."""
-    for place, argument in enumerate(arguments):
-        name, is_joined, value = argument.partition("=")
-        if name in names:
-            return value if is_joined else next(iter(arguments[place + 1 :]), None)
-    return None
-
-
-def _take_idle_exit(arguments: Sequence[str]) -> tuple[list[str], float]:
-    """Return the options without `--idle-exit`, which Prefect does not know, and its seconds; 0 if it is not given.
-
-    Raises:
-        RequestError: It is no number of seconds.
-    """
-    text = _option(arguments, "--idle-exit")
-    if text is None:
-        return list(arguments), 0.0
-    if not re.fullmatch(r"[1-9][0-9]{0,6}", text):
-        raise RequestError(f"--idle-exit: {text!r} is not allowed; a number of seconds from 1")
-    place = next(place for place, argument in enumerate(arguments) if argument.partition("=")[0] == "--idle-exit")
-    rest = arguments[place + (1 if "=" in arguments[place] else 2) :]
-    return [*arguments[:place], *rest], float(text)
 
 
 @contextmanager
@@ -203,16 +236,7 @@ def _remove_limit(name: str) -> None:
         _say(f"the limit {name!r} is left on the server, the next worker takes it over: {error}")
 
 
-def _start_worker(arguments: Sequence[str]) -> int:
-    sys.argv = ["prefect", "worker", "start", *arguments]  # as its entry point of the same name reads them
-    try:
-        app()
-    except SystemExit as ended:
-        return ended.code if isinstance(ended.code, int) else FAILED if ended.code else 0
-    return 0
-
-
-def _terminate(signal_number: int, frame: Any) -> None:  # noqa: ANN401 -- a signal handler's signature
+def _terminate(*_: object) -> NoReturn:
     raise SystemExit(TERMINATED)
 
 

@@ -15,9 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
-from functools import partial
 from typing import Any
-from uuid import UUID
 
 from prefect.automations import AutomationCore, ChangeFlowRunState, EventTrigger, Posture, ResourceSpecification
 from prefect.client.orchestration import SyncPrefectClient
@@ -138,15 +136,15 @@ def look_at_automation(automation: AutomationCore, found: list[Automation]) -> F
     """Return what of those with its name is to be changed: the first is mended, the others are deleted."""
     where, findings = f"automation {automation.name!r}", Findings()
     if not found:
-        findings.add([Difference(where)], partial(_make, automation=automation))
+        findings.add([Difference(where)], lambda client: client.create_automation(automation))
         return findings
     first, *others = found
     differences = compare_values(where, "automation", _values(first), _values(automation))
     changed = automation.model_copy(update={"enabled": first.enabled})
-    findings.add(differences, partial(_change, automation_id=first.id, automation=changed))
-    for other in others:
+    findings.add(differences, lambda client: client.update_automation(first.id, changed))
+    if others:
         twice = Difference(where, "times it is there", 1 + len(others), 1)
-        findings.add([twice], partial(_delete, automation_id=other.id))
+        findings.add([twice], lambda client: [client.delete_automation(other.id) for other in others])
     if not first.enabled:
         findings.keep(where, "disabled")
     return findings
@@ -158,15 +156,3 @@ def _values(automation: AutomationCore) -> dict[str, Any]:
     for name in ("after", "expect", "for_each"):
         trigger[name] = sorted(trigger[name])
     return values
-
-
-def _make(client: SyncPrefectClient, *, automation: AutomationCore) -> None:
-    client.create_automation(automation)
-
-
-def _change(client: SyncPrefectClient, *, automation_id: UUID, automation: AutomationCore) -> None:
-    client.update_automation(automation_id, automation)
-
-
-def _delete(client: SyncPrefectClient, *, automation_id: UUID) -> None:
-    client.delete_automation(automation_id)

@@ -42,7 +42,7 @@ from support.processes import wait_until
 
 from deployments import apply, zombies
 from deployments.deployment_drift import look_at_deployment
-from deployments.deployment_file import Deployment, Schedule, read_deployments
+from deployments.deployment_file import Deployment, read_deployments
 from deployments.drift import MISSING, Difference, Findings, compare_limits, compare_values
 from deployments.pool_drift import look_at_pool, look_at_queues
 from deployments.pools import POOLS, Pool
@@ -148,7 +148,7 @@ def test_what_differs_of_queues_is_named() -> None:
     ]
 
 
-NIGHT = Schedule("nightly", CronSchedule(cron="0 2 * * *", timezone="UTC"), {})
+NIGHT = DeploymentScheduleCreate(slug="nightly", schedule=CronSchedule(cron="0 2 * * *", timezone="UTC"))
 VALUES: dict[str, Any] = {
     "entrypoint": "flows/f.py:f",
     "description": "It does.",
@@ -291,11 +291,21 @@ def test_a_pool_s_queues_have_priorities_of_their_own() -> None:
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        ({"trigers": []}, "deployment 'local': trigers is not known here"),
-        ({"work_pool": {"name": "local", "queue": "bulk"}}, "queue is not known here"),
-        ({"concurrency_limit": {"limit": 1, "strategy": "ENQUEUE"}}, "strategy is not known here"),
-        ({"schedules": [{"slug": "x", "cron": "0 2 * * *"}]}, "a schedule needs a slug, and active: false"),
-        ({"schedules": [{"cron": "0 2 * * *", "active": False}]}, "a schedule needs a slug, and active: false"),
+        ({"trigers": []}, "deployments.0.trigers: Extra inputs are not permitted"),
+        (
+            {"work_pool": {"name": "local", "queue": "bulk"}},
+            "0.work_pool.queue: Extra inputs are not permitted",
+        ),
+        (
+            {"concurrency_limit": {"limit": 1, "strategy": "ENQUEUE"}},
+            "concurrency_limit.strategy: Extra inputs",
+        ),
+        ({"schedules": [{"slug": "x", "cron": "0 2 * * *"}]}, "schedules.0.active: Field required"),
+        ({"schedules": [{"cron": "0 2 * * *", "active": False}]}, "schedules.0.slug: Field required"),
+        (
+            {"schedules": [{"slug": "x", "cron": "0 2 * * *", "active": True}]},
+            "0.active: Input should be False",
+        ),
         ({"tags": None}, ""),
         ({"entrypoint": "flows/gone.py:gone", "build": []}, "flows/gone.py:gone cannot be loaded"),
         ({"build": [{"prefect.deployments.steps.run_shell_script": {"script": "false"}}]}, "a build step failed"),
@@ -305,7 +315,7 @@ def test_a_file_that_cannot_be_meant_is_refused(tmp_path: Path, words: dict[str,
     entry = FILE["deployments"][0] | words
     if words == {"tags": None}:
         del entry["tags"]
-        text = "has no tags"
+        text = "deployments.0.tags: Field required"
     (tmp_path / "prefect.yaml").write_text(yaml.safe_dump({"name": "x", "deployments": [entry]}))
     with _talking_to("http://127.0.0.1:9/api"), pytest.raises(RequestError, match=re.escape(text)):
         read_deployments(tmp_path / "prefect.yaml")

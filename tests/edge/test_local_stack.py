@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,25 +15,20 @@ from support.prefect_server import copy_checkout, give_database
 from support.processes import wait_until
 
 from deployments import local_stack
-from deployments.local_processes import Process, end_all, look_at, marked, read_process, start_process
-
-MARK = f"test-{os.getpid()}"
+from deployments.local_processes import Process, end_all, marked, read_process, start_process
 
 
 @pytest.fixture
-def alien() -> Iterator[Process]:
+def alien() -> Iterator[subprocess.Popen[bytes]]:
     """A process that is nobody's business here."""
     with subprocess.Popen(["sleep", "600"]) as process:
-        found = look_at(process.pid)
-        assert found is not None
-        yield found
+        yield process
         process.kill()
 
 
 def _start(folder: Path, script: str, **environment: str) -> Process:
     return start_process(
         ["sh", "-c", script],
-        mark=MARK,
         record=folder / "it.pid",
         log=folder / "it.log",
         folder=folder,
@@ -48,33 +42,32 @@ def test_a_process_goes_on_with_what_it_was_given(tmp_path: Path) -> None:
     assert started.is_running()
     wait_until(lambda: (tmp_path / "it.log").read_text() == f"a b/ {tmp_path}\n", seconds=30, what="it has written")
     assert os.getsid(started.pid) == started.pid  # no terminal ends it
-    assert marked(MARK) == [started]
+    assert marked([started.mark]) == [started]
 
-    assert end_all([started], mark=MARK, grace_seconds=30) == 1
-    assert read_process(tmp_path / "it.pid") is None
-    os.waitpid(started.pid, 0)
+    assert end_all([started], grace_seconds=30) == 1
+    assert not started.is_running()
 
 
-def test_all_below_ends_with_it_even_if_what_was_between_is_dead(tmp_path: Path, alien: Process) -> None:
+def test_all_below_ends_with_it_even_if_what_was_between_is_dead(
+    tmp_path: Path, alien: subprocess.Popen[bytes]
+) -> None:
     # The grandchild is in a session of its own and nobody's child any more, and it heeds no SIGTERM.
     stubborn = "trap '' TERM; while :; do sleep 0.1; done"
     started = _start(tmp_path, f'(setsid sh -c "{stubborn}" &) ; exec sleep 600')
-    wait_until(lambda: len(marked(MARK)) >= 2, seconds=30, what="the grandchild is there")
+    wait_until(lambda: len(marked([started.mark])) >= 2, seconds=30, what="the grandchild is there")
     started.send(signal.SIGKILL)
-    os.waitpid(started.pid, 0)
-
-    assert not started.is_running()
-    assert end_all([started], mark=MARK, grace_seconds=30) >= 1
-    assert marked(MARK) == []
-    assert alien.is_running()
+    wait_until(lambda: not started.is_running(), seconds=30, what="the process is dead")
+    assert end_all([started], grace_seconds=30) >= 1
+    assert marked([started.mark]) == []
+    assert alien.poll() is None
 
 
-def test_a_number_that_another_process_has_now_is_nobody_of_ours(tmp_path: Path, alien: Process) -> None:
-    for other in (replace(alien, start_ticks=alien.start_ticks - 1), replace(alien, boot="another")):
-        assert not other.is_running()
-        other.send(signal.SIGKILL)
-        assert end_all([other], mark=MARK, grace_seconds=0) == 0
-    assert alien.is_running()
+def test_a_number_that_another_process_has_now_is_nobody_of_ours(alien: subprocess.Popen[bytes]) -> None:
+    other = Process(alien.pid, "a mark")
+    assert not other.is_running()
+    other.send(signal.SIGKILL)
+    assert end_all([other], grace_seconds=0) == 0
+    assert alien.poll() is None
 
 
 @pytest.mark.parametrize("text", ["", "12", "{", '{"pid": 1}', '["a"]'])
@@ -109,7 +102,7 @@ def _free_port() -> int:
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
-def test_up_starts_all_once_and_down_ends_all_of_it(tmp_path: Path, alien: Process) -> None:
+def test_up_starts_all_once_and_down_ends_all_of_it(tmp_path: Path, alien: subprocess.Popen[bytes]) -> None:
     checkout, folder, port = copy_checkout(tmp_path / "a checkout"), tmp_path / "up", _free_port()
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "FANREEL_"))}
     env = kept | {"PREFECT_HOME": str(tmp_path / "home"), "FANREEL_LOCK_FOLDER": str(tmp_path / "locks")}
@@ -129,7 +122,7 @@ def test_up_starts_all_once_and_down_ends_all_of_it(tmp_path: Path, alien: Proce
         assert f"The UI is at http://127.0.0.1:{port}" in first
         processes = {record.stem: read_process(record) for record in folder.glob("*.pid")}
         assert {"server", "worker-control", "worker-cpu", "worker-local"} <= set(processes)
-        assert all(processes.values())
+        assert all(process and process.is_running() for process in processes.values())
 
         cpu = processes["worker-cpu"]
         assert cpu is not None
@@ -140,12 +133,10 @@ def test_up_starts_all_once_and_down_ends_all_of_it(tmp_path: Path, alien: Proce
         assert "Nothing to change" in again
         assert "worker control: runs already" in again
         assert "worker cpu: started" in again
-        mark = local_stack.Stack(folder).about.read_text()
     finally:
         ended = run("down")
     assert ended.startswith("Ended ")
-    assert not [process for process in processes.values() if process and process.is_running()]
-    assert not [found for part in ("server", "workers") for found in marked(f"{mark.split(chr(34))[3]}-{part}")]
-    assert alien.is_running()
+    assert marked([process.mark for process in processes.values() if process]) == []
+    assert alien.poll() is None
     assert run("down") == "Nothing runs.\n"
     local_stack._refuse_taken(port)  # the port is free again
