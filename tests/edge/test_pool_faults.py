@@ -170,7 +170,7 @@ def test_cancelled_its_children_and_encoders_end(farm: Farm, truth: list[bytes])
         # x264 is slow enough with this preset that its child has not ended when the GPU's begins.
         film = farm.start(farm.job("cancelled", quality=21, preset="best"))
         wait_until(both_pools_are_at_work, seconds=PATIENCE_SECONDS, what="both pools make segments")
-        at_work = [pid for machine in (gpu, *cpus) for pid in machine.at_work()]
+        at_work = [pid for machine in (gpu, *cpus) for pid in machine.below()]
         told_at = time.monotonic()
         load = max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0)))
         farm.cancel(film)

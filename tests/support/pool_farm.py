@@ -4,7 +4,8 @@
         film = farm.start(farm.job("one"))
         film.wait()
 
-Each worker is a machine of its own: it has its own workspace and its own locks. They share the store, which is in S3,
+Each worker is a machine of its own: it has its own workspace and its own locks, and starts its runs Prefect's own way.
+They share the store, which is in S3,
 and the GPU of the emulated driver. Whatever a farm starts carries its mark in its environment, so that it is found
 wherever the kernel hung it when its parent died.
 """
@@ -23,7 +24,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -61,11 +62,6 @@ CHILD_FPS = 120.0
 
 _SESSION = re.compile(r"START segments? (\d+)(?:-(\d+))? of (\S+): session (\d+), (\w+)")
 _DONE = re.compile(r"DONE segments? \S+ of (\S+): session (\d+), .*, (\d+) frames in")
-
-
-def is_engine_launcher(pid: int, line: str, workers: Collection[int]) -> bool:
-    """Whether a process is the launcher that one of the workers has; its forks carry its command line too."""
-    return "deployments.engine_launcher" in line and state_and_parent(pid)[1] in workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,12 +153,8 @@ class Machine:
         return descendants(self.pid)
 
     def flow_processes(self) -> list[int]:
-        """Return the processes of the flow runs that it has started: those that it has for the engines."""
-        return [pid for pid, line in self.below().items() if "start_run.py" in line]
-
-    def at_work(self) -> dict[int, str]:
-        """Return what runs below it for flow runs: all but the launcher of engines."""
-        return {pid: line for pid, line in self.below().items() if not is_engine_launcher(pid, line, [self.pid])}
+        """Return the processes of the flow runs that it has started: its children."""
+        return [pid for pid in self.below() if state_and_parent(pid)[1] == self.pid]
 
     def launchers(self) -> list[int]:
         """Return the launchers of encoder sessions below it, and the sessions, which are their forks."""
@@ -365,13 +357,9 @@ class Farm:
         return {pid: line for pid, line in found.items() if is_running(pid)}
 
     def left_over(self) -> dict[int, str]:
-        """Return what runs beside the servers, the workers themselves and their launchers of engines."""
+        """Return what runs beside the servers and the workers themselves."""
         workers = {machine.pid for machine in self.machines.values() if machine.process}
-        return {
-            pid: line
-            for pid, line in self.processes().items()
-            if pid not in workers and not is_engine_launcher(pid, line, workers)
-        }
+        return {pid: line for pid, line in self.processes().items() if pid not in workers}
 
     def sessions(self) -> list[SessionLog]:
         """Return every encoder session that the workers' logs tell of."""
