@@ -1,7 +1,8 @@
-"""Stands for the engine of a flow run that is a fork of its worker's launcher (engine_launcher.py).
+"""Stands for the engine of a run that is a fork of its worker's fork server (engine_server.py).
 
-`python -I -S start_run.py NAME`, the launcher's. It imports next to nothing, for it is started with each run. Where no
-launcher answers, it becomes the engine itself.
+`python -I -S start_run.py NAME`, the server's. It is started with each run, so it imports next to nothing. It gives the
+fork its output, environment and folder, passes SIGTERM on, and ends as the fork ends. If it is killed, the server kills
+the fork. Where no server answers, it becomes the engine itself.
 """
 
 from __future__ import annotations
@@ -10,59 +11,37 @@ import contextlib
 import json
 import os
 import signal
-import socket
-import struct
 import sys
 
-__all__ = ["LENGTH", "STATUS", "socket_address"]
-
-LENGTH = struct.Struct("!I")
-"""Before a request, its bytes of JSON: `environment` and `folder`. Standard input, output and error go with it."""
-
-STATUS = struct.Struct("!i")
-"""What comes back: the process id, then the exit status as `waitstatus_to_exitcode` gives it."""
-
-
-def socket_address(name: str) -> str:
-    """Return the address of a launcher: one that is gone with it, and that is no file."""
-    return f"\0fanreel-engines-{name}"
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120 -- pathlib is slow to import
+from fanreel.forks.forked_process import ForkedProcess
 
 
 def main(name: str) -> int:
-    """Return the exit status of a run."""
+    """Return the exit status of a run, negative for the number of a signal."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # until there is a process to pass it on to
-    launcher = socket.socket(socket.AF_UNIX)
+    told = json.dumps({"environment": dict(os.environ), "folder": os.getcwd()}).encode()  # noqa: PTH109 -- no import
     try:
-        launcher.connect(socket_address(name))
-        request = json.dumps({"environment": dict(os.environ), "folder": os.getcwd()}).encode()  # noqa: PTH109 -- no import
-        sent = LENGTH.pack(len(request)) + request
-        launcher.sendall(sent[socket.send_fds(launcher, [sent], [0, 1, 2]) :])
-        pid = _read(launcher)
+        fork = ForkedProcess(f"\0{name}", told, descriptors=(0, 1, 2))
     except OSError:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         os.execv(sys.executable, [sys.executable, "-m", "prefect.engine"])  # noqa: S606 -- as the worker would
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the run too, which decides what it is
     with contextlib.suppress(ProcessLookupError):  # it has ended, and its status is on its way
-        process = os.pidfd_open(pid)
+        process = os.pidfd_open(fork.pid)
         signal.signal(signal.SIGTERM, lambda *_: _pass_on(process))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     try:
-        return _read(launcher)
+        status = fork.wait()
     except OSError:
-        return -signal.SIGKILL  # the launcher was killed, and its runs with it
+        status = None  # the server was killed, and its forks with it
+    return -signal.SIGKILL if status is None else status
 
 
 def _pass_on(process: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         signal.pidfd_send_signal(process, signal.SIGTERM)
-
-
-def _read(launcher: socket.socket) -> int:
-    data = launcher.recv(STATUS.size)
-    if not data:
-        raise ConnectionResetError
-    return STATUS.unpack(data)[0]
 
 
 if __name__ == "__main__":

@@ -63,8 +63,8 @@ def test_there_is_something_to_look_at():
 
 def test_the_environment_is_read_in_one_module():
     names = ("environ", "environb", "getenv", "getenvb", "putenv", "unsetenv")
-    # These two hand a run's environment on as a whole, and look at nothing in it.
-    handed_on = {"deployments/start_run.py", "deployments/engine_launcher.py"}
+    # These hand an environment on as a whole, and look at nothing in it.
+    handed_on = {f"deployments/{name}.py" for name in ("start_run", "engine_server", "local_processes")}
     assert who_names(*(f"os.{name}" for name in names)) == {"fanreel/settings.py"} | handed_on
 
 
