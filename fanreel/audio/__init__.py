@@ -1,4 +1,4 @@
-"""Sound as a film has it: an AAC track, interleaved by the join.
+"""The sound of a film: an AAC track, which the join interleaves.
 
 Uses mp4 and below.
 

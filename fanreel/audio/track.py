@@ -1,4 +1,4 @@
-"""An audio track made elsewhere, whole, as the join takes it in."""
+"""An audio track, made whole elsewhere, for the join to interleave."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class AudioTrack:
 
     @property
     def seconds(self) -> Fraction:
-        """What can be heard of it, exact."""
+        """How long what can be heard of it lasts, exact."""
         samples = len(self.sizes) * self.packet_samples - self.priming_samples - self.padding_samples
         return Fraction(samples, self.sample_rate)
 
@@ -78,7 +78,7 @@ def read_audio(path: Path) -> AudioTrack:
     """Return the AAC track of an MP4 (.m4a) file.
 
     Raises:
-        MediaError: It is no such file, its packets are not AAC, or they do not follow each other from its start on.
+        MediaError: It is no such file, its packets are not AAC, or there are gaps between them.
     """
     try:
         # PyAV's streams are gone once their container is closed.

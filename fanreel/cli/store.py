@@ -1,4 +1,4 @@
-"""The commands `fanreel store`: what lies in the segment store, whether it is sound, and what may go."""
+"""The commands `fanreel store`: list, verify and prune the segment store."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def add_store_command(store: argparse.ArgumentParser) -> None:
     commands = store.add_subparsers(required=True, metavar="command")
     listing = commands.add_parser("ls", help="show its films, and how much of what it holds")
     listing.set_defaults(run=_list)
-    verify = commands.add_parser("verify", help="read everything in it and prove it")
+    verify = commands.add_parser("verify", help="read everything in it and check it")
     verify.add_argument("--discard", action="store_true", help="remove what is damaged; it is made anew when needed")
     verify.set_defaults(run=_verify)
     prune = commands.add_parser("prune", help="remove what was not used for long, or is too much")
-    prune.add_argument("--older-than", type=_duration, metavar="30d", help="what was not used for so long goes")
-    prune.add_argument("--max-size", type=_size, metavar="200G", help="the least recently used goes, down to so much")
-    prune.add_argument("--dry-run", action="store_true", help="say what would go, and remove nothing")
+    prune.add_argument("--older-than", type=_duration, metavar="30d", help="remove what was not used for so long")
+    prune.add_argument("--max-size", type=_size, metavar="200G", help="remove the least recently used, down to so much")
+    prune.add_argument("--dry-run", action="store_true", help="say what would be removed, and remove nothing")
     prune.set_defaults(run=_prune)
 
 

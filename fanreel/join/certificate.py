@@ -32,7 +32,7 @@ class AudioCertificate:
         payload_digest: BLAKE3 of all of them, in order.
         seconds: What is heard, exact.
         sample_rate: Samples a second, which are also the ticks of its times.
-        packet_samples: Samples a packet, the last one not excepted.
+        packet_samples: Samples of each packet, also of the last one.
         priming_samples: Samples at the start that are not heard.
     """
 
@@ -60,10 +60,10 @@ class Certificate:
         frame_ticks: Ticks a frame.
         reorder_frames: Reorder delay, the same from the first packet to the last.
         frame_count: Frames.
-        header_digest: BLAKE3 of all that precedes the samples in the file.
+        header_digest: BLAKE3 of everything before the samples in the file.
         segments: The record of each segment, in order.
         audio: The audio track, if there is one.
-        codec: What all segments are coded in; certificates of earlier releases, which do not say, are of H.264.
+        codec: What all segments are coded in; a certificate without it is of an earlier release: H.264.
     """
 
     version: int
@@ -92,7 +92,7 @@ def certify(plan: FilmPlan, records: Sequence[SegmentRecord], *, audio: AudioTra
     Args:
         plan: The film.
         records: All its segments in order.
-        audio: What was joined in, if anything was.
+        audio: The audio that was joined in; None without.
 
     Raises:
         StorageError: The audio cannot be read.
@@ -130,7 +130,7 @@ def read_certificate(path: Path) -> Certificate:
     """Return the certificate at `path`.
 
     Raises:
-        MediaError: It is none.
+        MediaError: It is no certificate.
         StorageError: It cannot be read.
     """
     try:
@@ -162,7 +162,7 @@ def write_certificate(certificate: Certificate, path: Path) -> None:
 
 
 def _contradiction(certificate: Certificate) -> str:
-    """Return what about a certificate cannot be, or nothing."""
+    """Return how a certificate contradicts itself, or an empty string."""
     if certificate.version != VERSION:
         return f"it has version {certificate.version}, this fanreel reads {VERSION}; verify with the one that made it"
     for record in certificate.segments:

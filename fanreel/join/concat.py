@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from fanreel.audio.track import AudioTrack
-from fanreel.mp4.writer import Chunk, Track, write_mp4
+from fanreel.mp4.moov import Track
+from fanreel.mp4.writer import Chunk, write_mp4
 from fanreel.plan.film import FilmPlan
 from fanreel.segments.record import SegmentRecord
 from fanreel.segments.tracks import video_track
@@ -42,8 +43,8 @@ def concat_segments(
         plan: Gives the clock, the size and the reorder delay.
         records: All segments of the film in order.
         store: Where their bytes are.
-        audio: Interleaved a segment at a time; what would be heard after the film's end is left out.
-        on_bytes: Told how many more bytes were written.
+        audio: Interleaved a segment at a time; packets after the film's end are left out.
+        on_bytes: Called with the number of bytes each time that more were written.
 
     Returns:
         The film's size in bytes.
@@ -75,7 +76,7 @@ def film_tracks(plan: FilmPlan, records: Sequence[SegmentRecord], *, audio: Audi
 def film_chunks(
     plan: FilmPlan, records: Sequence[SegmentRecord], paths: Sequence[Path], *, audio: AudioTrack | None
 ) -> list[Chunk]:
-    """Return what the film is copied from: after each segment the audio up to its end.
+    """Return the chunks that the film is copied from: each segment, and after it the audio up to its end.
 
     Args:
         plan: Gives the frame rate.

@@ -11,10 +11,10 @@ import av.error
 __all__ = ["Damage", "Finding", "gather_findings"]
 
 MOST_FINDINGS_A_KIND = 3
-"""One cause, such as a dropped packet, shows in every packet after it; the first ones tell."""
+"""One cause, such as a dropped packet, shows in every packet after it; the first ones tell enough."""
 
 UNREADABLE = (av.error.FFmpegError, ArithmeticError, LookupError, ValueError)
-"""What PyAV raises on files that are no films: FFmpeg's own errors, missing streams, names that are no text."""
+"""What PyAV raises on files that are no films: FFmpeg's errors, missing streams, names that are not text."""
 
 
 class Damage(StrEnum):
@@ -43,7 +43,7 @@ class Finding:
 
 
 def gather_findings(findings: Iterable[Finding]) -> list[Finding]:
-    """Return the first three findings of each kind and how many more there are; a reader's error is one too."""
+    """Return the first three findings of each kind and how many more there are; an error of the reader is one too."""
     kept: dict[Damage, list[Finding]] = {}
     more: dict[Damage, int] = {}
     try:

@@ -1,8 +1,8 @@
 """Verify: a film against its certificate, from disk, without decoding more than a few keyframes.
 
-The film is read once by libavformat, which is not what wrote it. Every packet's bytes and times are
-compared; the sampled keyframes are decoded on the way. `full` decodes every frame as well. What precedes
-the packets is compared as a whole at the end, so that there is no bit in a film that can change unseen.
+The film is read once, by libavformat, which did not write it. Every packet's bytes and times are compared,
+and the sampled keyframes are decoded on the way. `full` decodes every frame as well. Everything before the
+packets is compared as a whole at the end, so that no bit of a film can change unseen.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from fanreel.mp4.containers import open_mp4
 from fanreel.mp4.layout import Mp4Layout, read_layout
 from fanreel.segments.tracks import film_parameter_sets
 
-__all__ = ["Damage", "Finding", "find_damage", "require_sound"]
+__all__ = ["find_damage", "require_sound"]
 
 
 def require_sound(film: Path, certificate: Certificate, *, full: bool = False) -> None:
@@ -65,8 +65,8 @@ def find_damage(film: Path, certificate: Certificate, *, full: bool = False) -> 
 
 @contextmanager
 def _opened(film: Path, *, edited: bool = False) -> Iterator[InputContainer]:
-    # Raw times, so that the edit list is judged apart; keyframes as the tables mark them, which is what players
-    # seek by, not as the parser sees them.
+    # Raw times, because the edit list is checked by itself. Keyframes as the tables mark them, since players seek by
+    # these, not as a parser finds them.
     with open_mp4(film, options={"ignore_editlist": "0" if edited else "1", "fflags": "noparse"}) as container:
         yield container
 
@@ -75,7 +75,7 @@ def _check_layout(layout: Mp4Layout, certificate: Certificate) -> Iterator[Findi
     if layout.truncated:
         yield Finding(Damage.CONTAINER, "the file ends before its last box does")
     if not layout.moov_first:
-        yield Finding(Damage.CONTAINER, "moov comes after the samples; players would have to read to the end first")
+        yield Finding(Damage.CONTAINER, "moov comes after the samples: players would have to read to the end first")
     kinds = [span.kind for span in layout.spans]
     if sorted(kinds) != ["ftyp", "mdat", "moov"]:
         yield Finding(Damage.CONTAINER, f"the boxes are {', '.join(kinds)} instead of ftyp, moov, mdat")
@@ -145,7 +145,7 @@ def _parameter_sets(certificate: Certificate) -> list[bytes]:
 
 def _check_audio_start(container: InputContainer, wanted: AudioCertificate) -> Iterator[Finding]:
     if not container.streams.audio:
-        return  # told by the number of packets
+        return  # check_packets finds that there are none
     stream = container.streams.audio[0]
     first = next((packet.pts for packet in container.demux(stream) if packet.size), None)
     if (first, stream.time_base) != (-wanted.priming_samples, Fraction(1, wanted.sample_rate)):
@@ -157,7 +157,7 @@ def _check_audio_start(container: InputContainer, wanted: AudioCertificate) -> I
 
 
 def _check_header(film: Path, layout: Mp4Layout, certificate: Certificate) -> Iterator[Finding]:
-    """Yield that anything before the samples has changed; where it matters, a check above has told what."""
+    """Yield a finding if anything before the samples has changed; asked when no other check found what."""
     end = next(span.content_byte for span in layout.spans if span.kind == "mdat")
     try:
         with film.open("rb") as file:

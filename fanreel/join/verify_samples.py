@@ -47,7 +47,7 @@ class _Expected:
     segment_ends: Sequence[int]
 
     def where(self, place: int) -> str:
-        """Return the words for a packet."""
+        """Return how a packet is named in findings."""
         return f"packet {place} (segment {bisect_right(self.segment_ends, place)})"
 
 
@@ -181,7 +181,7 @@ class _AudioCheck:
         self._digest.update(bytes(packet))
         self._seconds += (packet.duration or 0) * (packet.time_base or Fraction(0))
         place, self._count = self._count, self._count + 1
-        # libavformat moves the first time to 0 where it ignores the edit list.
+        # libavformat starts at 0 where it ignores the edit list.
         if self._wanted is not None and packet.pts != place * self._wanted.packet_samples:
             right = place * self._wanted.packet_samples
             yield Finding(Damage.AUDIO, f"audio packet {place} has PTS {packet.pts}, not {right}")
@@ -206,7 +206,7 @@ def _is_planar(frame: av.VideoFrame) -> bool:
 
 
 def _wrong_shape(frame: av.VideoFrame, certificate: Certificate) -> Finding | None:
-    """Return how a decoded frame is not of the film's form, whatever the container says."""
+    """Return how a decoded frame's format or colour differs from the certificate's, or None."""
     if not _is_planar(frame) or (frame.width, frame.height) != (certificate.width_px, certificate.height_px):
         return Finding(
             Damage.FORMAT,

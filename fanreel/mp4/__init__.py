@@ -1,4 +1,4 @@
-"""Our own MP4 writer and its reader: boxes, sample tables, sample entries, bitstreams.
+"""Our own MP4 writer and reader: boxes, sample tables, sample entries, bitstreams.
 
 Uses codecs and errors.
 
@@ -9,5 +9,5 @@ Public:
     layout: Mp4Layout, read_layout
     moov: Track
     sample_entries: mp4a_sample_entry, video_sample_entry
-    writer: Chunk, Track, mp4_header, write_mp4
+    writer: Chunk, mp4_header, write_mp4
 """

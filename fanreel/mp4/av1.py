@@ -26,7 +26,7 @@ class Av1Sequence:
         tier: 0 or 1.
         ten_bits: 10 bits a sample instead of 8.
         monochrome: Luma alone.
-        chroma_position: 0 not told, 1 left, 2 top left.
+        chroma_position: 0 unknown, 1 left, 2 top left.
     """
 
     profile: int
@@ -41,7 +41,7 @@ def obus(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield the type and the bytes, header included, of each OBU in the low-overhead format.
 
     Raises:
-        ValueError: They do not add up.
+        ValueError: The sizes of the OBUs do not add up to the data.
     """
     place = 0
     while place < len(data):
@@ -60,7 +60,7 @@ def read_sequence(unit: bytes) -> Av1Sequence:
     """Return what a sequence header OBU says.
 
     Raises:
-        ValueError: It is none, is cut short, or describes what no encoder of ours makes.
+        ValueError: It is no sequence header, is cut short, or describes what no encoder of ours makes.
 
     Source: 5.5.1 and 5.5.2.
     """
@@ -85,7 +85,7 @@ def read_sequence(unit: bytes) -> Av1Sequence:
 
 
 def _read_operating_points(bits: BitReader) -> tuple[int, int]:
-    """Return level and tier of the first operating point; all that precedes the frame's size is read."""
+    """Return level and tier of the first operating point; reads everything before the frame's size."""
     if bits.read(1):  # timing information
         bits.read(64)
         if bits.read(1):

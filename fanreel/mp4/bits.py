@@ -6,7 +6,7 @@ __all__ = ["BitReader"]
 
 
 class BitReader:
-    """Reads bits from the left. What runs past the end is a `ValueError`."""
+    """Reads bits from the left. Reading past the end raises `ValueError`."""
 
     def __init__(self, data: bytes) -> None:
         self._bits = "".join(f"{byte:08b}" for byte in data)

@@ -19,8 +19,8 @@ class Form:
     """How a codec is named and described in files.
 
     Attributes:
-        decoder: What libavcodec calls the decoder that is used here; its own for AV1 needs a GPU.
-        sample_entry: The box that describes a track; with this one, parameter sets stand in `record` alone.
+        decoder: libavcodec's name of the decoder used here. libavcodec's own decoder for AV1 needs a GPU.
+        sample_entry: The box that describes a track whose parameter sets stand in `record` alone.
         record: The box in it that configures a decoder.
         parameter_sets: How many an encoder session has: SPS and PPS; VPS, SPS and PPS; the sequence header OBU.
     """
@@ -39,17 +39,21 @@ FORMS: Mapping[Codec, Form] = {
 
 
 class Bitstream(Protocol):
-    """What one encoder session writes. The parameter sets are known when its first packet is, at the latest."""
+    """What one encoder session writes. The parameter sets are known at the latest with its first packet."""
 
     parameter_sets: tuple[bytes, ...]
 
     def sample(self, packet: bytes, *, keyframe: bool) -> bytes:
-        """Return the next packet as MP4 keeps it."""
+        """Return the next packet as an MP4 sample."""
         ...
 
 
 def open_bitstream(codec: Codec, extradata: bytes) -> Bitstream:
-    """Return how to read what an encoder writes that has just been opened.
+    """Return the stream of an encoder that has just been opened.
+
+    Args:
+        codec: What it encodes.
+        extradata: Its extradata, which may hold parameter sets.
 
     Raises:
         EncodeFaultError: The encoder gave no parameter sets.
@@ -77,9 +81,9 @@ class _ObuStream:
     """
 
     def __init__(self, extradata: bytes) -> None:
-        # Some encoders give an `av1C` record, which begins with a bit that no OBU begins with.
+        # Some encoders give an `av1C` record, whose first bit is 1; no OBU begins so.
         stream = extradata[4:] if extradata[:1] >= b"\x80" else extradata
-        # Only a fallback: SVT-AV1 decides on its tools after it has given this away, and codes another header.
+        # Only a fallback: SVT-AV1 chooses its tools later, and codes another header than it gives here.
         self._told = _headers(_read_obus(stream))
         self.parameter_sets: tuple[bytes, ...] = ()
 

@@ -1,4 +1,4 @@
-"""The one place where libavformat opens a file that someone gave us."""
+"""Open a file that a stranger may have sent: the only place where libavformat does."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ ONLY_THIS_FILE = {
     # An MP4 may say that its samples lie in another file.
     "enable_drefs": "0",
 }
-"""Holds libavformat to the file: playlists, which name others, are formats of their own, and the net a protocol."""
+"""Libavformat opens this file and nothing else: no playlist that names other files, no network protocol."""
 
 
 def open_mp4(path: Path, *, options: Mapping[str, str] | None = None) -> InputContainer:
-    """Return an MP4, opened. What is none is refused, whatever it is called, and makes nothing else be opened.
+    """Return an MP4, opened. Any other format is refused, whatever the file's name, and no other file is opened.
 
     Args:
         path: The file.
-        options: More of libavformat's.
+        options: More options for libavformat.
 
     Raises:
         av.error.FFmpegError: It is no MP4, or cannot be read.

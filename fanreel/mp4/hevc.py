@@ -1,4 +1,4 @@
-"""HEVC streams: their parameter sets, and what the sequence's says."""
+"""HEVC streams: their parameter sets, and what the SPS says."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ def read_sequence(sps: bytes) -> HevcSequence:
     """Return what a sequence parameter set says.
 
     Raises:
-        ValueError: It is none, is cut short, or has temporal sublayers of its own, which no encoder of ours makes.
+        ValueError: It is no SPS, is cut short, or has temporal sublayers, which no encoder of ours makes.
 
     Source: ITU-T H.265, 7.3.2.2.1 and 7.3.3.
     """
     if unit_type(sps) != SPS:
         raise ValueError(f"a NAL unit of type {SPS} was expected, not {sps[:8].hex() or 'an empty one'}")
-    # Two zero bytes are followed by a 3 that is no content (7.3.1.1).
+    # After two zero bytes a 3 is inserted that is no content (7.3.1.1).
     payload = sps[2:].replace(b"\0\0\3", b"\0\0")
     bits = BitReader(payload[:64])
     bits.read(4)

@@ -1,6 +1,6 @@
 """Read the layout of an MP4 file: its boxes and what they claim, no sample.
 
-Used to judge a film, so it shares nothing with the writer but the names of the boxes.
+Films are verified with it, so it shares nothing with the writer but the names of the boxes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class VideoLayout:
 
     Attributes:
         sample_entry: Its tag, such as "avc1".
-        parameter_sets: The units in ``avcC``, ``hvcC`` or ``av1C``, as they stand there.
+        parameter_sets: The units in ``avcC``, ``hvcC`` or ``av1C``, as they are there.
         colour: Primaries, transfer, matrix and full range of ``colr``; None without such a tag.
         timescale: Ticks per second.
         start_ticks: Media time of the edit list's start, 0 without one.

@@ -1,4 +1,4 @@
-"""NAL units, of H.264 and HEVC alike: from start codes, as encoders write them, to lengths, as MP4 keeps them."""
+"""NAL units of H.264 and HEVC: encoders separate them by start codes, MP4 puts a length before each."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def to_length_prefixed(packet: bytes) -> bytes:
 
 
 def nal_units(stream: bytes) -> Iterator[bytes]:
-    """Yield the units that start codes separate, without these."""
+    """Yield the units of a stream, without the start codes between them."""
     codes = list(_START_CODE.finditer(stream))
     ends = [*(code.start() for code in codes[1:]), len(stream)]
     for code, end in zip(codes, ends, strict=False):

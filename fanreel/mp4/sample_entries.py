@@ -11,13 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 from fanreel.codecs import Codec
 from fanreel.mp4 import av1, hevc
+from fanreel.mp4.bits import BitReader
 from fanreel.mp4.bitstream import FORMS
 from fanreel.mp4.boxes import box, full_box
 from fanreel.mp4.h264 import PPS, SPS
 
-__all__ = ["Colour", "avc1_sample_entry", "mp4a_sample_entry", "video_sample_entry"]
+__all__ = ["Colour", "mp4a_sample_entry", "video_sample_entry"]
 
-# The profiles whose decoder record also tells chroma format and bit depths (14496-15, 5.3.3.1.2).
+# The profiles whose decoder record also has chroma format and bit depths (14496-15, 5.3.3.1.2).
 HIGH_PROFILES = (100, 110, 122, 144)
 
 Colour = tuple[int, int, int, bool]
@@ -54,13 +55,6 @@ def video_sample_entry(
     return box(FORMS[codec].sample_entry, picture, *parts, box("pasp", struct.pack(">II", 1, 1)))
 
 
-def avc1_sample_entry(
-    *, width: int, height: int, parameter_sets: Sequence[tuple[bytes, ...]], colour: Colour | None = None
-) -> bytes:
-    """Return the ``avc1`` box of an H.264 track; see `video_sample_entry`."""
-    return video_sample_entry(Codec.H264, width=width, height=height, parameter_sets=parameter_sets, colour=colour)
-
-
 def _avcc(parameter_sets: Sequence[tuple[bytes, ...]]) -> bytes:
     """Return the decoder record: what holds for every set of the track. Source: 14496-15, 5.3.3.1.2."""
     sequences = _distinct_units([sps for sps, _ in parameter_sets], unit_type=SPS)
@@ -79,7 +73,7 @@ def _with_lengths(units: Sequence[bytes]) -> bytes:
 
 
 def _distinct_units(units: Sequence[bytes], *, unit_type: int) -> list[bytes]:
-    """Return `units` in order without repeats, each under an id of its own."""
+    """Return `units` in order without repeats; each must have an id of its own."""
     by_id: dict[int, bytes] = {}
     for unit in units:
         if not unit or unit[0] & 31 != unit_type:
@@ -108,14 +102,8 @@ def _high_profile_fields(sequences: Sequence[bytes]) -> bytes:
 def _first_values(unit: bytes, *, start_byte: int, count: int) -> list[int]:
     """Return `count` Exp-Golomb numbers of a NAL unit. Source: ITU-T H.264, 7.3.2.1, 7.3.2.2 and 9.1."""
     # No value asked for here can put two zero bytes in a row, so no emulation prevention byte comes before its end.
-    bits, position, values = "".join(f"{byte:08b}" for byte in unit[start_byte : start_byte + 32]), 0, []
-    for _ in range(count):
-        if "1" not in bits[position:]:
-            raise ValueError(f"the NAL unit {unit.hex()} is cut short")
-        end = 2 * bits.index("1", position) - position + 1
-        values.append(int(bits[position:end], 2) - 1)
-        position = end
-    return values
+    bits = BitReader(unit[start_byte : start_byte + 32])
+    return [bits.read_exponential() for _ in range(count)]
 
 
 def _hvcc(parameter_sets: Sequence[tuple[bytes, ...]]) -> bytes:
@@ -129,12 +117,12 @@ def _hvcc(parameter_sets: Sequence[tuple[bytes, ...]]) -> bytes:
         ">B12sHBBBBHBB",
         1,
         sequence.profile_tier_level,
-        0xF000,  # how a picture is cut into parts that decode side by side is not told
+        0xF000,  # says nothing of parts of a picture that decode side by side
         0xFC,
         0xFC | sequence.chroma_format,
         0xF8 | sequence.luma_depth,
         0xF8 | sequence.chroma_depth,
-        0,  # nor the frame rate, which the track's own tables tell
+        0,  # nor of the frame rate, which the track's own tables have
         sequence.temporal_layers << 3 | sequence.temporal_nested << 2 | 3,
         len(units),
     )
@@ -165,7 +153,7 @@ _RECORDS: Mapping[Codec, Callable[[Sequence[tuple[bytes, ...]]], bytes]] = {
 
 
 def mp4a_sample_entry(*, channels: int, sample_rate: int, audio_specific_config: bytes) -> bytes:
-    """Return the ``mp4a`` box of an AAC track; a rate that 16 bits cannot hold is told by the config alone.
+    """Return the ``mp4a`` box of an AAC track; only the config has a rate that 16 bits cannot hold.
 
     Source: 14496-12, 12.2.3; 14496-14, 5.6.1; 14496-1, 7.2.6 (object type 0x40 is MPEG-4 audio, stream type 5).
     """

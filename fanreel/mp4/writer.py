@@ -19,9 +19,9 @@ from fanreel.errors import StorageError, storage_error
 from fanreel.mp4 import boxes
 from fanreel.mp4.moov import Track, moov
 
-__all__ = ["Chunk", "Track", "mp4_header", "write_mp4"]
+__all__ = ["Chunk", "mp4_header", "write_mp4"]
 
-# One call of the kernel moves at most this much, so that progress is told and a signal is heard in between.
+# One call of the kernel moves at most this much: between calls progress is reported and signals are handled.
 STEP_BYTES = 64 * 2**20
 BUFFER_BYTES = 2**20
 

@@ -1,4 +1,4 @@
-"""Where films go: a folder or S3, and the proof of what was published.
+"""Where films go: a folder or S3; and the verification of what was published.
 
 Uses join, store, remote and below.
 

@@ -5,39 +5,37 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from blake3 import blake3
-
 from fanreel.errors import FanreelError, StorageError, storage_error
 from fanreel.join.certificate import certificate_path
 from fanreel.publish.published import next_certificate_path, verify_film
+from fanreel.store.seals import file_digest
 
-__all__ = ["Destination", "LocalFolder", "next_certificate_path"]
+__all__ = ["Destination", "LocalFolder"]
 
 
 class Destination(Protocol):
     """A place that takes films. Under its final name a film is whole, or the one that was there before."""
 
     def check(self) -> None:
-        """Return if the film could be published, as far as can be told without writing it.
+        """Return if the film can be published, as far as that can be known without writing it.
 
         Raises:
-            StorageError: It could not.
+            StorageError: It cannot.
         """
         ...
 
     def holds(self, plan: str) -> bool:
-        """Return whether the film that is there is whole and was made of the plan of this digest."""
+        """Return whether a sound film lies there that was made of the plan with this digest."""
         ...
 
     def link(self) -> str:
-        """Return a web address of the film; nothing if it has none."""
+        """Return a web address of the film; empty if it has none."""
         ...
 
     def publish(self, draft: Path) -> str:
@@ -60,9 +58,9 @@ class LocalFolder:
         self._film = film
 
     def check(self) -> None:
-        """Return if the folder exists, or can be made, and can be written, and the name fits."""
+        """Return if the folder can be written, or made, and the file system takes names this long."""
         folder = self._film.parent
-        # os.path, because Path raises where it may not look.
+        # os.path, because Path raises an error where this process may not look.
         while not os.path.lexists(folder) and folder != folder.parent:
             folder = folder.parent
         if not os.path.isdir(folder) or not os.access(folder, os.W_OK | os.X_OK):  # noqa: PTH112
@@ -77,20 +75,20 @@ class LocalFolder:
             raise StorageError(f"output: the name {self._film.name} is {-spare} bytes too long")
 
     def holds(self, plan: str) -> bool:
-        """Return whether the film that is there is whole and was made of the plan of this digest."""
+        """Verify the film that is there, and return whether it was made of the plan with this digest."""
         with contextlib.suppress(FanreelError):
             return verify_film(self._film).plan == plan
         return False
 
     def link(self) -> str:
-        """Return nothing: a folder has no web address."""
+        """Return an empty string: a folder has no web address."""
         return ""
 
     def publish(self, draft: Path) -> str:
         """Move the film and its certificate under their final names.
 
-        The certificate waits under a name of its own until the film is there, so that whenever this process
-        is killed, a certificate of the film that is there lies beside it.
+        The certificate waits under another name until the film is there. So whenever this process is killed, the
+        film that is there, old or new, has its certificate beside it.
         """
         waiting = next_certificate_path(self._film)
         try:
@@ -107,7 +105,7 @@ class LocalFolder:
 
 @contextlib.contextmanager
 def _publishing_into(folder: Path) -> Iterator[None]:
-    """Keep others from publishing there, so that film and certificate are of one run."""
+    """Keep other runs from publishing there, so that film and certificate are of one run."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         with contextlib.suppress(OSError):  # network file systems do not lock folders
@@ -119,7 +117,7 @@ def _publishing_into(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _unless_replaced(film: Path, waiting: Path) -> Iterator[None]:
-    """Take the waiting certificate away if the context fails and the film that was there still is."""
+    """Remove the waiting certificate if the context fails and the old film is still there."""
     before = _identity(film)
     try:
         yield
@@ -137,7 +135,7 @@ def _identity(path: Path) -> tuple[int, int, int] | None:
 
 
 def _move(source: Path, target: Path) -> None:
-    """Move a file to `target` at once, as the file system sees it, also from another file system."""
+    """Move a file to `target`, also from another file system; readers see the old file or the whole new one."""
     try:
         source.replace(target)
     except OSError as error:
@@ -154,14 +152,14 @@ def _move(source: Path, target: Path) -> None:
 
 def _copy(source: Path, target: Path) -> None:
     """Write a copy beside `target` and rename it."""
-    # One temporary name a film, locked: what a killed run left is overwritten, not added to.
+    # One temporary name for each film, locked: a part that a killed run left is overwritten.
     part = _part_path(target)
     with source.open("rb") as original, _opened_alone(part) as file:
         try:
             shutil.copyfileobj(original, file, 1 << 20)
             file.flush()
             os.fsync(file.fileno())
-            if _digest(part) != _digest(source):
+            if file_digest(part) != file_digest(source):
                 raise OSError(errno.EIO, f"the copy differs from {source}")
             part.replace(target)
         except BaseException:
@@ -173,14 +171,9 @@ def _part_path(target: Path) -> Path:
     return target.with_name(f".{target.name}.part")
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb", buffering=0) as file:
-        return hashlib.file_digest(file, blake3).hexdigest()  # pyright: ignore[reportArgumentType]
-
-
 @contextlib.contextmanager
 def _opened_alone(part: Path) -> Iterator[BinaryIO]:
-    """Yield the empty file `part`, which nobody else writes meanwhile."""
+    """Yield the empty file `part`, locked against other runs."""
     while True:
         with part.open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -191,7 +184,7 @@ def _opened_alone(part: Path) -> Iterator[BinaryIO]:
 
 
 def _is_at(path: Path, file: BinaryIO) -> bool:
-    """Return whether `file` still has this name; whoever locked it before may have renamed it to a film."""
+    """Return whether `file` still has this name: the run that held its lock before may have renamed it."""
     try:
         return os.path.samestat(path.stat(), os.fstat(file.fileno()))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Prove: a published film against the certificate beside it."""
+"""Verify a published film against the certificate beside it."""
 
 from __future__ import annotations
 
@@ -16,40 +16,40 @@ __all__ = ["next_certificate_path", "verify_film", "verify_published"]
 
 
 def verify_film(film: Path, *, full: bool = False) -> Certificate:
-    """Return the certificate of a film that is what it says.
+    """Verify a film, and return its certificate.
 
     Args:
         film: The film; its certificate lies beside it.
         full: Decode every frame as well.
 
     Raises:
-        FilmDamagedError: It is not; the message lists what differs.
+        FilmDamagedError: The film differs from its certificate; the message lists how.
         StorageError: The film cannot be read, or has no certificate.
     """
     try:
         film.stat()
     except OSError as error:
         raise storage_error(error, doing=f"read {film}") from None
-    path, following = certificate_path(film), next_certificate_path(film)
-    if not path.exists() and not following.exists():
+    path, waiting = certificate_path(film), next_certificate_path(film)
+    if not path.exists() and not waiting.exists():
         raise StorageError(f"{film}: no certificate beside it ({path.name}); only films that have one can be verified")
     try:
-        return _prove(film, path, full=full)
+        return _verify(film, path, full=full)
     except (FilmDamagedError, StorageError):
-        # A run that was killed while it published may have left the film's certificate under its first name.
-        if not following.exists():
+        # A run that was killed while it published may have left the certificate under the name where it waits.
+        if not waiting.exists():
             raise
         with contextlib.suppress(FilmDamagedError, MediaError):
-            return _prove(film, following, full=full)
+            return _verify(film, waiting, full=full)
         raise
 
 
 def verify_published(place: str, *, settings: Settings, full: bool = False) -> Certificate:
-    """Return the certificate of a film, in a folder or in S3, that is what it says; see `verify_film`.
+    """Verify a film in a folder or in S3, and return its certificate; see `verify_film`.
 
     Args:
-        place: A path, or the film's URL in S3, which is downloaded first.
-        settings: Where on this machine there is room for it.
+        place: A path, or the film's URL in S3; from there it is downloaded first.
+        settings: Gives the workspace that it is downloaded to.
         full: Decode every frame as well.
     """
     if not scheme_of(place):
@@ -71,7 +71,7 @@ def next_certificate_path(film: Path) -> Path:
     return path.with_name(f".{path.name}.next")
 
 
-def _prove(film: Path, path: Path, *, full: bool) -> Certificate:
+def _verify(film: Path, path: Path, *, full: bool) -> Certificate:
     certificate = read_certificate(path)
     require_sound(film, certificate, full=full)
     return certificate

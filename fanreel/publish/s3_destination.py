@@ -22,20 +22,20 @@ __all__ = ["S3Folder"]
 FILM_TYPE, CERTIFICATE_TYPE = "video/mp4", "application/json"
 
 DIGEST = "blake3"
-"""The metadata that says a film's digest; a certificate says with it which film it is of."""
+"""The metadata that holds a film's digest; on a certificate, the digest of the film that it is of."""
 
 MOST_ROUNDS = 5
-"""As often as others may publish under the same name between our film and its certificate."""
+"""How often other runs may publish under the same name between our film and its certificate."""
 
 
 class S3Folder:
     """A folder in S3.
 
-    S3 renames nothing, and replaces one object at once but not two. So the certificate goes up first, under a name
-    that holds the film's digest; then the film; then the certificate under its own name, and the first one is removed.
-    At every moment there is a certificate of the film that is there, under one of two names that the film itself
-    tells. Film first would leave a film without one when the upload is cut off there; the certificate's own name
-    first would take it from the film that was there before.
+    S3 renames nothing, and replaces one object at once but not two. So the certificate is uploaded first, under a name
+    that holds the film's digest; then the film; then the certificate under its own name. Then the first one is removed.
+    At every moment the film that is there has a certificate, under one of two names that follow from the film.
+    Uploading the film first would leave it without a certificate if the run died then. Uploading the certificate under
+    its own name first would take it from the film that was there before.
 
     Args:
         film: The film's place, a URL.
@@ -50,21 +50,21 @@ class S3Folder:
         self._certificate = self._folder / certificate_path(Path(name)).name
 
     def check(self) -> None:
-        """Return if the bucket is there and answers to this process's credentials. It writes nothing.
+        """Return if the bucket exists and accepts this process's credentials. Writes nothing.
 
         Raises:
             NotAllowedError: Films may not be published there.
-            StorageError: It is not, or does not.
+            StorageError: The bucket is missing, or the server refuses or does not answer.
         """
         check_place(self._settings, self._url)
         if s3().head(self._film) is None:
-            # A bucket that is not there says of an object no more than that it is not there.
+            # HEAD answers alike for a missing object and for a missing bucket; a list tells them apart.
             next(s3().list(self._film), None)
 
     def publish(self, draft: Path) -> str:
         """Upload the film and its certificate, check them, and remove the draft; return the film's URL.
 
-        What is there already is not uploaded again.
+        An object that is there already is not uploaded again.
         """
         check_place(self._settings, self._url)
         try:
@@ -80,7 +80,7 @@ class S3Folder:
         return str(self._film)
 
     def holds(self, plan: str) -> bool:
-        """Return whether the film that is there was made of the plan of this digest, as its certificate says."""
+        """Return whether the certificate of the film that is there names the plan with this digest."""
         with contextlib.suppress(MediaError), tempfile.TemporaryDirectory() as folder:
             path = self.fetch_certificate(Path(folder))
             return path is not None and read_certificate(path).plan == plan
@@ -90,17 +90,17 @@ class S3Folder:
         """Download the film that is there, with its certificate beside it; return where.
 
         Raises:
-            StorageError: There is none, or it cannot be had.
+            StorageError: There is no film, or it cannot be downloaded.
         """
         path = folder / self._film.key.rpartition("/")[2]
-        # The certificate last: if another film takes this one's place meanwhile, that is found.
+        # The certificate last: if another film takes this one's place meanwhile, verification finds the difference.
         if not s3().download(self._film, path):
             raise StorageError(f"{self._film}: there is no such film")
         self.fetch_certificate(folder)
         return path
 
     def fetch_certificate(self, folder: Path) -> Path | None:
-        """Download the certificate of the film that is there, under whichever name it lies; None if there is none."""
+        """Download the certificate of the film that is there, from either of its two names; None if it has none."""
         film = s3().head(self._film)
         digest = film.metadata.get(DIGEST, "") if film else ""
         path = folder / self._certificate.key.rpartition("/")[2]
@@ -111,7 +111,7 @@ class S3Folder:
         return None
 
     def link(self) -> str:
-        """Return an address at which browsers find the film, or nothing if the operator wants none."""
+        """Return an address at which browsers find the film; empty if the operator wants none."""
         if self._settings.public_url:
             base = self._settings.public_url.replace("{bucket}", self._film.bucket)
             return f"{base}/{quote(self._film.key)}"
@@ -132,11 +132,11 @@ class S3Folder:
             s3().upload(certificate, self._certificate, content_type=CERTIFICATE_TYPE, metadata=said)
             if self._is_consistent():
                 return
-            # Another run publishes as well: its film is there with our certificate, until it sends its own.
+            # Another run publishes too: its film is there with our certificate until it uploads its own.
             time.sleep(random.uniform(0.2, 1) * 2**round_number)
             if self._is_consistent():
                 return
-        raise StorageAwayError(f"{self._film}: others publish under this name all the time; publish once more")
+        raise StorageAwayError(f"{self._film}: other runs keep publishing under this name; publish once more")
 
     def _has(self, digest: str, size_bytes: int) -> bool:
         film = s3().head(self._film)
@@ -146,10 +146,10 @@ class S3Folder:
         return _is_of(s3().head(self._certificate), s3().head(self._film))
 
     def _check_upload(self, digest: str, size_bytes: int) -> None:
-        """Raise `StorageError` if what the server tells of the film is not what was sent."""
+        """Raise `StorageError` if the server's length or metadata of the film differ from what was sent."""
         film = s3().head(self._film)
         if film is not None and film.metadata.get(DIGEST, digest) != digest:
-            return  # another run's by now, which is dealt with when the certificates are
+            return  # it is another run's film by now; the certificates are compared next
         if film is None or DIGEST not in film.metadata or film.size_bytes != size_bytes:
             what = f"{film.size_bytes} bytes, metadata {sorted(film.metadata)}" if film else "nothing"
             raise StorageError(
@@ -158,7 +158,7 @@ class S3Folder:
 
 
 def _is_of(certificate: S3Object | None, film: S3Object | None) -> bool:
-    """Return whether a certificate is that of a film, as their writers said."""
+    """Return whether a certificate is that of a film, by the digest in the metadata of both."""
     if certificate is None or film is None or DIGEST not in film.metadata:
         return False
     return certificate.metadata.get(DIGEST) == film.metadata[DIGEST]

@@ -207,6 +207,12 @@ class S3:
                 raise
 
     def _follow(self, place: S3Place, answer: Mapping[str, Any]) -> Iterator[bytes]:
+        """Yield the bytes of an object; if the connection breaks, go on from the last byte.
+
+        boto3's own transfer is not used for reading. It costs the same (5 and 40 MiB, 3 kB; s3transfer 0.19), but what
+        it tries again are whole requests, each with the client's own tries: a server that is mute is given up after 45
+        seconds instead of 15. And it has no bound on the size of what it writes.
+        """
         size_bytes, etag, done = answer["ContentLength"], answer["ETag"], 0
         with _explained(place):
             for tries in itertools.count(1):

@@ -1,4 +1,4 @@
-"""Signatures of frames: small enough to keep for every frame, telling enough to prove a film.
+"""Signatures of frames: small enough to keep for every frame, and enough to verify a film by.
 
 A *thumbnail* shows what was fed to the encoder at a few keyframes. A *fingerprint* of 20 bytes is kept for
 every frame: brightness in a 4 x 4 grid, mean colour, and how far the picture has moved in the last twelve
@@ -45,7 +45,7 @@ __all__ = [
 THUMBNAIL_PX = (32, 18)
 THUMBNAIL_BYTES = 32 * 18
 CELLS = (6, 3, 8, 4)
-"""Thumbnails are compared in 6 x 8 cells of 3 x 4: coarser than the blocks an encoder flattens, finer than a photo."""
+"""Thumbnails are compared in 6 x 8 cells of 3 x 4: coarser than the blocks that an encoder flattens."""
 
 GRID = 4
 FINGERPRINT_BYTES = GRID * GRID + 4
@@ -53,10 +53,10 @@ MOTION_UNIT = 1 / 64
 """Resolution of the motion value, in luma levels."""
 
 HALVE_FROM_PX = 256
-"""Planes this wide are halved first: 0.3 ms instead of 0.9 for 1080p, as exact."""
+"""Planes this wide are halved first: 0.3 ms instead of 0.9 for 1080p, and as exact."""
 
 REFERENCE_QUALITY = 21
-"""The quality at which the next three hold."""
+"""The quality at which the next three bounds hold, in luma levels."""
 
 LARGEST_THUMBNAIL_DIFFERENCE = 4.0
 LARGEST_CELL_DIFFERENCE = 6.0
@@ -71,18 +71,18 @@ FROZEN_SHARE = 0.15
 
 
 def make_thumbnail(luma: np.ndarray) -> bytes:
-    """Return the luma plane, (height, width) uint8, shrunk to 32 x 18: every pixel counts."""
+    """Return the luma plane, (height, width) uint8, shrunk to 32 x 18 by area, as bytes."""
     while luma.shape[1] >= HALVE_FROM_PX and luma.shape[0] % 2 == luma.shape[1] % 2 == 0:
         luma = cv2.resize(luma, (luma.shape[1] // 2, luma.shape[0] // 2), interpolation=cv2.INTER_AREA)
     return cv2.resize(luma, THUMBNAIL_PX, interpolation=cv2.INTER_AREA).tobytes()
 
 
 def thumbnail_difference(fed: bytes, luma: np.ndarray, *, quality: int) -> float | None:
-    """Return by how many levels a decoded frame differs from what was fed, or None if it is the same frame.
+    """Return by how many luma levels a decoded frame differs from what was fed, or None if it shows the same.
 
     Args:
         fed: The thumbnail kept when the frame was encoded.
-        luma: The decoded luma plane.
+        luma: The decoded luma plane, (height, width) uint8.
         quality: What the encoder was asked for, 0 to 51.
     """
     cells = [_thumbnail(data).reshape(CELLS).mean((1, 3)) for data in (fed, make_thumbnail(luma))]
@@ -100,7 +100,7 @@ class Fingerprinter:
         """Return the fingerprint of the next frame.
 
         Args:
-            planes: Y, U and V, uint8.
+            planes: Y, U and V, each (height, width) uint8.
         """
         luma, u, v = planes
         thumbnail = _thumbnail(make_thumbnail(luma))
@@ -113,21 +113,27 @@ class Fingerprinter:
 
 
 def fingerprint_difference(fed: bytes, seen: bytes, *, quality: int) -> float | None:
-    """Return the largest difference of brightness or colour, in levels, or None if it is the same frame."""
+    """Return the largest difference of brightness or colour, in levels, or None if both show the same frame.
+
+    Args:
+        fed: Fingerprint of the frame as fed.
+        seen: Fingerprint of the frame as decoded.
+        quality: What the encoder was asked for, 0 to 51.
+    """
     values = [_thumbnail(data[:-2]) for data in (fed, seen)]
     difference = float(np.abs(values[0] - values[1]).max())
     return difference if difference > LARGEST_CELL_DIFFERENCE * _growth(quality) else None
 
 
 def frozen_frames(fed: Sequence[bytes], seen: Sequence[bytes], *, quality: int) -> int | None:
-    """Return the first frame of a stretch that stands still though what was fed moved, or None.
+    """Return the first frame of a stretch that stands still although the frames fed moved, or None.
 
     Args:
         fed: Fingerprints of a segment's frames as fed.
         seen: Fingerprints of the same frames as decoded.
         quality: What the encoder was asked for, 0 to 51.
     """
-    # Only frames that are compared with the one a whole window before.
+    # The first frames have no frame a whole window before them to be compared with.
     moved, shown = (
         np.array([int.from_bytes(data[-2:], "big") for data in side[FROZEN_WINDOW_FRAMES:]]) * MOTION_UNIT
         for side in (fed, seen)

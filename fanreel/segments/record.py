@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 PACKET_DIGEST_BYTES = 8
-"""Enough to name a packet among millions; the payload's own digest proves the whole."""
+"""Enough to tell a packet from millions of others; `payload_digest` is of the whole payload."""
 
 SAMPLES_A_SEGMENT = 3
 
@@ -49,7 +49,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class SegmentEvent:
-    """How a segment came to be; decides nothing, tells people.
+    """How a segment came to be. For people to read: nothing is decided by it.
 
     Attributes:
         host: Name of the machine.
@@ -79,22 +79,22 @@ class SegmentRecord:
     Packets are in decode order; frames count from the segment's start.
 
     Attributes:
-        address: Where it is kept.
-        frames_digest: What decided its planes.
+        address: Its address in the store.
+        frames_digest: Digest of all that decided its planes.
         frame_count: Frames, and packets.
         encoder: Which encoder made it.
         parameter_sets: As many as the codec has (`Form.parameter_sets`), hexadecimal.
         reorder_frames: How many frames DTS runs before PTS order.
         payload_offset: Where the packets begin in the file.
         payload_bytes: The sum of their sizes; they lie without gaps.
-        payload_digest: BLAKE3 of all of them.
+        payload_digest: BLAKE3 of all packets.
         packet_sizes: Bytes of each packet.
         packet_frames: Which frame each packet shows.
         packet_digests: The first 8 bytes of the BLAKE3 of each, base64 of all.
         keyframes: Frames that are IDRs.
         samples: Up to three frames as fed.
         fingerprints: 20 bytes of each frame as fed, in frame order, base64 of all.
-        codec: What it is coded in; records of earlier releases, which do not say, are of H.264.
+        codec: What it is coded in; a record without it is of an earlier release, which made H.264 only.
         event: How it came to be.
     """
 
@@ -144,7 +144,7 @@ def record_from_json(text: bytes) -> SegmentRecord:
     """Return the record that `text` holds.
 
     Raises:
-        SegmentDamagedError: It is not one.
+        SegmentDamagedError: It is no record, or contradicts itself.
     """
     try:
         record = _RECORD.validate_json(text)
@@ -155,7 +155,7 @@ def record_from_json(text: bytes) -> SegmentRecord:
 
 
 def check_record(record: SegmentRecord) -> None:
-    """Return if the parts of a record agree with each other, so that nothing need ask again.
+    """Return if the parts of a record agree with each other, so that no reader has to check again.
 
     Raises:
         SegmentDamagedError: They do not; the message says which.
@@ -200,7 +200,7 @@ def choose_samples(keyframes: Sequence[int]) -> tuple[int, ...]:
 
 
 def packet_digest(payload: bytes) -> bytes:
-    """Return what names a packet by its bytes."""
+    """Return the first 8 bytes of a packet's BLAKE3."""
     return blake3(payload).digest(PACKET_DIGEST_BYTES)
 
 

@@ -21,7 +21,7 @@ def video_track(records: Sequence[SegmentRecord], *, encoding: EncodingPlan, clo
     """Return the track that shows `records` one after another.
 
     Frame k is shown at exactly k frame durations; packet n is decoded `reorder_frames` earlier than at
-    n frame durations, the same for the whole film, and one edit list takes that delay off again.
+    n frame durations, the same for the whole film. One edit list takes that delay off again.
 
     Args:
         records: Segments in order.
@@ -29,8 +29,8 @@ def video_track(records: Sequence[SegmentRecord], *, encoding: EncodingPlan, clo
         clock: The film's time base.
 
     Raises:
-        VerificationError: A segment has another codec or reorder delay than the film, or parameter sets that no
-            decoder could tell from another segment's.
+        VerificationError: A segment has another codec or reorder delay than the film, or parameter sets under the
+            same id as another segment's.
     """
     for record in records:
         if record.codec is not encoding.codec:
@@ -71,7 +71,7 @@ def presentation_frames(records: Sequence[SegmentRecord]) -> np.ndarray:
 
 
 def film_parameter_sets(records: Sequence[SegmentRecord]) -> list[tuple[bytes, ...]]:
-    """Return the distinct parameter sets of encoder settings, in the order in which they are first needed."""
+    """Return the distinct parameter sets of `records`, in the order in which they are first needed."""
     distinct = dict.fromkeys(record.parameter_sets for record in records)
     return [tuple(bytes.fromhex(unit) for unit in units) for units in distinct]
 

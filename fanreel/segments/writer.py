@@ -1,4 +1,4 @@
-"""One segment, from packets to a file that plays and a record that proves it."""
+"""One segment, from packets to a file that plays and a record of it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["SegmentWriter"]
 
 @dataclass(slots=True)
 class _Fed:
-    """What is kept of the frames as they are fed."""
+    """What is noted of frames as they are fed to the encoder."""
 
     fingerprinter: Fingerprinter = field(default_factory=Fingerprinter)
     fingerprints: list[bytes] = field(default_factory=list)
@@ -48,7 +48,7 @@ class SegmentWriter:
         self.segment = segment
         self._encoding, self._clock = encoding, clock
         self._payload_path = folder / f"{segment.address}.packets"
-        self._film_path = folder / f"{segment.address}.mp4"
+        self._path = folder / f"{segment.address}.mp4"
         self._fed = _Fed()
         self._wanted = set(choose_samples([frame - segment.start_frame for frame in segment.keyframes]))
         self._packets: list[tuple[int, int, bytes, bool]] = []
@@ -75,7 +75,7 @@ class SegmentWriter:
 
         Raises:
             EncodeFaultError: The encoder broke the segment's bounds.
-            StorageError: It cannot be written.
+            StorageError: The packet cannot be written.
         """
         if not 0 <= frame < self.segment.frame_count or (not self._packets and (frame or not packet.keyframe)):
             raise EncodeFaultError(
@@ -99,7 +99,7 @@ class SegmentWriter:
             session: The process that made it.
 
         Raises:
-            EncodeFaultError: A frame has no packet, a planned keyframe is none, or frames come later than planned.
+            EncodeFaultError: A frame has no packet, a planned keyframe is not one, or a frame comes later than planned.
             StorageError: The file cannot be written.
         """
         try:
@@ -115,9 +115,9 @@ class SegmentWriter:
             offset=0,
             length_bytes=record.payload_bytes,
         )
-        size_bytes = write_mp4(self._film_path, tracks=[track], chunks=[chunk])
+        size_bytes = write_mp4(self._path, tracks=[track], chunks=[chunk])
         self._payload_path.unlink()
-        return replace(record, payload_offset=size_bytes - record.payload_bytes), self._film_path
+        return replace(record, payload_offset=size_bytes - record.payload_bytes), self._path
 
     def _record(self, encoder: str, parameter_sets: tuple[bytes, ...], session: int) -> SegmentRecord:
         frames, sizes, digests, keyframes = zip(*self._packets, strict=True)

@@ -1,4 +1,4 @@
-"""A film's manifest: what it needs of the store and what became of it, so that nothing is pruned from under it."""
+"""A film's manifest: what the film needs of the store, which is not pruned while the film is in work."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fanreel.plan.film import FilmPlan, plan_digest
 __all__ = ["FilmManifest", "manifest_from_json", "manifest_of", "manifest_to_json"]
 
 WORK_SECONDS = 7 * 86_400.0
-"""A film that is not published after so long belongs to a run that died; it pins nothing any more."""
+"""A film that is not published after so long belongs to a run that died, and pins nothing any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class FilmManifest:
         segments: Addresses of its segments, each once.
         photos: Digests of its photos.
         begun_at: Unix time at which it was last begun.
-        published_at: Unix time at which it was published; 0 if it was not, since it was begun.
+        published_at: Unix time at which it was published; 0 if it was not published since it was begun.
     """
 
     plan: str
@@ -39,7 +39,7 @@ class FilmManifest:
     published_at: float = 0.0
 
     def is_in_work(self, now: float) -> bool:
-        """Return whether what it names has to stay: it is not published, and not given up."""
+        """Return whether what it names has to stay: the film is neither published nor given up."""
         return not self.published_at and now - self.begun_at < WORK_SECONDS
 
 
@@ -53,7 +53,7 @@ def manifest_of(plan: FilmPlan, *, begun_at: float) -> FilmManifest:
     return FilmManifest(
         plan=plan_digest(plan),
         name=plan.name,
-        # The job's model refuses what is secret in a place; this is the second lock.
+        # The job's model refuses credentials in a URI; this removes them even if it should let some through.
         output=re.sub(r"(?<=://)[^/]*@", "", plan.output).partition("?")[0] if "://" in plan.output else plan.output,
         segments=tuple(dict.fromkeys(segment.address for segment in plan.segments)),
         photos=tuple(plan.photo_paths),
@@ -74,7 +74,7 @@ def manifest_from_json(text: bytes, *, plan: str) -> FilmManifest:
         plan: The address that it was stored under.
 
     Raises:
-        StorageError: It is none, or another film's.
+        StorageError: It is no manifest, or another film's.
     """
     try:
         manifest = _MANIFEST.validate_json(text)

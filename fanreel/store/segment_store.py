@@ -34,7 +34,7 @@ class SegmentStore(ABC):
         self._workspace = workspace
 
     def find_verified(self, address: str, *, encoders: Sequence[str] = EVERY_ENCODER) -> SegmentRecord | None:
-        """Return the record of a segment after reading all its bytes and comparing them, or None if none is whole.
+        """Return the record of a segment after reading its file and comparing digests, or None if none is whole.
 
         Args:
             address: The segment's.

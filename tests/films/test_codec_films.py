@@ -36,7 +36,8 @@ from fanreel.errors import EncoderUnavailableError, GpuLostError, MediaError, Se
 from fanreel.host.host import Host
 from fanreel.job.slideshow import Preset
 from fanreel.join.certificate import certify, read_certificate, write_certificate
-from fanreel.join.verify import Damage, find_damage
+from fanreel.join.damage import Damage
+from fanreel.join.verify import find_damage
 from fanreel.mp4.bitstream import FORMS
 from fanreel.mp4.layout import read_layout
 from fanreel.publish.published import verify_film

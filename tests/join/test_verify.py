@@ -33,7 +33,8 @@ from fanreel.host.host import open_host
 from fanreel.job.slideshow import Preset
 from fanreel.join.certificate import Certificate, certificate_path, certify, read_certificate, write_certificate
 from fanreel.join.concat import concat_segments
-from fanreel.join.verify import Damage, find_damage, require_sound
+from fanreel.join.damage import Damage
+from fanreel.join.verify import find_damage, require_sound
 from fanreel.mp4.layout import read_layout
 from fanreel.render.here import plan_job, render_job
 from fanreel.settings import Settings

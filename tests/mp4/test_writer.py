@@ -13,6 +13,7 @@ import struct
 import subprocess
 import time
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import av
@@ -20,11 +21,15 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
+from fanreel.codecs import Codec
 from fanreel.errors import MediaError, StorageError
 from fanreel.mp4 import boxes
 from fanreel.mp4.layout import read_layout
-from fanreel.mp4.sample_entries import Colour, avc1_sample_entry, mp4a_sample_entry
-from fanreel.mp4.writer import Chunk, Track, mp4_header, write_mp4
+from fanreel.mp4.moov import Track
+from fanreel.mp4.sample_entries import Colour, mp4a_sample_entry, video_sample_entry
+from fanreel.mp4.writer import Chunk, mp4_header, write_mp4
+
+avc1_sample_entry = partial(video_sample_entry, Codec.H264)
 
 WIDTH, HEIGHT = 320, 180
 BT709 = (1, 1, 1, False)
@@ -400,7 +405,7 @@ def test_two_settings_under_one_id_are_refused(clip: Clip) -> None:
 def test_units_of_another_kind_are_refused(clip: Clip) -> None:
     sps, pps = clip.parameter_sets
     for wrong in [(pps, sps), (b"\0\0\0\1" + sps, pps), (b"", pps), (sps, b""), (sps[:4], pps)]:
-        with pytest.raises(ValueError, match=r"NAL unit (of type|[0-9a-f]+ is cut short)"):
+        with pytest.raises(ValueError, match=r"NAL unit of type|is cut short"):
             avc1_sample_entry(width=WIDTH, height=HEIGHT, parameter_sets=[wrong])
     with pytest.raises(ValueError, match="0 NAL units"):
         avc1_sample_entry(width=WIDTH, height=HEIGHT, parameter_sets=[])

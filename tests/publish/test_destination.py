@@ -18,8 +18,8 @@ from fanreel.errors import FilmDamagedError, StorageError, StorageFullError
 from fanreel.host.host import Host, open_host
 from fanreel.join.certificate import certificate_path
 from fanreel.plan.film import FilmPlan
-from fanreel.publish.destination import LocalFolder, next_certificate_path
-from fanreel.publish.published import verify_film
+from fanreel.publish.destination import LocalFolder
+from fanreel.publish.published import next_certificate_path, verify_film
 from fanreel.render.draft import Draft, join_film, publish_film
 from fanreel.render.here import plan_job, render_job
 from fanreel.sessions.launcher import Launcher

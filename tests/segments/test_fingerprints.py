@@ -10,10 +10,11 @@ import cv2
 import numpy as np
 import pytest
 
+from fanreel.codecs import Codec
 from fanreel.encode.encoder import open_encoder
 from fanreel.encode.libav import plane_views
 from fanreel.job.slideshow import Encoding, Preset
-from fanreel.mp4.sample_entries import avc1_sample_entry
+from fanreel.mp4.sample_entries import video_sample_entry
 from fanreel.plan.encoding import plan_encoding
 from fanreel.segments.fingerprints import (
     FINGERPRINT_BYTES,
@@ -78,7 +79,7 @@ def encode(frames: Sequence[Planes], preset: Preset, quality: int) -> list[Plane
         Encoding(preset=preset, quality=quality), width_px=width, height_px=height, frame_rate=Fraction(30)
     )
     encoder = open_encoder(plan, encoder="x264", threads=1)
-    entry = avc1_sample_entry(width=width, height=height, parameter_sets=[encoder.parameter_sets])
+    entry = video_sample_entry(Codec.H264, width=width, height=height, parameter_sets=[encoder.parameter_sets])
     start = entry.index(b"avcC")
     decoder = av.CodecContext.create("h264", "r")
     decoder.extradata = entry[start + 4 : start - 4 + int.from_bytes(entry[start - 4 : start], "big")]

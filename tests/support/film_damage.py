@@ -20,7 +20,8 @@ from fanreel.encode.encoder import Encoder, open_encoder
 from fanreel.job.slideshow import Encoding, Preset, Strategy
 from fanreel.join.certificate import Certificate, certify
 from fanreel.join.concat import concat_segments
-from fanreel.mp4.writer import Chunk, Track, write_mp4
+from fanreel.mp4.moov import Track
+from fanreel.mp4.writer import Chunk, write_mp4
 from fanreel.plan.camera import CameraPath, Rect
 from fanreel.plan.content import Photo, StillContent
 from fanreel.plan.encoding import EncodingPlan, plan_encoding
