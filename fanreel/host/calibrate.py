@@ -77,7 +77,7 @@ def calibrate(
     host.launcher.warm()
     gpus = host.devices.usable((EncoderChoice.NVENC.value,))
     cpu = host.devices.usable((EncoderChoice.X264.value,))
-    left_out = [f"{device.name}: {error}" for device, error in host.devices.faults()]
+    left_out = [f"{fault.name}: {fault.error}" for fault in host.devices.faults()]
     if not gpus and not left_out:
         on_line(f"no GPU is measured: {host.devices.why_no_gpu()}")
     measured: list[DeviceCalibration] = []

@@ -21,7 +21,7 @@ from fanreel.plan.shards import Shard
 from fanreel.policy import is_worth_another_device
 from fanreel.render.order import choose_encoders, finder, missing_segments
 from fanreel.segments.record import SegmentEvent, SegmentRecord
-from fanreel.sessions.devices import Device, GateWrap
+from fanreel.sessions.devices import Device, DeviceFailure, GateWrap
 from fanreel.sessions.gate import SessionSlot
 from fanreel.sessions.messages import FramesMade, SegmentMade, ShardRequest
 
@@ -117,13 +117,13 @@ class _ShardMaking:
         Raises:
             EncoderError: No device is left, or the error is worth another try later.
         """
-        failed: list[tuple[Device, EncoderError]] = []
+        failed: list[DeviceFailure] = []
         while missing := self.missing():
             # Before a slot is taken: a shard that waits for a network holds none.
             plan = localize_photos(plan, missing, settings=self.host.settings, store=self.host.store)
-            devices = _devices_left(plan, self.encoders, self.host, [device for device, _ in failed])
+            devices = _devices_left(plan, self.encoders, self.host, [failure.device for failure in failed])
             if not devices:
-                raise _explain_end(plan, failed[-1][1]) if failed else self.host.devices.why_no_gpu()
+                raise _explain_end(plan, failed[-1].error) if failed else self.host.devices.why_no_gpu()
             why = _explain_fallback(self.host.devices.faults() + failed, devices[0]) or fallback
             with self.held(devices) as (device, slot, waited_seconds):
                 try:
@@ -132,7 +132,7 @@ class _ShardMaking:
                     _note_failure(self.host, device, error)
                     if not is_worth_another_device(error, retries=self.retries):
                         raise
-                    failed.append((device, error))
+                    failed.append(DeviceFailure(device, error))
                 else:
                     break
 
@@ -199,7 +199,7 @@ def _note_failure(host: Host, device: Device, error: EncoderError) -> None:
         host.devices.lose(device, error)
 
 
-def _devices_left(plan: FilmPlan, encoders: Sequence[str], host: Host, failed: Sequence[Device]) -> list[Device]:
+def _devices_left(plan: FilmPlan, encoders: Sequence[str], host: Host, failed: Sequence[Device | None]) -> list[Device]:
     """Return the devices that may still do, of one kind: GPUs as long as there is one, then the CPU."""
     left = [device for device in host.devices.usable(encoders, codec=plan.encoding.codec) if device not in failed]
     return [device for device in left if device.encoder == left[0].encoder]
@@ -216,10 +216,10 @@ def _explain_end(plan: FilmPlan, error: EncoderError) -> EncoderError:
     return advised
 
 
-def _explain_fallback(failed: Sequence[tuple[Device, EncoderError]], device: Device) -> str:
+def _explain_fallback(failed: Sequence[DeviceFailure], device: Device) -> str:
     """Return why a shard is not made by the encoder that failed; nothing while another GPU has the same."""
-    if not failed or failed[-1][0].encoder == device.encoder:
+    if not failed or failed[-1].encoder == device.encoder:
         return ""
-    encoder, error = failed[-1][0].encoder, failed[-1][1]
+    encoder, error = failed[-1].encoder, failed[-1].error
     words = re.sub(r"(?<!^)(?=[A-Z])", " ", type(error).__name__.removesuffix("Error")).lower()
     return f"{encoder}: {words}{f' ({error.code})' if error.code else ''}"

@@ -34,36 +34,36 @@ from fanreel.sessions.learned_limit import LearnedLimit
 from fanreel.sessions.messages import GpusFound, ProbeRequest, SessionMessage, SessionRequest, SurveyRequest
 from fanreel.settings import Settings
 
-__all__ = ["CPU", "Device", "Devices", "GateWrap"]
+__all__ = ["CPU", "Device", "DeviceFailure", "Devices", "GateWrap"]
 
 log = logging.getLogger(__name__)
 
 GateWrap = Callable[[SessionGate], SessionGate]
-"""Puts a gate around another one: whoever passes holds both."""
+"""Puts another gate around one: a session that passes holds slots of both."""
 
 CPU = "cpu"
 
 PROBE_PX = (320, 180)
-"""Above the smallest frame that NVENC takes (about 145 x 49). Source: NVENC's own refusals."""
+"""Larger than the smallest frame that NVENC accepts, about 145 x 49. Source: the driver's refusals."""
 
 PROBE_SECONDS = 30.0
 """A driver that needs longer for its first frame does not work; loading it takes a second or two."""
 
 _PASSING = (EncoderBusyError, EncodeFaultError, SessionLostError)
-"""What a moment's trouble shows itself as. A look that hangs is not repeated: everything else waits for it."""
+"""Errors that may pass within a moment. A hang is not among them: everything waits for the look, so it is made once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One that encodes.
+    """A GPU, or the CPU, with the encoder that runs on it.
 
     Attributes:
-        encoder: The encoder that runs on it.
+        encoder: Name of the encoder.
         gpu: UUID of the GPU; empty for the CPU.
         name: For people.
-        gate: Who may open a session on it.
+        gate: Bounds its sessions.
         limit: What was learned of a GPU's session limit; None for the CPU.
-        capacity_reason: Where the number of a GPU's sessions came from; empty for the CPU.
+        capacity_reason: What decided the number of a GPU's sessions; empty for the CPU.
     """
 
     encoder: str
@@ -74,9 +74,40 @@ class Device:
     capacity_reason: str = ""
 
     def note_refusal(self) -> None:
-        """Remember that the driver refused the session for which a slot is held now."""
+        """Remember that the driver refused a session; the caller still holds the slot for it."""
         if self.limit is not None:
             self.limit.learn(self.gate.slots_in_use() - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceFailure:
+    """Why a device is not used.
+
+    Attributes:
+        device: The device; None if the GPUs could not even be listed.
+        error: What it failed with.
+        codec: The only codec that it fails with; None if it makes none.
+    """
+
+    device: Device | None
+    error: EncoderError
+    codec: Codec | None = None
+
+    @property
+    def name(self) -> str:
+        """The device, for people."""
+        return self.device.name if self.device else "the GPUs of this machine"
+
+    @property
+    def encoder(self) -> str:
+        """Name of the encoder that cannot be used."""
+        return self.device.encoder if self.device else EncoderChoice.NVENC.value
+
+    @property
+    def is_fault(self) -> bool:
+        """Whether the device ought to work: no driver, no GPU, no NVENC and an old GPU's codecs are no faults."""
+        is_without_driver = self.device is None and isinstance(self.error, DriverError) and not self.error.code
+        return self.codec is None and not is_without_driver and not isinstance(self.error, NoEncodeDeviceError)
 
 
 class Devices:
@@ -84,7 +115,7 @@ class Devices:
 
     Args:
         settings: What the host's operator decided.
-        cpu_gate: Who may open a session on the CPU.
+        cpu_gate: Bounds the sessions on the CPU.
         launcher: Starts the sessions that look.
         gpu_sessions: Returns how many sessions a GPU, given its UUID, may have, and what decided that.
     """
@@ -102,35 +133,37 @@ class Devices:
         self._lock = threading.Lock()
         self._gpus: tuple[Device, ...] | None = None
         self._working: dict[Codec, tuple[Device, ...]] = {}
-        self._faults: dict[Device, EncoderError] = {}
-        self._without: dict[Device, EncoderError] = {}
-        self._refusal: EncoderError | None = None
+        self._failures: list[DeviceFailure] = []
 
     def usable(self, encoders: Collection[str], *, codec: Codec = Codec.H264) -> tuple[Device, ...]:
         """Return the devices that make `codec` with one of `encoders`, GPUs first."""
         gpus = self._find_gpus(codec) if EncoderChoice.NVENC.value in encoders else ()
-        found = [device for device in gpus if device not in self._faults]
+        faulty = {failure.device for failure in self.faults()}
         on_cpu = [encoder for encoder in encoders if encoder != EncoderChoice.NVENC]
-        return (*found, *(replace(self._cpu, encoder=encoder) for encoder in on_cpu))
+        return (
+            *(device for device in gpus if device not in faulty),
+            *(replace(self._cpu, encoder=encoder) for encoder in on_cpu),
+        )
 
     def why_no_gpu(self) -> EncoderError:
-        """Return why no GPU is used; after `usable` was asked for NVENC."""
-        fault = next(iter(self._faults.values()), None)
-        return fault or self._refusal or EncoderUnavailableError("nvenc: no GPU of this machine works")
+        """Return why no GPU is used; ask `usable` for NVENC before."""
+        reasons = [*self.faults(), *reversed(self._failures)]
+        return reasons[0].error if reasons else EncoderUnavailableError("nvenc: no GPU of this machine works")
 
     def found(self) -> list[tuple[Device, EncoderError | None]]:
-        """Return every GPU that CUDA shows, with why it is not used: it has no NVENC, or ought to work and does not."""
-        works = [(gpu, self._faults.get(gpu)) for gpu in self._find_gpus(Codec.H264)]
-        faulty = [pair for pair in self._faults.items() if pair[0].gpu and pair not in works]
-        return [*works, *faulty, *self._without.items()]
+        """Return every GPU that CUDA shows, and why it is not used: those that work first, those without NVENC last."""
+        self._find_gpus(Codec.H264)
+        errors = {failure.device: failure.error for failure in self._failures if failure.codec is None}
+        pairs = [(device, errors.get(device)) for device in self._gpus or ()]
+        return sorted(pairs, key=lambda pair: (pair[1] is not None, isinstance(pair[1], NoEncodeDeviceError)))
 
     def lose(self, device: Device, error: EncoderError) -> None:
-        """Use a GPU no more in this process: it fell off the bus."""
-        self._faults[device] = error
+        """Stop using a GPU in this process: it fell off the bus."""
+        self._failures.append(DeviceFailure(device, error))
 
-    def faults(self) -> list[tuple[Device, EncoderError]]:
-        """Return the GPUs that ought to work and do not, with the reason; one without NVENC is not among them."""
-        return list(self._faults.items())
+    def faults(self) -> list[DeviceFailure]:
+        """Return the failures of GPUs that ought to work, the latest last."""
+        return [failure for failure in self._failures if failure.is_fault]
 
     @contextlib.contextmanager
     def hold(
@@ -157,26 +190,28 @@ class Devices:
     def _find_gpus(self, codec: Codec) -> tuple[Device, ...]:
         with self._lock:
             if self._gpus is None:
-                self._gpus = tuple(self._device(gpu) for gpu in self._survey())
+                self._gpus = tuple(self._device(gpu) for gpu in self._list_gpus())
             if codec not in self._working:
                 self._working[codec] = tuple(device for device in self._gpus if self._works(device, codec))
             return self._working[codec]
 
-    def _survey(self) -> tuple[Gpu, ...]:
+    def _list_gpus(self) -> tuple[Gpu, ...]:
         try:
-            said = self._ask(SurveyRequest(), locks=())
+            answers = self._ask(SurveyRequest(), locks=())
         except EncoderError as error:
-            self._refusal = error
-            # No driver and no GPU are no fault; a driver that hangs, or fails, is one, of GPUs that nobody can name.
-            if not isinstance(error, NoEncodeDeviceError) and (error.code or not isinstance(error, DriverError)):
-                log.warning("no GPU is used: %s", error)
-                unknown = replace(self._cpu, encoder=EncoderChoice.NVENC.value, name="the GPUs of this machine")
-                self._faults[unknown] = error
+            self._note(DeviceFailure(None, error))
             return ()
-        return next((message.gpus for message in said if isinstance(message, GpusFound)), ())
+        return next((message.gpus for message in answers if isinstance(message, GpusFound)), ())
+
+    def _note(self, failure: DeviceFailure) -> None:
+        self._failures.append(failure)
+        if failure.is_fault:
+            log.warning("%s: not used: %s", failure.name, failure.error)
+        elif failure.device:
+            log.info("%s: not used for %s: %s", failure.name, failure.codec or "any codec", failure.error)
 
     def _ask(self, request: SessionRequest, *, locks: Sequence[int]) -> list[SessionMessage]:
-        """Return what a session answers; it is asked again, as often as the policy says, if what failed may pass."""
+        """Return what a session answers; ask again, as often as the policy says, after an error that may pass."""
         retries = 0
         while True:
             try:
@@ -185,12 +220,12 @@ class Devices:
             except _PASSING as error:
                 if not is_worth_retrying(error, retries=retries):
                     raise
-                log.info("looked at again in a moment: %s", error)
+                log.info("the GPUs are looked at again in a moment: %s", error)
             time.sleep(retry_delay_seconds(0))
             retries += 1
 
     def _works(self, device: Device, codec: Codec) -> bool:
-        """Return whether a GPU's NVENC makes packets. One whose sessions are all taken does."""
+        """Return whether a GPU's NVENC makes packets; a GPU whose sessions are all in use counts as one that does."""
         encoding = plan_encoding(
             Encoding(codec=codec, encoder=EncoderChoice.NVENC, preset=Preset.DRAFT),
             width_px=PROBE_PX[0],
@@ -202,17 +237,9 @@ class Devices:
                 self._ask(ProbeRequest(encoding, device.encoder, device.gpu), locks=slot.filenos())
         except (SessionBusyError, SessionLimitError):
             return True
-        except NoEncodeDeviceError as error:
-            log.info("%s is not used: %s", device.name, error)
-            self._refusal = self._without[device] = error
-            return False
         except EncoderError as error:
-            if codec is not Codec.H264 and isinstance(error, EncoderSettingsError):
-                log.info("%s does not make %s: %s", device.name, codec, error)
-                self._refusal = error
-                return False
-            log.warning("%s is not used: %s", device.name, error)
-            self._faults[device] = error
+            is_refused = codec is not Codec.H264 and isinstance(error, EncoderSettingsError)
+            self._note(DeviceFailure(device, error, codec if is_refused else None))
             return False
         return True
 
@@ -225,7 +252,7 @@ class Devices:
 
         def allowed(ours: int) -> int:
             sessions = count_sessions(gpu.uuid)
-            # One of ours that is open and not yet known to be counts as another's for a moment: we wait a little.
+            # One of ours counts as another program's from when it opens until it is marked: we wait a little then.
             others = 0 if sessions is None else max(0, sessions - ours)
             return min(capacity - others, limit.read() or capacity)
 
