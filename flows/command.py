@@ -33,20 +33,14 @@ def run_job(render: Callable[[SlideshowJob], list[FilmReport]], arguments: Seque
         arguments: Of the command line, without the command.
     """
     if len(arguments) != 1 or arguments[0].startswith("-"):
-        print(f"usage: python -m flows.{Path(sys.argv[0]).stem} JOB.yaml", file=sys.stderr)
-        return USAGE
-    signal.signal(signal.SIGTERM, _terminate)
-    _spare_stacks()
-    try:
+        return _usage("JOB.yaml")
+
+    def run() -> None:
         job = load_job(Path(arguments[0]))
         current_host()  # settings that are wrong are told of before anything starts
-        reports = render(job)
-    except FanreelError as error:
-        return _give_up(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        return _give_up("interrupted; finished segments are kept, run the same command to go on", INTERRUPTED)
-    print(*reports, sep="\n\n")
-    return 0
+        print(*render(job), sep="\n\n")
+
+    return _run(run, kept="finished segments are kept, run the same command to go on")
 
 
 def run_calibration(calibrate: Callable[[bool], object], arguments: Sequence[str]) -> int:
@@ -57,18 +51,13 @@ def run_calibration(calibrate: Callable[[bool], object], arguments: Sequence[str
         arguments: Of the command line, without the command.
     """
     if list(arguments) not in ([], ["--ceiling"]):
-        print(f"usage: python -m flows.{Path(sys.argv[0]).stem} [--ceiling]", file=sys.stderr)
-        return USAGE
-    signal.signal(signal.SIGTERM, _terminate)
-    _spare_stacks()
-    try:
+        return _usage("[--ceiling]")
+
+    def run() -> None:
         current_host()
         calibrate(bool(arguments))
-    except FanreelError as error:
-        return _give_up(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        return _give_up("interrupted; nothing is kept", INTERRUPTED)
-    return 0
+
+    return _run(run, kept="nothing is kept")
 
 
 def run_inbox(render: Callable[..., list[InboxRow]], arguments: Sequence[str]) -> int:
@@ -78,21 +67,35 @@ def run_inbox(render: Callable[..., list[InboxRow]], arguments: Sequence[str]) -
         render: The flow.
         arguments: Of the command line, without the command.
     """
-    words = vars(_inbox_parser().parse_args(arguments))
-    signal.signal(signal.SIGTERM, _terminate)
-    _spare_stacks()
-    try:
+    parameters = vars(_inbox_parser().parse_args(arguments))
+
+    def run() -> None:
         current_host()
         for key in ("inbox", "output"):
             # Relative to where the command was given; a deployment has no such folder.
-            words[key] = words[key] if "://" in words[key] or not words[key] else str(Path(words[key]).absolute())
-        rows = render(**words)
+            given = parameters[key]
+            parameters[key] = given if "://" in given or not given else str(Path(given).absolute())
+        print(*render(**parameters), sep="\n")
+
+    return _run(run, kept="films that are done stay done, run the same command to go on")
+
+
+def _run(run: Callable[[], None], *, kept: str) -> int:
+    """Call `run`, and return the exit code: its error, or an interrupt, becomes one line that says what is kept."""
+    signal.signal(signal.SIGTERM, _terminate)
+    _spare_stacks()
+    try:
+        run()
     except FanreelError as error:
         return _give_up(str(error), error.exit_code)
     except KeyboardInterrupt:
-        return _give_up("interrupted; films that are done stay done, run the same command to go on", INTERRUPTED)
-    print(*rows, sep="\n")
+        return _give_up(f"interrupted; {kept}", INTERRUPTED)
     return 0
+
+
+def _usage(arguments: str) -> int:
+    print(f"usage: python -m flows.{Path(sys.argv[0]).stem} {arguments}", file=sys.stderr)
+    return USAGE
 
 
 def _inbox_parser() -> argparse.ArgumentParser:

@@ -19,11 +19,10 @@ from fanreel.plan.encoding import allowed_encoders
 from fanreel.plan.film import FilmPlan, plan_digest
 from fanreel.publish.destination import Destination, LocalFolder
 from fanreel.remote.places import check_place, scheme_of
-from fanreel.report.film_report import FilmReport
 from fanreel.segments.record import SegmentRecord
 from fanreel.settings import Settings
 
-__all__ = ["Draft", "Join", "destination_of", "join_film", "publish_film", "report_film"]
+__all__ = ["Draft", "Join", "destination_of", "join_film", "publish_film"]
 
 log = logging.getLogger(__name__)
 
@@ -150,48 +149,6 @@ def publish_film(plan: FilmPlan, draft: Draft, *, settings: Settings) -> str:
     if not Path(draft.path).exists() and destination.holds(plan_digest(plan)):
         return plan.output
     return destination.publish(Path(draft.path))
-
-
-def report_film(
-    plan: FilmPlan,
-    draft: Draft,
-    *,
-    film: str,
-    fps: float,
-    seconds: float,
-    rendered: int,
-    sessions: str,
-    settings: Settings,
-) -> FilmReport:
-    """Return what to tell of a film that was published.
-
-    Args:
-        plan: The film.
-        draft: As it was joined.
-        film: Where it is now.
-        fps: Frames rendered a second.
-        seconds: From the request to now.
-        rendered: Segments made for it, as counted: another run may have made some of its order.
-        sessions: Who rendered, for people.
-        settings: Say whether the film has a web address.
-    """
-    return FilmReport(
-        film=film,
-        seconds=plan.seconds,
-        frame_count=plan.frame_count,
-        size=f"{plan.encoding.width_px}x{plan.encoding.height_px}",
-        size_bytes=draft.size_bytes,
-        elapsed_seconds=seconds,
-        fps=fps,
-        segments_rendered=rendered,
-        segments_reused=len(plan.segments) - rendered,
-        sessions=sessions,
-        verified=True,  # join_film raises otherwise
-        encoders=draft.encoders,
-        fallbacks=draft.fallbacks,
-        left_out=plan.left_out,
-        link=destination_of(plan, settings=settings).link(),
-    )
 
 
 def _blame_segments(records: Sequence[SegmentRecord], host: Host, error: FanreelError) -> None:

@@ -20,7 +20,7 @@ from fanreel.intake.photo_places import share_photos
 from fanreel.plan.film import FilmPlan
 from fanreel.plan.segments import Segment
 from fanreel.plan.shards import Shard
-from fanreel.render.draft import Draft, destination_of, join_film, publish_film, report_film
+from fanreel.render.draft import Draft, destination_of, join_film, publish_film
 from fanreel.render.film_state import begin_film, mark_published
 from fanreel.render.order import RenderOrder, order_in_pools, order_render
 from fanreel.render.shard import ShardWatch, render_shard
@@ -224,17 +224,26 @@ class FilmRun:
         Raises:
             StorageError: It cannot be published; what was there before still is.
         """
-        film = publish_film(self.plan, draft, settings=self.host.settings)
-        mark_published(self.host.store, self.plan)
-        return report_film(
-            self.plan,
-            draft,
+        plan, settings = self.plan, self.host.settings
+        film = publish_film(plan, draft, settings=settings)
+        mark_published(self.host.store, plan)
+        return FilmReport(
             film=film,
+            seconds=plan.seconds,
+            frame_count=plan.frame_count,
+            size=f"{plan.encoding.width_px}x{plan.encoding.height_px}",
+            size_bytes=draft.size_bytes,
+            elapsed_seconds=time.time() - self.begun_at,
             fps=self.finish_rendering().fps,
-            seconds=time.time() - self.begun_at,
-            rendered=len(self._made),
+            # As counted: another run may have made some of the order.
+            segments_rendered=len(self._made),
+            segments_reused=len(plan.segments) - len(self._made),
             sessions=self._label,
-            settings=self.host.settings,
+            verified=True,  # join_film raises an error otherwise
+            encoders=draft.encoders,
+            fallbacks=draft.fallbacks,
+            left_out=plan.left_out,
+            link=destination_of(plan, settings=settings).link(),
         )
 
     @contextmanager

@@ -6,6 +6,7 @@ import os
 import sys
 import urllib.request
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,8 +32,10 @@ from fanreel.publish.published import verify_film, verify_published
 from fanreel.publish.s3_destination import S3Folder
 from fanreel.remote import s3 as s3_module
 from fanreel.remote.s3_uri import parse_s3
-from fanreel.render.draft import destination_of, join_film, publish_film, report_film
+from fanreel.render.draft import destination_of, join_film, publish_film
+from fanreel.render.film_run import FilmRun, FilmWatcher
 from fanreel.render.here import plan_job, render_job
+from fanreel.render.order import order_render
 from fanreel.sessions.launcher import Launcher
 from fanreel.settings import Settings, read_settings
 
@@ -523,16 +526,9 @@ class TestFilm:
             publish_film(other, draft, settings=host.settings)
         path = self.downloaded(folder, tmp_path)
         assert read_certificate(certificate_path(path)).plan == plan_digest(plan)
-        report = report_film(
-            plan,
-            draft,
-            film=url(folder),
-            fps=0,
-            seconds=1,
-            rendered=0,
-            sessions="",
-            settings=Settings(store=host.settings.store),
-        )
+        unlinked = replace(host, settings=replace(host.settings, link_seconds=0, public_url=""))
+        run = FilmRun(plan, order_render(plan, host=host), host=unlinked, watcher=FilmWatcher(), begun_at=0.0)
+        report = run.publish(draft)
         assert report.link == ""
         assert "link" not in str(report)
 
