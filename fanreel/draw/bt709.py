@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit, types
 from numba.core.dispatcher import Dispatcher
 
+from fanreel.draw.kernel_sources import hash_sources
 from fanreel.draw.resample import BorderedPlane
 from fanreel.draw.resample_kernels import BORDER
 
@@ -56,20 +57,23 @@ _Y_ZERO, _C_ZERO = np.int32((16 << _BITS) + _HALF), np.int32((128 << _BITS) + _H
 
 @functools.cache
 def kernel() -> Dispatcher:
-    """Return the loop, compiled or loaded from numba's cache."""
+    """Return the conversion of an array's rows, compiled or loaded from numba's cache."""
+    made_from = hash_sources("bt709.py", "resample_kernels.py")  # of the latter, BORDER
     source = types.Array(types.uint8, 2, "C", readonly=True)
     plane = types.uint8[:, ::1]
-    return njit(types.void(source, plane, plane, plane), cache=True, nogil=True, error_model="numpy")(_convert)
 
+    @njit(types.void(source, plane, plane, plane), cache=True, nogil=True, error_model="numpy")
+    def convert(bgr, y, u, v):  # noqa: ANN001, ANN202 - typed by its signature
+        _ = made_from
+        height, width = len(bgr), bgr.shape[1] // 3
+        for i in range(height):
+            for j in range(width):
+                blue, green, red = np.int32(bgr[i, 3 * j]), np.int32(bgr[i, 3 * j + 1]), np.int32(bgr[i, 3 * j + 2])
+                luma = _WEIGHTS[0, 0] * blue + _WEIGHTS[0, 1] * green + _WEIGHTS[0, 2] * red
+                cb = _WEIGHTS[1, 0] * blue + _WEIGHTS[1, 1] * green + _WEIGHTS[1, 2] * red
+                cr = _WEIGHTS[2, 0] * blue + _WEIGHTS[2, 1] * green + _WEIGHTS[2, 2] * red
+                y[i, BORDER + j] = np.uint8((luma + _Y_ZERO) >> _BITS)
+                u[i, BORDER + j] = np.uint8((cb + _C_ZERO) >> _BITS)
+                v[i, BORDER + j] = np.uint8((cr + _C_ZERO) >> _BITS)
 
-def _convert(bgr, y, u, v):  # noqa: ANN001, ANN202 -- typed in `kernel`
-    height, width = len(bgr), bgr.shape[1] // 3
-    for i in range(height):
-        for j in range(width):
-            blue, green, red = np.int32(bgr[i, 3 * j]), np.int32(bgr[i, 3 * j + 1]), np.int32(bgr[i, 3 * j + 2])
-            luma = _WEIGHTS[0, 0] * blue + _WEIGHTS[0, 1] * green + _WEIGHTS[0, 2] * red
-            cb = _WEIGHTS[1, 0] * blue + _WEIGHTS[1, 1] * green + _WEIGHTS[1, 2] * red
-            cr = _WEIGHTS[2, 0] * blue + _WEIGHTS[2, 1] * green + _WEIGHTS[2, 2] * red
-            y[i, BORDER + j] = np.uint8((luma + _Y_ZERO) >> _BITS)
-            u[i, BORDER + j] = np.uint8((cb + _C_ZERO) >> _BITS)
-            v[i, BORDER + j] = np.uint8((cr + _C_ZERO) >> _BITS)
+    return convert

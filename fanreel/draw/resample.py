@@ -2,11 +2,11 @@
 
 A move is scale + translation, so it is separable. Each source row is scaled across once, by shuffles that pick
 neighbouring bytes; an output row is a weighted sum of the few such rows that are kept in a ring. Nothing else is
-stored between source and output. `make bench` says how long that takes beside `cv2.warpAffine`.
+stored between source and output. `make bench` compares its speed with that of `cv2.warpAffine`.
 
-The kernel is bicubic (Catmull-Rom), widened by the step where the source is the larger side, so that
-nothing aliases. Samples are integers throughout, weights are float64 without contraction: the bytes
-depend on source, maps and output size only, on every CPU.
+The kernel is bicubic (Catmull-Rom). Where the source is the larger side it is widened by the step, so that nothing
+aliases. Samples and weights are integers; weights are rounded from floats that are never contracted (no fused
+multiply-add). So the bytes depend on source, maps and output size only, on every CPU.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fanreel.draw.resample_blocks import BLOCK
+from fanreel.draw.resample_blocks import SCALED
 from fanreel.draw.resample_kernels import BORDER, TAP_COUNTS, kernel
 
 __all__ = ["AxisMap", "BorderedPlane", "Resampler", "warm"]
@@ -42,7 +42,7 @@ class AxisMap:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.origin) and 0 < self.step < math.inf):
-            raise ValueError(f"{self} is no map: origin and step must be finite and step above 0")
+            raise ValueError(f"{self} is no map: origin and step must be finite, and step above 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class Resampler:
         rows = source.bordered
         if rows.dtype != np.uint8 or rows.ndim != 2 or not rows.flags.c_contiguous or not source.samples.size:
             raise ValueError(f"the source is {rows.dtype} {rows.shape}, not a dense plane of uint8 with borders")
-        # A step that rounding left just above 1 needs no more taps than 1: they would weigh nothing.
+        # A step that rounding left just above 1 needs the taps of 1: more would have no weight.
         taps = 2 * math.ceil(2 * max(x.step, y.step, 1.0) - 1e-6)
         self._reserve(next((count for count in TAP_COUNTS if count >= taps), taps))
         follows = (x, y, source.samples.shape)
@@ -121,13 +121,13 @@ class Resampler:
         self._followed = follows
 
     def _reserve(self, taps: int) -> None:
-        """Have tables and room for this many taps."""
+        """Make tables and room for this many taps, unless they are there already."""
         if taps == self._taps:
             return
         height, width = self._shape
         columns, rows = [(np.empty(count, np.int32), np.empty((taps, count), np.int16)) for count in (width, height)]
-        blocks = -(-width // BLOCK) if taps <= TAP_COUNTS[-1] else 0
-        groups = [_aligned((blocks, count), np.uint32) for count in (4, BLOCK, taps // 2 * BLOCK)]
+        blocks = -(-width // SCALED) if taps <= TAP_COUNTS[-1] else 0
+        groups = [_aligned((blocks, count), np.uint32) for count in (4, SCALED, taps // 2 * SCALED)]
         self._tables = (columns, tuple(groups), rows)
         slots = 1 << taps.bit_length()  # a power of two above the taps: rows are made in pairs
         self._scratch = (_aligned_ring(slots, width), np.empty(width, np.int32))
@@ -135,13 +135,13 @@ class Resampler:
 
 
 def _aligned_ring(rows: int, width: int) -> np.ndarray:
-    """Return room for rows of whole blocks, an odd number of cache lines apart: they would share few sets else."""
+    """Return room for rows of whole blocks, an odd number of cache lines apart so that they share no cache sets."""
     lines = -(-width // 32) | 1
     return _aligned((rows, lines * 32), np.int16)
 
 
 def _aligned(shape: tuple[int, int], dtype: type) -> np.ndarray:
-    """Return an array at a cache line's start, so that no load of a vector spans two lines."""
+    """Return an array that starts with a cache line, so that no load of a vector spans two lines."""
     byte_count = math.prod(shape) * np.dtype(dtype).itemsize
     raw = np.empty(byte_count + 63, np.uint8)
     skip = -raw.ctypes.data % 64

@@ -1,68 +1,136 @@
-"""The bodies of the resampler's loops, emitted as vector code.
+"""The innermost steps of the resampler, emitted as vector code that numba compiles with the loops around them.
 
-On x86-64 with AVX2 they use its shuffles and 16-bit multiplications. Other CPUs do the same arithmetic byte by byte,
-to the same numbers: right, but slow, at 33 ms for a 1080p frame where AVX2 takes 1.4 ms.
+Loops in plain numba take 8 to 24 times as long (docs/decisions/0011): LLVM makes of no loop the shuffle that picks
+samples, nor the multiplication that rounds. On x86-64 with AVX2 each is one instruction. Other CPUs do the same
+arithmetic byte by byte, to the same numbers: right, but slow, at 33 ms for a 1080p frame where AVX2 takes 1.4 ms.
 
-Numba's cache does not notice changes of this file, only of `resample_kernels`: touch that one too.
+This is the one module that reaches further than numba's public interface. It relies on three things. The contract
+test in `tests/draw/test_resample_blocks.py` checks them against the pinned version:
+
+- `context.codegen().magic_tuple()` holds the target and the CPU's features, and `context.make_array` the fields `data`
+  and `strides`;
+- a `UniTuple` of numbers is an LLVM array of them;
+- LLVM has the intrinsics `llvm.x86.avx2.*` that are named below.
+
+Where data lies is passed as addresses, uint64, which `row_address` gives.
 """
 
 # numba's intrinsics are emitted by its own protocol:
-# ruff: noqa: ANN001, ANN002, ANN201, ANN202
+# ruff: noqa: ANN001, ANN002, ANN201, ANN202, ANN204
 
 from __future__ import annotations
 
-import itertools
-
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
-__all__ = ["BLOCK", "UNIT", "blend_block", "column_of", "ring_rows", "scale_block"]
+__all__ = ["BLENDED", "SCALED", "UNIT", "blend_block", "items", "row_address", "scale_block"]
 
 UNIT = 1 << 14  # what the weights of one output sample add up to
-BLOCK = 16  # output samples that one turn of the loop across makes, in four groups of four
+SCALED = 16  # outputs that `scale_block` makes of a row, in four groups of four
+BLENDED = 32  # outputs that `blend_block` makes
 
 _PAIR = types.UniTuple(types.uint64, 2)
 _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 _LANE, _BYTES, _WORDS, _SUMS = (ir.VectorType(*kind) for kind in ((_I8, 16), (_I8, 32), (_I16, 16), (_I32, 8)))
 
 
-def _element(context, builder, kind, array, place, pointee):
-    """Emit the address of `array[place]`, rows dense, as a pointer to `pointee`."""
-    view = context.make_array(kind)(context, builder, array)
-    stride, item = builder.extract_value(view.strides, 0), _I64(kind.dtype.bitwidth // 8)
-    offset = builder.add(builder.mul(place[0], stride), builder.mul(place[1], item))
-    return builder.bitcast(builder.gep(builder.bitcast(view.data, _I8.as_pointer()), [offset]), pointee.as_pointer())
+@intrinsic
+def row_address(_typing, array, row):
+    """Emit where a row of a two-dimensional array starts."""
+
+    def generate(context, builder, _signature, values):
+        view = context.make_array(array)(context, builder, values[0])
+        skip = builder.mul(values[1], builder.extract_value(view.strides, 0))
+        return builder.add(builder.ptrtoint(view.data, _I64), skip)
+
+    return types.uint64(array, types.uint64), generate
 
 
 @intrinsic
-def column_of(_typing, table, i, like):
-    """Emit `table[:, i]` as a tuple as long as `like`."""
+def items(_typing, address, like):
+    """Emit the uint64 numbers from an address on as a tuple as long as `like`, so that they stay in registers."""
+    result = types.UniTuple(types.uint64, len(like))
 
-    def generate(context, builder, signature, args):
-        kind = context.get_value_type(table.dtype)
-        places = [_element(context, builder, table, args[0], (_I64(k), args[1]), kind) for k in range(len(like))]
-        return context.make_tuple(builder, signature.return_type, [builder.load(place) for place in places])
-
-    return types.UniTuple(table.dtype, len(like))(table, types.uint64, like), generate
-
-
-@intrinsic
-def ring_rows(_typing, start, size, ring, like):
-    """Emit where in a ring the rows from `start` on lie, one for each item of `like`; `ring` is a power of two."""
-
-    def generate(context, builder, signature, args):
-        start, size, ring, _ = args
-        rows, zero, last = [], _I64(0), builder.sub(size, _I64(1))
+    def generate(context, builder, _signature, values):
+        code, found = _VectorCode(context, builder), ir.Constant(context.get_value_type(result), ir.Undefined)
         for k in range(len(like)):
-            row = builder.add(builder.sext(start, _I64), _I64(k))
-            row = builder.select(builder.icmp_signed("<", row, zero), zero, row)
-            row = builder.select(builder.icmp_signed(">", row, last), last, row)
-            rows.append(builder.and_(row, builder.sub(ring, _I64(1))))
-        return context.make_tuple(builder, signature.return_type, rows)
+            found = builder.insert_value(found, code.load(_I64, values[0], 8 * k), k)
+        return found
 
-    return types.UniTuple(types.uint64, len(like))(types.int32, types.uint64, types.uint64, like), generate
+    return result(types.uint64, like), generate
+
+
+@intrinsic
+def scale_block(_typing, rows, tables, outs, like):
+    """Emit 16 outputs of each of two source rows, by as many taps as `like` has items.
+
+    Half of the outputs are one vector of 32-bit sums: groups 0 and 2, then groups 1 and 3, four outputs each. Every
+    turn adds two taps' products to all of them. The tables of masks and weights serve both rows.
+
+    Args:
+        rows: Where the two rows start, borders included.
+        tables: Where this block's first samples, masks and weights are, as `_fill_groups` arranges them.
+        outs: Where the outputs of either row go, int16: samples times 64.
+        like: A tuple.
+    """
+    pairs = len(like) // 2
+    # What 8 taps of a group read lies within the same 16 bytes; more taps load anew for each two.
+    is_loaded_once = pairs <= 4
+
+    def generate(context, builder, _signature, values):
+        code = _VectorCode(context, builder)
+        sources, (firsts, masks, weights), targets = (code.parts(value) for value in values[:3])
+        starts = [builder.zext(code.load(_I32, firsts, 4 * group), _I64) for group in range(4)]
+        sums = {(row, half): _splat(_SUMS, 0) for row in range(2) for half in range(2)}
+        near = {}
+        for pair in range(pairs):
+            skip = 0 if is_loaded_once else 2 * pair
+            for half in range(2):
+                mask = code.load(_BYTES, masks, 32 * half)
+                mask = builder.add(mask, _splat(_BYTES, 2 * pair - skip))
+                shares = code.load(_WORDS, weights, 64 * pair + 32 * half)
+                for row, source in enumerate(sources):
+                    if pair == 0 or not is_loaded_once:
+                        lanes = [code.load(_LANE, builder.add(source, starts[half + far]), skip) for far in (0, 2)]
+                        near[row, half] = builder.shuffle_vector(*lanes, _lanes(range(32)))
+                    products = code.multiply_picked(near[row, half], mask, shares)
+                    sums[row, half] = builder.add(sums[row, half], products)
+        for row, target in enumerate(targets):
+            scaled = [builder.ashr(sums[row, half], _splat(_SUMS, 8)) for half in range(2)]
+            code.store(code.narrow_sums(*scaled), target, align=2)
+        return context.get_dummy_value()
+
+    return types.void(rows, tables, outs, like), generate
+
+
+@intrinsic
+def blend_block(_typing, rows, column, shares, out):
+    """Emit 32 outputs: sums of `rows` of the ring from `column` on, times `shares`; weights as in `UNIT`.
+
+    Args:
+        rows: Where the rows start, int16, as many as there are taps.
+        column: How many bytes further the outputs' column is.
+        shares: Weights of the rows.
+        out: Where the outputs go, uint8.
+    """
+    taps = len(rows)
+
+    def generate(context, builder, _signature, values):
+        code = _VectorCode(context, builder)
+        starts = [builder.add(start, values[1]) for start in code.parts(values[0])]
+        weights = [code.spread(builder.trunc(share, _I16)) for share in code.parts(values[2])]
+        halves = []
+        for half in range(2):
+            total = _splat(_WORDS, 1 << 4)
+            for k in range(taps):
+                words = code.load(_WORDS, starts[k], 32 * half, align=2)
+                total = builder.add(total, code.multiply_rounded(words, weights[k]))
+            halves.append(builder.ashr(total, _splat(_WORDS, 5)))
+        code.store(code.clip_to_bytes(*halves), values[3], align=1)
+        return context.get_dummy_value()
+
+    return types.void(rows, types.uint64, shares, types.uint64), generate
 
 
 def _lanes(indices):
@@ -73,134 +141,78 @@ def _splat(vector, value):
     return ir.Constant(vector, [value] * vector.count)
 
 
-def _has_avx2(context):
-    triple, _, features = context.codegen().magic_tuple()
-    return triple.startswith("x86_64") and "+avx2" in features.split(",")
+class _VectorCode:
+    """Emits operations on vectors of 32 bytes: bytes, 16-bit words or 32-bit sums."""
 
+    def __init__(self, context, builder):
+        triple, _, features = context.codegen().magic_tuple()
+        self._has_avx2 = triple.startswith("x86_64") and "+avx2" in features.split(",")
+        self._builder = builder
 
-def _call(builder, name, result, *args):
-    function = builder.module.globals.get(name)
-    if function is None:
-        function = ir.Function(builder.module, ir.FunctionType(result, [arg.type for arg in args]), name)
-    return builder.call(function, args)
+    def parts(self, pack):
+        """The items of a tuple."""
+        return [self._builder.extract_value(pack, k) for k in range(pack.type.count)]
 
+    def load(self, kind, address, offset=0, align=1):
+        place = self._builder.add(address, _I64(offset))
+        return self._builder.load(self._builder.inttoptr(place, kind.as_pointer()), align=align)
 
-@intrinsic
-def scale_block(_typing, source, rows, groups, block, ring, slots, like):
-    """Emit 16 outputs of each of two source rows, from the taps in `groups` at `block` into `slots` of the ring.
+    def store(self, vector, address, align):
+        self._builder.store(vector, self._builder.inttoptr(address, vector.type.as_pointer()), align=align)
 
-    What one group of four outputs reads lies within 16 neighbouring bytes; a shuffle picks from them for two taps.
-    """
-    firsts, masks, weights = groups.types
-    pairs = len(like) // 2
-    loads = pairs if pairs > 4 else 1  # up to 8 taps, what any tap of a group reads lies within the same 16 bytes
+    def spread(self, word):
+        """A word in all places of a vector."""
+        undefined = ir.Constant(_WORDS, ir.Undefined)
+        first = self._builder.insert_element(undefined, word, _I32(0))
+        return self._builder.shuffle_vector(first, undefined, _lanes([0] * 16))
 
-    def generate(context, builder, _signature, args):
-        source_, rows_, groups_, block_, ring_, slots_, _ = args
-        firsts_, masks_, weights_ = cgutils.unpack_tuple(builder, groups_)
+    def multiply_picked(self, near, mask, shares):
+        """For eight outputs, the sum of two samples of `near`, picked by `mask`, times their shares."""
+        if self._has_avx2:
+            picked = self._call("llvm.x86.avx2.pshuf.b", _BYTES, near, mask)
+            return self._call("llvm.x86.avx2.pmadd.wd", _SUMS, self._builder.bitcast(picked, _WORDS), shares)
+        builder, total = self._builder, ir.Constant(_SUMS, ir.Undefined)
+        for output in range(8):
+            products = []
+            for tap in range(2):
+                at = builder.zext(builder.extract_element(mask, _I32(4 * output + 2 * tap)), _I32)
+                sample = builder.extract_element(near, builder.add(at, _I32(output // 4 * 16)))
+                share = builder.extract_element(shares, _I32(2 * output + tap))
+                products.append(builder.mul(builder.zext(sample, _I32), builder.sext(share, _I32)))
+            total = builder.insert_element(total, builder.add(*products), _I32(output))
+        return total
 
-        def load(kind, array, at, pointee):
-            return builder.load(_element(context, builder, kind, array, at, pointee), align=1)
+    def multiply_rounded(self, words, shares):
+        """Words times shares / 2**15, rounded."""
+        if self._has_avx2:
+            return self._call("llvm.x86.avx2.pmul.hr.sw", _WORDS, words, shares)
+        builder, wide = self._builder, ir.VectorType(_I32, 16)
+        product = builder.mul(builder.sext(words, wide), builder.sext(shares, wide))
+        halved = builder.add(builder.ashr(product, _splat(wide, 14)), _splat(wide, 1))
+        return builder.trunc(builder.ashr(halved, _splat(wide, 1)), _WORDS)
 
-        starts = [builder.zext(load(firsts, firsts_, (block_, _I64(group)), _I32), _I64) for group in range(4)]
-        totals = [[_splat(_SUMS, 0)] * 2 for _ in range(2)]
-        multiply = _multiply_picked if _has_avx2(context) else _multiply_plainly
-        rows_, near = cgutils.unpack_tuple(builder, rows_), {}
-        for pair in range(pairs):
-            for half, number in itertools.product(range(2), range(2)):
-                if pair < loads:
-                    places = [(rows_[number], builder.add(starts[g], _I64(2 * pair))) for g in (half, half + 2)]
-                    lanes = [load(source, source_, place, _LANE) for place in places]
-                    near[number, half] = builder.shuffle_vector(*lanes, _lanes(range(32)))
-                mask = load(masks, masks_, (block_, _I64(8 * half)), _BYTES)
-                mask = builder.add(mask, _splat(_BYTES, 0 if pair < loads else 2 * pair))
-                shares = load(weights, weights_, (block_, _I64(16 * pair + 8 * half)), _WORDS)
-                parts = multiply(builder, near[number, half], mask, shares)
-                totals[number][half] = builder.add(totals[number][half], parts)
-        for halves, slot in zip(totals, cgutils.unpack_tuple(builder, slots_), strict=True):
-            place = slot, builder.mul(block_, _I64(BLOCK))
-            words = _pack_sums(context, builder, [builder.ashr(total, _splat(_SUMS, 8)) for total in halves])
-            builder.store(words, _element(context, builder, ring, ring_, place, _WORDS), align=2)
-        return context.get_dummy_value()
+    def narrow_sums(self, near, far):
+        """16 words in order, from the sums of groups 0 and 2 and those of groups 1 and 3."""
+        if self._has_avx2:
+            return self._call("llvm.x86.avx2.packssdw", _WORDS, near, far)
+        order = [lane + half + k for lane in (0, 4) for half in (0, 8) for k in range(4)]
+        return self._builder.trunc(self._builder.shuffle_vector(near, far, _lanes(order)), _WORDS)
 
-    return types.void(source, _PAIR, groups, types.uint64, ring, _PAIR, like), generate
+    def clip_to_bytes(self, first, second):
+        """32 bytes, in order, from 32 words, those beyond 0 and 255 cut."""
+        builder = self._builder
+        if self._has_avx2:
+            packed = self._call("llvm.x86.avx2.packuswb", _BYTES, first, second)
+            quarters = builder.bitcast(packed, ir.VectorType(_I64, 4))
+            return builder.bitcast(builder.shuffle_vector(quarters, quarters, _lanes([0, 2, 1, 3])), _BYTES)
+        words = builder.shuffle_vector(first, second, _lanes(range(32)))
+        for bound, beyond in ((_splat(words.type, 0), "<"), (_splat(words.type, 255), ">")):
+            words = builder.select(builder.icmp_signed(beyond, words, bound), bound, words)
+        return builder.trunc(words, _BYTES)
 
-
-def _multiply_picked(builder, near, mask, shares):
-    """Emit, for eight outputs, the sum of two samples of `near` times their shares."""
-    picked = _call(builder, "llvm.x86.avx2.pshuf.b", _BYTES, near, mask)
-    return _call(builder, "llvm.x86.avx2.pmadd.wd", _SUMS, builder.bitcast(picked, _WORDS), shares)
-
-
-def _multiply_plainly(builder, near, mask, shares):
-    """Emit the same for any CPU, byte by byte."""
-    total = ir.Constant(_SUMS, ir.Undefined)
-    for output in range(8):
-        parts = []
-        for tap in range(2):
-            at = builder.zext(builder.extract_element(mask, _I32(4 * output + 2 * tap)), _I32)
-            sample = builder.extract_element(near, builder.add(at, _I32(output // 4 * 16)))
-            share = builder.extract_element(shares, _I32(2 * output + tap))
-            parts.append(builder.mul(builder.zext(sample, _I32), builder.sext(share, _I32)))
-        total = builder.insert_element(total, builder.add(*parts), _I32(output))
-    return total
-
-
-def _pack_sums(context, builder, halves):
-    """Emit 16 words in order from the sums of groups 0 and 2 and those of groups 1 and 3."""
-    if _has_avx2(context):
-        return _call(builder, "llvm.x86.avx2.packssdw", _WORDS, *halves)
-    order = [lane + half + k for lane in (0, 4) for half in (0, 8) for k in range(4)]
-    return builder.trunc(builder.shuffle_vector(*halves, _lanes(order)), _WORDS)
-
-
-@intrinsic
-def blend_block(_typing, ring, slots, column, shares, out, place):
-    """Emit 32 outputs at `place`: weighted sums of the ring's rows `slots`, from `column` on."""
-    taps = len(slots)
-
-    def generate(context, builder, _signature, args):
-        ring_, slots_, column_, shares_, out_, place_ = args
-        slots_ = cgutils.unpack_tuple(builder, slots_)
-        spread = [_spread(builder, share) for share in cgutils.unpack_tuple(builder, shares_)]
-        halves = []
-        for half in range(2):
-            total = _splat(_WORDS, 1 << 4)
-            for k in range(taps):
-                at = slots_[k], builder.add(column_, _I64(16 * half))
-                words = builder.load(_element(context, builder, ring, ring_, at, _WORDS), align=2)
-                total = builder.add(total, _multiply_rounded(context, builder, words, spread[k]))
-            halves.append(builder.ashr(total, _splat(_WORDS, 5)))
-        place_ = cgutils.unpack_tuple(builder, place_)
-        samples = _pack_words(context, builder, halves)
-        builder.store(samples, _element(context, builder, out, out_, place_, _BYTES), align=1)
-        return context.get_dummy_value()
-
-    return types.void(ring, slots, types.uint64, shares, out, _PAIR), generate
-
-
-def _spread(builder, word):
-    undefined = ir.Constant(_WORDS, ir.Undefined)
-    return builder.shuffle_vector(builder.insert_element(undefined, word, _I32(0)), undefined, _lanes([0] * 16))
-
-
-def _multiply_rounded(context, builder, words, shares):
-    """Emit words x shares / 2**15, rounded."""
-    if _has_avx2(context):
-        return _call(builder, "llvm.x86.avx2.pmul.hr.sw", _WORDS, words, shares)
-    wide = ir.VectorType(_I32, 16)
-    product = builder.mul(builder.sext(words, wide), builder.sext(shares, wide))
-    halved = builder.add(builder.ashr(product, _splat(wide, 14)), _splat(wide, 1))
-    return builder.trunc(builder.ashr(halved, _splat(wide, 1)), _WORDS)
-
-
-def _pack_words(context, builder, halves):
-    """Emit 32 bytes, in order, from 32 words, those beyond 0 and 255 cut."""
-    if _has_avx2(context):
-        packed = _call(builder, "llvm.x86.avx2.packuswb", _BYTES, *halves)
-        quarters = builder.bitcast(packed, ir.VectorType(_I64, 4))
-        return builder.bitcast(builder.shuffle_vector(quarters, quarters, _lanes([0, 2, 1, 3])), _BYTES)
-    words = builder.shuffle_vector(*halves, _lanes(range(32)))
-    for bound, beyond in ((_splat(words.type, 0), "<"), (_splat(words.type, 255), ">")):
-        words = builder.select(builder.icmp_signed(beyond, words, bound), bound, words)
-    return builder.trunc(words, _BYTES)
+    def _call(self, name, result, *args):
+        found = self._builder.module.globals.get(name)
+        if found is None:
+            kind = ir.FunctionType(result, [arg.type for arg in args])
+            found = ir.Function(self._builder.module, kind, name)
+        return self._builder.call(found, args)

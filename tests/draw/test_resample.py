@@ -192,9 +192,11 @@ for number in range(60):
     x, y = AxisMap(0.37 * number - 3, 0.061 * number + 0.05), AxisMap(-0.73 * number, 0.057 * number + 0.07)
     Resampler(height=301, width=517).resample(source, x=x, y=y, out=out)
     digest.update(out)
-code = kernel().inspect_asm()[kernel().signatures[0]]
 """
-REPORT = "print(json.dumps([digest.hexdigest(), 'zmm' in code, 'ymm' in code]))"
+REPORT = """
+code = kernel().inspect_asm()[kernel().signatures[0]]
+print(json.dumps([digest.hexdigest(), 'zmm' in code, 'ymm' in code]))
+"""
 
 
 def masked(*prefixes):
