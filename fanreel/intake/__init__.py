@@ -4,11 +4,11 @@ Uses store, photos, remote and below.
 
 Public:
 
-    batch: BatchRow, read_batch
+    batch: BatchRow, RowFailure, read_batch
     inbox: CompleteWhen, LONGEST_QUIET_SECONDS
     inbox_films: FilmState, InboxOrder, InboxRow, content_digest, is_done, look_into_inbox, order_inbox, path_below,
         row_of_broken_film
     inbox_records: MadeFilm, open_records
-    photo_places: localize_photos, share_photos
+    photo_sharing: localize_photos, share_photos
     sources: fetch_stills, load_job, output_place
 """

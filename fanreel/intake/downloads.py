@@ -13,8 +13,8 @@ from blake3 import blake3
 from pydantic import TypeAdapter, ValidationError
 
 from fanreel.errors import PhotoNotFoundError, StorageAwayError, UnreadablePhotoError, storage_error
-from fanreel.remote.places import check_place, scheme_of, shown_place
-from fanreel.remote.s3_uri import S3Object, parse_s3
+from fanreel.remote.locations import check_allowed, scheme_of, shown_location
+from fanreel.remote.s3_uri import S3Object, parse_s3_uri
 from fanreel.settings import Settings
 from fanreel.store.local import LocalStore
 from fanreel.store.seals import file_digest
@@ -54,11 +54,11 @@ class Downloads:
         self._workspace = LocalStore(Workspace.of(settings).root)
         self._notes = self._workspace.root / "downloads"
 
-    def fetch(self, place: str, *, listed: S3Object | None = None) -> Path:
+    def fetch(self, uri: str, *, listed: S3Object | None = None) -> Path:
         """Return a file that holds what is now at an address.
 
         Args:
-            place: `s3://`, `http://` or `https://`.
+            uri: `s3://`, `http://` or `https://`.
             listed: What a listing just said of it, so that it is not asked for again.
 
         Raises:
@@ -67,9 +67,9 @@ class Downloads:
             UnreadablePhotoError: It is too large, or the server refuses it.
             StorageError: It cannot be had, or kept.
         """
-        check_place(self._settings, place)
+        check_allowed(uri, settings=self._settings)
         try:
-            return self._fetch_object(place, listed) if scheme_of(place) == "s3" else self._fetch_page(place)
+            return self._fetch_object(uri, listed) if scheme_of(uri) == "s3" else self._fetch_page(uri)
         except OSError as error:
             raise storage_error(error, doing=f"write {self._notes}") from error
 
@@ -90,23 +90,23 @@ class Downloads:
             if version is not None:
                 return self._keep(name, part, folder, version=(version.etag, version.modified))
         if kept is None:
-            raise StorageAwayError(f"{shown_place(url)}: the server calls unchanged what it has not given yet")
+            raise StorageAwayError(f"{shown_location(url)}: the server calls unchanged what it has not given yet")
         return kept
 
     def _fetch_object(self, url: str, listed: S3Object | None) -> Path:
         from fanreel.remote.s3 import s3  # boto3 takes half a second
 
-        place, most = parse_s3(url), self._settings.max_download_bytes
+        uri, most = parse_s3_uri(url), self._settings.max_download_bytes
         if url.endswith("/"):
             raise PhotoNotFoundError(f"{url}: a folder without a photo, or where one file is asked for")
-        found = listed or s3().head(place)
+        found = listed or s3().head(uri)
         if found is None:
-            raise PhotoNotFoundError(f"{place}: no such object; the name of a folder ends in /")
+            raise PhotoNotFoundError(f"{uri}: no such object; the name of a folder ends in /")
         if found.size_bytes > most:
             raise UnreadablePhotoError(
-                f"{place}: over {most / 1e6:g} MB; FANREEL_MAX_DOWNLOAD_MEGABYTES raises the bound"
+                f"{uri}: over {most / 1e6:g} MB; FANREEL_MAX_DOWNLOAD_MEGABYTES raises the bound"
             )
-        name = blake3(str(place).encode()).hexdigest()
+        name = blake3(str(uri).encode()).hexdigest()
         # Some servers' ETags tell of the time of the last write only, and in full seconds.
         version = (found.etag, f"{found.modified_at.isoformat()} {found.size_bytes}")
         note = self._note(name)
@@ -114,8 +114,8 @@ class Downloads:
             return kept
         with self._workspace.scratch() as folder:
             part = folder / "photo"
-            if not s3().download(place, part, largest_bytes=most):
-                raise PhotoNotFoundError(f"{place}: gone since it was looked at")
+            if not s3().download(uri, part, largest_bytes=most):
+                raise PhotoNotFoundError(f"{uri}: gone since it was looked at")
             return self._keep(name, part, folder, version=version)
 
     def _note(self, name: str) -> _Note | None:

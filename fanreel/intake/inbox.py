@@ -15,7 +15,7 @@ from blake3 import blake3
 from fanreel.errors import InvalidJobError, storage_error
 from fanreel.photos.header import shown_path
 from fanreel.photos.names import is_photo_name, natural_order
-from fanreel.remote.s3_uri import parse_s3
+from fanreel.remote.s3_uri import parse_s3_uri
 
 __all__ = [
     "AUDIO_SUFFIXES",
@@ -79,7 +79,7 @@ class InboxFolder:
 
     Attributes:
         name: Its name, which becomes the film's.
-        place: Absolute path, or ``s3://bucket/key``.
+        location: Absolute path, or ``s3://bucket/key``.
         files: All files in it and below it, in natural order.
         changed_at: When it, or anything in it, last changed; Unix time.
         ignored: Files in it that are not used, each with the reason.
@@ -87,7 +87,7 @@ class InboxFolder:
     """
 
     name: str
-    place: str
+    location: str
     files: tuple[InboxFile, ...]
     changed_at: float
     ignored: tuple[str, ...] = ()
@@ -126,13 +126,13 @@ class Inbox:
     """What lies in an inbox.
 
     Attributes:
-        place: Absolute path, or ``s3://bucket/key``.
+        location: Absolute path, or ``s3://bucket/key``.
         folders: Its sub-folders in natural order.
         seen_at: When they were looked at, by the clock that says when they changed; Unix time.
         ignored: What was not looked into, each with the reason.
     """
 
-    place: str
+    location: str
     folders: tuple[InboxFolder, ...]
     seen_at: float
     ignored: tuple[str, ...] = ()
@@ -161,19 +161,19 @@ def reason_to_wait(
     return ""
 
 
-def list_inbox(place: str) -> Inbox:
+def list_inbox(location: str) -> Inbox:
     """Return what lies in an inbox: one listing, whatever the number of sub-folders.
 
     Names that begin with a dot are left out. So is, with a line, what leads out of the inbox.
 
     Args:
-        place: A folder, or ``s3://bucket/prefix/``.
+        location: A folder, or ``s3://bucket/prefix/``.
 
     Raises:
         InvalidJobError: There is no such folder.
         StorageError: It cannot be read.
     """
-    return _list_s3(place) if place.startswith("s3://") else _list_folder(Path(place))
+    return _list_s3(location) if location.startswith("s3://") else _list_folder(Path(location))
 
 
 def _ago(seconds: float) -> str:
@@ -249,17 +249,17 @@ def _leads_inside(link: os.DirEntry[str], root: str) -> bool:
 def _list_s3(url: str) -> Inbox:
     from fanreel.remote.s3 import s3  # takes half a second, which no local inbox needs
 
-    place = parse_s3(url)
-    seen_at = s3().now(place).timestamp()
-    start = len(f"{place.key}/" if place.key else "")
+    uri = parse_s3_uri(url)
+    seen_at = s3().now(uri).timestamp()
+    start = len(f"{uri.key}/" if uri.key else "")
     files: dict[str, list[InboxFile]] = defaultdict(list)
-    for found in s3().list(place):
-        name, slash, rest = found.place.key[start:].partition("/")
+    for found in s3().list(uri):
+        name, slash, rest = found.uri.key[start:].partition("/")
         # A key that ends in a slash is a folder that somebody made by hand.
         if slash and rest and not name.startswith(".") and name and not rest.endswith("/"):
             files[name].append(InboxFile(rest, found.size_bytes, found.modified_at.timestamp(), found.etag))
     folders = [
-        InboxFolder(name, str(place / name), _ordered(files[name]), max(file.changed_at for file in files[name]))
+        InboxFolder(name, str(uri / name), _ordered(files[name]), max(file.changed_at for file in files[name]))
         for name in sorted(files, key=natural_order)
     ]
-    return Inbox(str(place), tuple(folders), seen_at)
+    return Inbox(str(uri), tuple(folders), seen_at)

@@ -13,13 +13,13 @@ from blake3 import blake3
 
 from fanreel.errors import FanreelError, InvalidJobError, storage_error
 from fanreel.intake.inbox import CompleteWhen, InboxFolder, list_inbox, reason_to_wait
-from fanreel.intake.inbox_job import folder_base, name_photos, read_inbox_words
+from fanreel.intake.inbox_job import folder_base, name_photos, read_inbox_raw_job
 from fanreel.intake.inbox_records import FilmRecords, film_size, open_records
 from fanreel.intake.sources import output_place
 from fanreel.job.slideshow import SlideshowJob, parse_job
 from fanreel.photos.header import shown_path
-from fanreel.remote.places import check_place, scheme_of
-from fanreel.remote.s3_uri import parse_s3
+from fanreel.remote.locations import check_allowed, scheme_of
+from fanreel.remote.s3_uri import parse_s3_uri
 from fanreel.settings import Settings
 
 __all__ = [
@@ -39,7 +39,7 @@ LOOKERS = 8
 """Sub-folders judged side by side: each costs a look at its notes and its film, which may be far away."""
 
 NOT_IN_THE_PICTURE = frozenset({"base", "output", "render_on", "sessions", "strategy"})
-"""Words of a job that decide where and how fast a film is made, but not what it shows."""
+"""Keys of a job that decide where and how fast a film is made, but not what it shows."""
 
 
 class FilmState(StrEnum):
@@ -81,13 +81,13 @@ class InboxFilm:
         folder: The sub-folder.
         job: Its job.
         output: Where the film goes.
-        words: Digest of all in its job file that decides what the film shows.
+        job_digest: Digest of the keys of its job that decide what the film shows.
     """
 
     folder: InboxFolder
     job: SlideshowJob
     output: str
-    words: str
+    job_digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +141,10 @@ def order_inbox(
         raise InvalidJobError(f"ready: {marker!r} is not allowed; the name of a file, such as .ready")
     pools = [pool.strip() for pool in render_on.split(",")]
     checked = parse_job({"photos": ["."], "output": "film.mp4", "render_on": pools})
-    place = _place(inbox, key="inbox")
+    location = _normalized(inbox, key="inbox")
     return InboxOrder(
-        place,
-        _place(films, key="output") if films else place,
+        location,
+        _normalized(films, key="output") if films else location,
         marker=marker,
         complete_when=complete_when,
         quiet_seconds=quiet_seconds,
@@ -157,21 +157,21 @@ def look_into_inbox(order: InboxOrder, *, settings: Settings) -> tuple[list[Inbo
 
     Raises:
         InvalidJobError: There is no such inbox.
-        NotAllowedError: The host's settings do not allow these places.
+        NotAllowedError: The host's settings do not allow these locations.
         StorageError: The inbox cannot be read.
     """
-    for place in (order.inbox, order.films):
-        check_place(settings, f"{place}/")
+    for location in (order.inbox, order.films):
+        check_allowed(f"{location}/", settings=settings)
     found, records = list_inbox(order.inbox), open_records(order.films)
-    folders = [folder for folder in found.folders if folder.place != order.films]
+    folders = [folder for folder in found.folders if folder.location != order.films]
     with ThreadPoolExecutor(LOOKERS) as pool:
         rows = list(pool.map(lambda folder: _judge(folder, order, records, settings, found.seen_at), folders))
     return _refuse_shared_outputs(rows), found.ignored
 
 
-def _place(text: str, *, key: str) -> str:
+def _normalized(text: str, *, key: str) -> str:
     if scheme_of(text) == "s3":
-        return str(parse_s3(text))
+        return str(parse_s3_uri(text))
     path = Path(os.path.expanduser(text))  # noqa: PTH111
     if scheme_of(text) or not path.is_absolute():
         raise InvalidJobError(f"{key}: {text!r} is not allowed; an absolute folder, or s3://bucket/prefix/")
@@ -234,33 +234,33 @@ def _without_photos(row: InboxRow, folder: InboxFolder, order: InboxOrder) -> In
 
 def _read_film(folder: InboxFolder, order: InboxOrder, settings: Settings) -> InboxFilm | None:
     """Return what a sub-folder asks for; None if it has no photos and its job file names none."""
-    words = read_inbox_words(folder)
-    names_photos = bool(words.get("photos") or words.get("slides"))
+    raw_job = read_inbox_raw_job(folder)
+    names_photos = bool(raw_job.get("photos") or raw_job.get("slides"))
     if not names_photos and not folder.photos:
         return None
     usual = {"output": f"{order.films}/{folder.name}.mp4", "render_on": list(order.render_on)}
     own = {} if names_photos else {"photos": name_photos(folder)}
     try:
-        job = parse_job({**usual, **words, **own, "base": folder_base(folder, words)})
+        job = parse_job({**usual, **raw_job, **own, "base": folder_base(folder, raw_job)})
     except InvalidJobError as error:
         raise InvalidJobError(f"{''.join(folder.job_files)}: {error}" if folder.job_files else str(error)) from None
-    # Defaults are left out, so that a later release with one word more makes no film anew.
+    # Defaults are left out: a later release whose jobs have one more key must not make all films again.
     left_out = NOT_IN_THE_PICTURE if names_photos else NOT_IN_THE_PICTURE | {"photos"}
-    said = job.model_dump_json(exclude=set(left_out), exclude_defaults=True)
+    shown = job.model_dump_json(exclude=set(left_out), exclude_defaults=True)
     try:
         output = output_place(job, settings=settings)
     except OSError as error:  # such as a name that is too long
         raise storage_error(error, doing=f"publish {job.output}") from None
-    return InboxFilm(folder, job, output, blake3(said.encode()).hexdigest())
+    return InboxFilm(folder, job, output, blake3(shown.encode()).hexdigest())
 
 
 def is_done(film: InboxFilm, records: FilmRecords, order: InboxOrder) -> bool:
-    """Return whether the film of exactly this content and these words is published.
+    """Return whether the film of exactly these photos and this job is published.
 
     A film that was deleted or written over is not. Photos that were only copied again are known by their bytes.
     """
     made = records.read(film.folder.name)
-    if made is None or (made.film, made.words) != (path_below(order.films, film.output), film.words):
+    if made is None or (made.film, made.job_digest) != (path_below(order.films, film.output), film.job_digest):
         return False
     if film_size(film.output) != made.size_bytes:
         return False
@@ -275,7 +275,7 @@ def content_digest(folder: InboxFolder) -> str:
     """Return what identifies its photos' names and bytes; nothing if one cannot be read, as who renders it will say."""
     whole = blake3()
     for photo in (file for file in folder.files if file.is_photo):
-        digest = photo.etag or _file_digest(Path(folder.place, photo.name))
+        digest = photo.etag or _file_digest(Path(folder.location, photo.name))
         if not digest:
             return ""
         whole.update(f"{photo.name} {photo.size_bytes} {digest}\n".encode())
@@ -291,7 +291,7 @@ def _file_digest(path: Path) -> str:
 
 
 def path_below(films: str, film: str) -> str:
-    """Return where a film lies, from the place of the inbox's films on."""
+    """Return where a film lies, from the location of the inbox's films on."""
     return film.removeprefix(f"{films}/")
 
 

@@ -1,4 +1,4 @@
-"""The words of an inbox's sub-folder: its job file, with names that lead where its photos are."""
+"""The raw_job of an inbox's sub-folder: its job file, with names that lead where its photos are."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 
 from fanreel.errors import InvalidJobError
 from fanreel.intake.inbox import InboxFolder
-from fanreel.intake.job_file import base_folder, read_words, words_in
-from fanreel.remote.s3_uri import parse_s3
+from fanreel.intake.job_file import base_folder, decode_raw_job, read_raw_job
+from fanreel.remote.s3_uri import parse_s3_uri
 
-__all__ = ["folder_base", "name_photos", "read_inbox_words"]
+__all__ = ["folder_base", "name_photos", "read_inbox_raw_job"]
 
 MOST_NAMED = 1000
 """Photos that a job names one by one: the parameters of a flow run have a bound, 512 KiB."""
 
 
-def read_inbox_words(folder: InboxFolder) -> dict[str, Any]:
+def read_inbox_raw_job(folder: InboxFolder) -> dict[str, Any]:
     """Return what a sub-folder's job file says; nothing if it has none. In S3, its names are whole addresses.
 
     Raises:
@@ -29,38 +29,38 @@ def read_inbox_words(folder: InboxFolder) -> dict[str, Any]:
     if len(folder.job_files) > 1:
         raise InvalidJobError(f"{' and '.join(folder.job_files)}: one job file is enough; take the others away")
     for name in folder.job_files:
-        if not folder.place.startswith("s3://"):
-            return read_words(Path(folder.place, name))
+        if not folder.location.startswith("s3://"):
+            return read_raw_job(Path(folder.location, name))
         from fanreel.remote.s3 import s3
 
-        content = s3().read(parse_s3(folder.place) / name)
+        content = s3().read(parse_s3_uri(folder.location) / name)
         if content is None:
             raise InvalidJobError(f"{name}: it went while it was read")
-        return _with_addresses(words_in(content, name=name), folder)
+        return _with_addresses(decode_raw_job(content, name=name), folder)
     return {}
 
 
 def name_photos(folder: InboxFolder) -> list[str]:
     """Return what a job's `photos` say for the photos that lie in a sub-folder, without those of nested folders."""
-    in_s3 = folder.place.startswith("s3://")
+    in_s3 = folder.location.startswith("s3://")
     stands_for_all = not (any(file.is_nested for file in folder.files if file.is_photo) if in_s3 else folder.ignored)
     if len(folder.photos) > MOST_NAMED and stands_for_all:
-        return [f"{folder.place}/"]
+        return [f"{folder.location}/"]
     if in_s3:
-        return [f"{folder.place}/{name}" for name in folder.photos]
-    return [str(Path(folder.place, name)) for name in folder.photos]
+        return [f"{folder.location}/{name}" for name in folder.photos]
+    return [str(Path(folder.location, name)) for name in folder.photos]
 
 
-def folder_base(folder: InboxFolder, words: dict[str, Any]) -> str:
+def folder_base(folder: InboxFolder, raw_job: dict[str, Any]) -> str:
     """Return the folder that the relative paths of its job start from; none in S3."""
-    if folder.place.startswith("s3://"):
+    if folder.location.startswith("s3://"):
         return ""
-    return str(base_folder(Path(folder.place, "job.yaml"), words))
+    return str(base_folder(Path(folder.location, "job.yaml"), raw_job))
 
 
-def _with_addresses(words: dict[str, Any], folder: InboxFolder) -> dict[str, Any]:
-    """Return the words with photos and output as addresses; what is no name is left for the job model to refuse."""
-    found = dict(words)
+def _with_addresses(raw_job: dict[str, Any], folder: InboxFolder) -> dict[str, Any]:
+    """Return the raw_job with photos and output as addresses; what is no name is left for the job model to refuse."""
+    found = dict(raw_job)
     base = str(found.pop("base", "") or "").strip("/")
     if isinstance(found.get("photos"), list):
         found["photos"] = [name for entry in found["photos"] for name in _addresses(entry, folder, base)]
@@ -82,13 +82,13 @@ def _addresses(entry: Any, folder: InboxFolder, base: str) -> Iterable[Any]:  # 
         return [_address(entry, folder, base)]
     parts = _join(base, entry).split("/")
     names = [file.name for file in folder.files if file.is_photo and _matches(file.name.split("/"), parts)]
-    return [f"{folder.place}/{name}" for name in names] or [_address(entry, folder, base)]
+    return [f"{folder.location}/{name}" for name in names] or [_address(entry, folder, base)]
 
 
 def _address(name: Any, folder: InboxFolder, base: str) -> Any:  # noqa: ANN401 -- what YAML has
     if not isinstance(name, str) or not name or _is_whole(name):
         return name
-    return f"{folder.place}/{_join(base, name)}"
+    return f"{folder.location}/{_join(base, name)}"
 
 
 def _is_whole(name: str) -> bool:

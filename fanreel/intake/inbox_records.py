@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated, Protocol
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from fanreel.errors import storage_error
-from fanreel.remote.s3_uri import S3Place, parse_s3
+from fanreel.remote.s3_uri import S3Uri, parse_s3_uri
 
 __all__ = ["RECORDS_FOLDER", "FilmRecords", "LocalRecords", "MadeFilm", "S3Records", "film_size", "open_records"]
 
@@ -31,7 +31,7 @@ class MadeFilm:
     Attributes:
         film: Where it was published, from the folder of the films on if it is in there.
         size_bytes: Its size.
-        words: Digest of all in the job that decides what the film shows.
+        job_digest: Digest of the keys of its job that decide what the film shows; `words` in the stored note.
         listing: Digest of its photos' names, sizes and times of change.
         content: Digest of their names and bytes; empty if that could not be told.
         version: Of this form.
@@ -39,7 +39,7 @@ class MadeFilm:
 
     film: str
     size_bytes: int
-    words: str
+    job_digest: Annotated[str, Field(alias="words")]
     listing: str
     content: str
     version: int = VERSION
@@ -100,7 +100,7 @@ class LocalRecords:
 
     def write(self, name: str, made: MadeFilm) -> None:
         """See `FilmRecords.write`."""
-        content = _MADE.dump_json(made)
+        content = _MADE.dump_json(made, by_alias=True)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self._path(name), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -139,7 +139,7 @@ class S3Records:
         folder: Where the notes lie.
     """
 
-    def __init__(self, folder: S3Place) -> None:
+    def __init__(self, folder: S3Uri) -> None:
         self._folder = folder
 
     def read(self, name: str) -> MadeFilm | None:
@@ -153,7 +153,7 @@ class S3Records:
         """See `FilmRecords.write`."""
         from fanreel.remote.s3 import s3
 
-        s3().write(_MADE.dump_json(made), self._folder / f"{name}.json", content_type="application/json")
+        s3().write(_MADE.dump_json(made, by_alias=True), self._folder / f"{name}.json", content_type="application/json")
 
     @contextlib.contextmanager
     def claim(self, name: str) -> Iterator[bool]:
@@ -165,7 +165,7 @@ class S3Records:
 def open_records(films: str) -> FilmRecords:
     """Return the notes about the films in a folder, or under an ``s3://bucket/prefix``."""
     if films.startswith("s3://"):
-        return S3Records(parse_s3(films) / RECORDS_FOLDER)
+        return S3Records(parse_s3_uri(films) / RECORDS_FOLDER)
     return LocalRecords(Path(films) / RECORDS_FOLDER)
 
 
@@ -178,7 +178,7 @@ def film_size(film: str) -> int | None:
     if film.startswith("s3://"):
         from fanreel.remote.s3 import s3
 
-        found = s3().head(parse_s3(film))
+        found = s3().head(parse_s3_uri(film))
         return found.size_bytes if found else None
     try:
         return Path(film).stat().st_size

@@ -1,4 +1,4 @@
-"""Job files: the words in a YAML or JSON file, before anything is made of them."""
+"""Job files: raw jobs, as they stand in YAML or JSON, before the job's model reads them."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ import yaml
 
 from fanreel.errors import InvalidJobError
 
-__all__ = ["base_folder", "read_words", "words_in"]
+__all__ = ["base_folder", "decode_raw_job", "read_raw_job"]
 
 
-def read_words(path: Path) -> dict[str, Any]:
-    """Return what a job file says, as plain mappings, lists and scalars.
+def read_raw_job(path: Path) -> dict[str, Any]:
+    """Return the raw job in a file, as plain mappings, lists and scalars.
 
     Raises:
         InvalidJobError: The file cannot be read, or is no mapping in YAML or JSON.
     """
     try:
-        return words_in(path.read_bytes(), name=str(path))
+        return decode_raw_job(path.read_bytes(), name=str(path))
     except OSError as error:
         raise InvalidJobError(f"{path}: {error.strerror or error}") from None
 
 
-def words_in(content: bytes, *, name: str) -> dict[str, Any]:
-    """Return what the content of a job file says.
+def decode_raw_job(content: bytes, *, name: str) -> dict[str, Any]:
+    """Return the raw job in the content of a job file.
 
     Args:
         content: The file's bytes.
-        name: What the message calls the file; one that ends in ``.json`` holds JSON.
+        name: What error messages call the file; a name that ends in ``.json`` means JSON.
 
     Raises:
-        InvalidJobError: It is no mapping in YAML or JSON.
+        InvalidJobError: The content is no mapping in YAML or JSON.
     """
     try:
         text = content.decode()
-        # YAML is a superset of JSON but for tabs between the words.
+        # YAML reads JSON too, unless tabs stand between its tokens.
         values: Any = json.loads(text) if name.endswith(".json") else yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InvalidJobError(f"{name}: not YAML or JSON: {' '.join(str(error).split())}") from None
@@ -47,6 +47,6 @@ def words_in(content: bytes, *, name: str) -> dict[str, Any]:
     return {str(key): value for key, value in values.items()}
 
 
-def base_folder(path: Path, words: dict[str, Any]) -> Path:
-    """Return the folder that relative paths of a job file start from: its own, or what its `base` makes of it."""
-    return path.absolute().parent / os.path.expanduser(str(words.get("base") or ""))  # noqa: PTH111
+def base_folder(path: Path, raw_job: dict[str, Any]) -> Path:
+    """Return the folder from which relative paths of a job file start: its own folder, joined with its `base`."""
+    return path.absolute().parent / os.path.expanduser(str(raw_job.get("base") or ""))  # noqa: PTH111

@@ -20,14 +20,14 @@ from fanreel.errors import (
     storage_error,
 )
 from fanreel.intake.downloads import Downloads
-from fanreel.intake.job_file import base_folder, read_words
+from fanreel.intake.job_file import base_folder, read_raw_job
 from fanreel.job.slideshow import OnBadPhoto, Slide, SlideshowJob, parse_job
 from fanreel.photos.header import shown_path
 from fanreel.photos.names import PHOTO_SUFFIXES, is_photo_name, natural_order
 from fanreel.photos.photo import read_photo
 from fanreel.plan.film import FetchedStills, Source, Still
-from fanreel.remote.places import WEB, check_place, scheme_of, shown_place
-from fanreel.remote.s3_uri import S3Object, S3Place, parse_s3
+from fanreel.remote.locations import WEB, check_allowed, scheme_of, shown_location
+from fanreel.remote.s3_uri import S3Object, S3Uri, parse_s3_uri
 from fanreel.settings import Settings
 
 __all__ = ["fetch_stills", "load_job", "output_place"]
@@ -41,11 +41,11 @@ class _Named:
     """A photo that a job names.
 
     Attributes:
-        place: An absolute path or an address.
+        location: An absolute path or an address.
         listed: What a listing said of it.
     """
 
-    place: str
+    location: str
     listed: S3Object | None = None
 
 
@@ -55,27 +55,27 @@ def load_job(path: Path) -> SlideshowJob:
     Raises:
         InvalidJobError: The file cannot be read, is not YAML, or asks for what cannot be.
     """
-    words = read_words(path)
-    return parse_job({**words, "base": str(base_folder(path, words))})
+    raw_job = read_raw_job(path)
+    return parse_job({**raw_job, "base": str(base_folder(path, raw_job))})
 
 
 def output_place(job: SlideshowJob, *, settings: Settings) -> str:
-    """Return where the job's film goes, an absolute path or a place in S3; a folder gets a film named after it.
+    """Return where the job's film goes, an absolute path or a location in S3; a folder gets a film named after it.
 
     Raises:
         InvalidJobError: The path is relative and the job has no base, or names no film.
         NotAllowedError: It lies where this host's jobs may not publish.
     """
     if scheme_of(job.output):
-        place = _film_in(parse_s3(job.output), is_folder=job.output.endswith("/"))
+        location = _film_in(parse_s3_uri(job.output), is_folder=job.output.endswith("/"))
     else:
         path = _absolute(job, job.output, key="output")
-        check_place(settings, str(path))
-        place = path / f"{path.name}.mp4" if os.path.isdir(path) or job.output.endswith("/") else path  # noqa: PTH112
-    if not str(place).endswith(".mp4"):
+        check_allowed(str(path), settings=settings)
+        location = path / f"{path.name}.mp4" if os.path.isdir(path) or job.output.endswith("/") else path  # noqa: PTH112
+    if not str(location).endswith(".mp4"):
         raise InvalidJobError(f"output: {job.output!r} is not allowed; a file ending in .mp4, or a folder ending in /")
-    check_place(settings, str(place))
-    return str(place)
+    check_allowed(str(location), settings=settings)
+    return str(location)
 
 
 def fetch_stills(job: SlideshowJob, *, settings: Settings) -> FetchedStills:
@@ -90,21 +90,21 @@ def fetch_stills(job: SlideshowJob, *, settings: Settings) -> FetchedStills:
         StorageError: A disk or a server fails; then no photo is left out for it.
     """
     slides = list(_slides(job, settings))
-    names = {name.place: name for name, _ in slides}
+    names = {name.location: name for name, _ in slides}
     downloads = Downloads(settings)
     with ThreadPoolExecutor(READERS) as pool:
         read = pool.map(lambda name: _read(job, name, settings, downloads), names.values())
         results = dict(zip(names, read, strict=True))
     errors = [result for result in results.values() if isinstance(result, FanreelError)]
-    sources = {place: result for place, result in results.items() if isinstance(result, Source)}
+    sources = {location: result for location, result in results.items() if isinstance(result, Source)}
     if job.on_bad_photo is OnBadPhoto.FAIL or not sources or not all(map(_is_the_photo_s, errors)):
         _refuse_bad(errors, is_skipping=job.on_bad_photo is OnBadPhoto.SKIP and not sources)
-    stills = tuple(_still(job, sources[name.place], slide) for name, slide in slides if name.place in sources)
+    stills = tuple(_still(job, sources[name.location], slide) for name, slide in slides if name.location in sources)
     return FetchedStills(stills, left_out=tuple(map(str, errors)))
 
 
-def _film_in(place: S3Place, *, is_folder: bool) -> S3Place:
-    return place / f"{place.key.rpartition('/')[2] or place.bucket}.mp4" if is_folder or not place.key else place
+def _film_in(uri: S3Uri, *, is_folder: bool) -> S3Uri:
+    return uri / f"{uri.name or uri.bucket}.mp4" if is_folder or not uri.key else uri
 
 
 def _is_the_photo_s(error: FanreelError) -> bool:
@@ -139,13 +139,13 @@ def _expand(job: SlideshowJob, name: str, settings: Settings) -> Sequence[_Named
         return [_Named(str(path)) for path in _expand_path(job, name, settings)]
     if scheme != "s3" or not name.endswith("/"):
         return [_Named(name)]
-    check_place(settings, name)
+    check_allowed(name, settings=settings)
     # A job without S3 has no need of boto3, which takes half a second.
     from fanreel.remote.s3 import s3
 
-    objects = [found for found in s3().list(parse_s3(name)) if is_photo_name(found.place.key)]
-    objects.sort(key=lambda found: natural_order(found.place.key))
-    return [_Named(str(found.place), found) for found in objects] or [_Named(name)]
+    objects = [found for found in s3().list(parse_s3_uri(name)) if is_photo_name(found.uri.key)]
+    objects.sort(key=lambda found: natural_order(found.uri.key))
+    return [_Named(str(found.uri), found) for found in objects] or [_Named(name)]
 
 
 def _expand_path(job: SlideshowJob, name: str, settings: Settings) -> Sequence[Path]:
@@ -171,10 +171,12 @@ def _check_pattern(job: SlideshowJob, name: str, settings: Settings) -> None:
         return
     fixed = list(itertools.takewhile(lambda part: not glob.has_magic(part), Path(_expand_user(name)).parts))
     start = str(_base(job).joinpath(*fixed))
-    for place in (start, os.path.normpath(start)):  # which differ where a link is followed by `..`
-        check_place(settings, place)
+    for location in (start, os.path.normpath(start)):  # which differ where a link is followed by `..`
+        check_allowed(location, settings=settings)
     if len(fixed) < len(Path(name).parts) and ".." in Path(name).parts:
-        raise NotAllowedError(f"{shown_place(name)}: a pattern with `..` is not allowed on this host (FANREEL_ROOTS)")
+        raise NotAllowedError(
+            f"{shown_location(name)}: a pattern with `..` is not allowed on this host (FANREEL_ROOTS)"
+        )
 
 
 def _photos_in(folder: Path) -> list[Path]:
@@ -187,17 +189,17 @@ def _natural_order(path: Path) -> list[tuple[int, int, str]]:
 
 def _read(job: SlideshowJob, name: _Named, settings: Settings, downloads: Downloads) -> Source | FanreelError:
     """Return the photo, or why it cannot be used."""
-    place, path, shown = name.place, Path(name.place), shown_place(name.place)
+    location, path, shown = name.location, Path(name.location), shown_location(name.location)
     try:
-        if scheme := scheme_of(place):
-            path = downloads.fetch(place, listed=name.listed)
+        if scheme := scheme_of(location):
+            path = downloads.fetch(location, listed=name.listed)
         else:
-            check_place(settings, place)
+            check_allowed(location, settings=settings)
             if wrong := _refusal(job, path):
                 return wrong
         photo = read_photo(path, max_megapixels=settings.max_photo_megapixels)
         # A plan is shown to many, and a web address with its query may be a secret.
-        return Source(photo, shown if scheme in WEB else place)
+        return Source(photo, shown if scheme in WEB else location)
     except PermissionError as error:
         return UnreadablePhotoError(f"{shown}: {error.strerror}; let this user read it, or leave it out")
     except OSError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 from fanreel.errors import FilmDamagedError, MediaError, StorageError, storage_error
 from fanreel.join.certificate import Certificate, certificate_path, read_certificate
 from fanreel.join.verify import require_sound
-from fanreel.remote.places import scheme_of
+from fanreel.remote.locations import scheme_of
 from fanreel.settings import Settings
 from fanreel.store.workspace import Workspace
 

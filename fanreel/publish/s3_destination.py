@@ -11,9 +11,9 @@ from urllib.parse import quote
 
 from fanreel.errors import MediaError, StorageAwayError, StorageError, storage_error
 from fanreel.join.certificate import certificate_path, read_certificate
-from fanreel.remote.places import check_place
+from fanreel.remote.locations import check_allowed
 from fanreel.remote.s3 import s3
-from fanreel.remote.s3_uri import S3Object, S3Place, parse_s3
+from fanreel.remote.s3_uri import S3Object, S3Uri, parse_s3_uri
 from fanreel.settings import Settings
 from fanreel.store.seals import file_digest
 
@@ -44,9 +44,9 @@ class S3Folder:
 
     def __init__(self, film: str, settings: Settings) -> None:
         self._url, self._settings = film, settings
-        self._film = parse_s3(film)
+        self._film = parse_s3_uri(film)
         folder, _, name = self._film.key.rpartition("/")
-        self._folder = S3Place(self._film.bucket, folder)
+        self._folder = S3Uri(self._film.bucket, folder)
         self._certificate = self._folder / certificate_path(Path(name)).name
 
     def check(self) -> None:
@@ -56,7 +56,7 @@ class S3Folder:
             NotAllowedError: Films may not be published there.
             StorageError: The bucket is missing, or the server refuses or does not answer.
         """
-        check_place(self._settings, self._url)
+        check_allowed(self._url, settings=self._settings)
         if s3().head(self._film) is None:
             # HEAD answers alike for a missing object and for a missing bucket; a list tells them apart.
             next(s3().list(self._film), None)
@@ -66,7 +66,7 @@ class S3Folder:
 
         An object that is there already is not uploaded again.
         """
-        check_place(self._settings, self._url)
+        check_allowed(self._url, settings=self._settings)
         try:
             digest, size_bytes = file_digest(draft), draft.stat().st_size
             is_there = self._has(digest, size_bytes) and self._is_consistent()
@@ -119,7 +119,7 @@ class S3Folder:
             return s3().sign(self._film, seconds=self._settings.link_seconds)
         return ""
 
-    def _waiting_certificate(self, digest: str) -> S3Place:
+    def _waiting_certificate(self, digest: str) -> S3Uri:
         return self._folder / f".{self._film.key.rpartition('/')[2]}.{digest[:16]}.certificate.json"
 
     def _upload(self, draft: Path, digest: str, size_bytes: int) -> None:

@@ -4,8 +4,8 @@ Uses settings and errors.
 
 Public:
 
-    places: check_place, scheme_of, shown_place, WEB
+    locations: check_allowed, scheme_of, shown_location, WEB
     s3: s3
-    s3_uri: S3Object, S3Place, parse_s3
+    s3_uri: S3Object, S3Uri, parse_s3_uri
     web: WebVersion, download
 """

@@ -35,9 +35,9 @@ from botocore.exceptions import (
 from botocore.exceptions import ConnectionError as BotoConnectionError
 
 from fanreel.errors import StorageAwayError, StorageError, StorageFullError, storage_error
-from fanreel.remote.s3_uri import S3Object, S3Place, parse_s3
+from fanreel.remote.s3_uri import S3Object, S3Uri, parse_s3_uri
 
-__all__ = ["S3", "S3Object", "S3Place", "parse_s3", "s3"]
+__all__ = ["S3", "S3Object", "S3Uri", "parse_s3_uri", "s3"]
 
 MULTIPART_BYTES = 8_000_000
 """Larger files go up in parts of so much, each of which is tried again alone."""
@@ -71,48 +71,48 @@ class S3:
         self._clients: dict[tuple[int, tuple[float, float]], BaseClient] = {}
         self._locks: dict[int, threading.Lock] = {}
 
-    def head(self, place: S3Place) -> S3Object | None:
+    def head(self, uri: S3Uri) -> S3Object | None:
         """Return what is known of an object, or None if there is none."""
-        with _explained(place):
-            answer = _found(lambda: self._client().head_object(Bucket=place.bucket, Key=place.key))
+        with _explained(uri):
+            answer = _found(lambda: self._client().head_object(Bucket=uri.bucket, Key=uri.key))
         if answer is None:
             return None
         # Headers, whose case servers change.
         metadata = {name.lower(): value for name, value in answer["Metadata"].items()}
-        return S3Object(place, answer["ContentLength"], answer["LastModified"], metadata, answer.get("ETag", ""))
+        return S3Object(uri, answer["ContentLength"], answer["LastModified"], metadata, answer.get("ETag", ""))
 
-    def read(self, place: S3Place) -> bytes | None:
+    def read(self, uri: S3Uri) -> bytes | None:
         """Return the bytes of a small object, or None if there is none."""
-        pieces = self.pieces(place)
+        pieces = self.pieces(uri)
         return None if pieces is None else b"".join(pieces)
 
-    def pieces(self, place: S3Place, *, largest_bytes: int = 0) -> Iterator[bytes] | None:
+    def pieces(self, uri: S3Uri, *, largest_bytes: int = 0) -> Iterator[bytes] | None:
         """Return the bytes of an object, piece by piece, or None if there is none.
 
         A connection that breaks is taken up where it broke.
         """
-        with _explained(place):
-            answer = _found(lambda: self._client().get_object(Bucket=place.bucket, Key=place.key))
+        with _explained(uri):
+            answer = _found(lambda: self._client().get_object(Bucket=uri.bucket, Key=uri.key))
         if answer is None:
             return None
         size_bytes = answer["ContentLength"]
         if largest_bytes and size_bytes > largest_bytes:
             answer["Body"].close()
-            raise StorageError(f"{place}: {size_bytes} bytes are too many; {largest_bytes} are allowed")
-        return self._follow(place, answer)
+            raise StorageError(f"{uri}: {size_bytes} bytes are too many; {largest_bytes} are allowed")
+        return self._follow(uri, answer)
 
-    def download(self, place: S3Place, path: Path, *, largest_bytes: int = 0) -> bool:
+    def download(self, uri: S3Uri, path: Path, *, largest_bytes: int = 0) -> bool:
         """Write an object's bytes to `path`, which is whole or not made; return whether there is such an object.
 
         Args:
-            place: The object.
+            uri: The object.
             path: A file in a folder that exists; one that is there is replaced.
             largest_bytes: Larger ones are refused; 0 for none.
 
         Raises:
             StorageError: It is too large, cannot be read, or the file cannot be written.
         """
-        pieces = self.pieces(place, largest_bytes=largest_bytes)
+        pieces = self.pieces(uri, largest_bytes=largest_bytes)
         if pieces is None:
             return False
         part = path.with_name(f".{secrets.token_hex(8)}.part")
@@ -126,9 +126,7 @@ class S3:
             part.unlink(missing_ok=True)
         return True
 
-    def upload(
-        self, path: Path, place: S3Place, *, content_type: str, metadata: Mapping[str, str] | None = None
-    ) -> None:
+    def upload(self, path: Path, uri: S3Uri, *, content_type: str, metadata: Mapping[str, str] | None = None) -> None:
         """Make the file at `path` an object, at once as others see it. Where that fails, no part of it is left.
 
         Raises:
@@ -139,52 +137,50 @@ class S3:
             multipart_threshold=MULTIPART_BYTES, multipart_chunksize=MULTIPART_BYTES, max_concurrency=4
         )
         try:
-            with path.open("rb") as file, _explained(place):
-                self._client(PATIENT_SECONDS).upload_fileobj(
-                    file, place.bucket, place.key, ExtraArgs=said, Config=config
-                )
+            with path.open("rb") as file, _explained(uri):
+                self._client(PATIENT_SECONDS).upload_fileobj(file, uri.bucket, uri.key, ExtraArgs=said, Config=config)
         except OSError as error:
             raise storage_error(error, doing=f"read {path}") from error
 
-    def write(self, data: bytes, place: S3Place, *, content_type: str) -> None:
+    def write(self, data: bytes, uri: S3Uri, *, content_type: str) -> None:
         """Make `data` an object, at once as others see it."""
-        with _explained(place):
-            self._client().put_object(Bucket=place.bucket, Key=place.key, Body=data, ContentType=content_type)
+        with _explained(uri):
+            self._client().put_object(Bucket=uri.bucket, Key=uri.key, Body=data, ContentType=content_type)
 
-    def delete(self, *places: S3Place) -> None:
+    def delete(self, *uris: S3Uri) -> None:
         """Remove objects; those that are not there are no error."""
 
-        def delete_one(place: S3Place) -> None:
-            with _explained(place):
-                _found(lambda: self._client().delete_object(Bucket=place.bucket, Key=place.key))
+        def delete_one(uri: S3Uri) -> None:
+            with _explained(uri):
+                _found(lambda: self._client().delete_object(Bucket=uri.bucket, Key=uri.key))
 
         # One by one: of the servers that are called compatible, not all take a list.
         with ThreadPoolExecutor(CONNECTIONS // 2) as pool:
-            list(pool.map(delete_one, places))
+            list(pool.map(delete_one, uris))
 
-    def list(self, folder: S3Place) -> Iterator[S3Object]:
+    def list(self, folder: S3Uri) -> Iterator[S3Object]:
         """Yield all objects below a folder, by name."""
         prefix = f"{folder.key}/" if folder.key else ""
         with _explained(folder):
             pages = self._client().get_paginator("list_objects_v2").paginate(Bucket=folder.bucket, Prefix=prefix)
             for page in pages:
                 for item in page.get("Contents", ()):
-                    place, etag = S3Place(folder.bucket, item["Key"]), item.get("ETag", "")
-                    yield S3Object(place, item["Size"], item["LastModified"], etag=etag)
+                    uri, etag = S3Uri(folder.bucket, item["Key"]), item.get("ETag", "")
+                    yield S3Object(uri, item["Size"], item["LastModified"], etag=etag)
 
-    def sign(self, place: S3Place, *, seconds: int) -> str:
+    def sign(self, uri: S3Uri, *, seconds: int) -> str:
         """Return a URL from which whoever has it may read the object for so long."""
-        with _explained(place):
-            asked = {"Bucket": place.bucket, "Key": place.key}
+        with _explained(uri):
+            asked = {"Bucket": uri.bucket, "Key": uri.key}
             return self._client().generate_presigned_url("get_object", Params=asked, ExpiresIn=seconds)
 
-    def now(self, folder: S3Place) -> datetime:
+    def now(self, folder: S3Uri) -> datetime:
         """Return the server's time, by which `S3Object.modified_at` goes."""
         with _explained(folder):
             answer = self._client().list_objects_v2(Bucket=folder.bucket, Prefix=folder.key, MaxKeys=1)
         return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
 
-    def abort_uploads(self, folder: S3Place, *, before: datetime) -> int:
+    def abort_uploads(self, folder: S3Uri, *, before: datetime) -> int:
         """Remove what uploads that were begun before then, and never ended, left below a folder; return how many."""
         prefix = f"{folder.key}/" if folder.key else ""
         count = 0
@@ -206,7 +202,7 @@ class S3:
             if _code(error) not in ("NoSuchUpload", "NotImplemented", "MethodNotAllowed"):
                 raise
 
-    def _follow(self, place: S3Place, answer: Mapping[str, Any]) -> Iterator[bytes]:
+    def _follow(self, uri: S3Uri, answer: Mapping[str, Any]) -> Iterator[bytes]:
         """Yield the bytes of an object; if the connection breaks, go on from the last byte.
 
         boto3's own transfer is not used for reading. It costs the same (5 and 40 MiB, 3 kB; s3transfer 0.19), but what
@@ -214,7 +210,7 @@ class S3:
         seconds instead of 15. And it has no bound on the size of what it writes.
         """
         size_bytes, etag, done = answer["ContentLength"], answer["ETag"], 0
-        with _explained(place):
+        with _explained(uri):
             for tries in itertools.count(1):
                 try:
                     with contextlib.closing(answer["Body"]) as body:
@@ -227,7 +223,7 @@ class S3:
                 if done >= size_bytes:
                     return
                 rest = {"Range": f"bytes={done}-", "IfMatch": etag}
-                answer = self._client().get_object(Bucket=place.bucket, Key=place.key, **rest)
+                answer = self._client().get_object(Bucket=uri.bucket, Key=uri.key, **rest)
 
     def _client(self, seconds: tuple[float, float] = QUICK_SECONDS) -> BaseClient:
         name = (os.getpid(), seconds)
@@ -275,37 +271,37 @@ def _code(error: ClientError) -> str:
 
 
 @contextlib.contextmanager
-def _explained(place: S3Place) -> Iterator[None]:
+def _explained(uri: S3Uri) -> Iterator[None]:
     """Raise what boto3 raises as our own errors, which carry none of its texts: they may hold what is secret."""
     try:
         yield
     except ClientError as error:
-        raise _explain(place, error) from None
+        raise _explain(uri, error) from None
     except (NoCredentialsError, PartialCredentialsError):
-        raise StorageError(f"{place}: there are no credentials, or half of them; {_REFUSED}") from None
+        raise StorageError(f"{uri}: there are no credentials, or half of them; {_REFUSED}") from None
     except _AWAY as error:
-        raise StorageAwayError(f"{place}: the object store does not answer ({type(error).__name__})") from None
+        raise StorageAwayError(f"{uri}: the object store does not answer ({type(error).__name__})") from None
     except (BotoCoreError, Boto3Error) as error:
-        raise StorageError(f"{place}: the object store cannot be asked ({type(error).__name__}); {_REFUSED}") from None
+        raise StorageError(f"{uri}: the object store cannot be asked ({type(error).__name__}); {_REFUSED}") from None
     except ValueError:
-        raise StorageError(f"{place}: the address of the object store (AWS_ENDPOINT_URL_S3) is no URL") from None
+        raise StorageError(f"{uri}: the address of the object store (AWS_ENDPOINT_URL_S3) is no URL") from None
 
 
-def _explain(place: S3Place, error: ClientError) -> StorageError:
+def _explain(uri: S3Uri, error: ClientError) -> StorageError:
     code, status = _code(error), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if status == 507 or code in _FULL:
-        return StorageFullError(f"{place}: the object store is full ({code})")
+        return StorageFullError(f"{uri}: the object store is full ({code})")
     if status >= 500 or status == 429 or code in _BUSY:
-        return StorageAwayError(f"{place}: the object store cannot answer for now ({code or status})")
+        return StorageAwayError(f"{uri}: the object store cannot answer for now ({code or status})")
     if code == "RequestTimeTooSkewed":
-        return StorageError(f"{place}: the object store's clock and this machine's differ; set this machine's")
+        return StorageError(f"{uri}: the object store's clock and this machine's differ; set this machine's")
     if code == "NoSuchBucket" or (status == 404 and not code):
-        return StorageError(f"{place}: there is no bucket {place.bucket}; make it, or name another")
+        return StorageError(f"{uri}: there is no bucket {uri.bucket}; make it, or name another")
     if code in ("PreconditionFailed", "412", "NoSuchKey", "InvalidRange"):
-        return StorageAwayError(f"{place}: it was written anew or removed while it was read")
+        return StorageAwayError(f"{uri}: it was written anew or removed while it was read")
     if status in (401, 403):
-        return StorageError(f"{place}: the object store refuses ({code or status}); {_REFUSED}")
-    return StorageError(f"{place}: the object store answers {code or status}")
+        return StorageError(f"{uri}: the object store refuses ({code or status}); {_REFUSED}")
+    return StorageError(f"{uri}: the object store answers {code or status}")
 
 
 _OF_PROCESS = S3()

@@ -1,4 +1,4 @@
-"""Places in S3: buckets, keys, and what is known of an object. Knows no client, which takes half a second to import."""
+"""S3 URIs, and what a server says about an object. Does not import boto3, which takes half a second."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from datetime import datetime
 
 from fanreel.errors import InvalidJobError
 
-__all__ = ["S3Object", "S3Place", "parse_s3"]
+__all__ = ["S3Object", "S3Uri", "parse_s3_uri"]
 
 LONGEST_KEY_BYTES = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class S3Place:
-    """Where an object is, or a folder of them; as text, its URL.
+class S3Uri:
+    """The URI of an object, or of a folder of objects; `str` returns it as text.
 
     Attributes:
         bucket: Name of the bucket.
-        key: The object's name in it; a folder's has no slash at its end, and the bucket's own is empty.
+        key: The object's name in the bucket. A folder's key has no slash at its end; the whole bucket's is empty.
     """
 
     bucket: str
@@ -31,51 +31,51 @@ class S3Place:
         """The last part of the key."""
         return self.key.rpartition("/")[2]
 
-    def __truediv__(self, name: str) -> S3Place:
-        """Return the place of this name below this one."""
-        return S3Place(self.bucket, f"{self.key}/{name}" if self.key else name)
+    def __truediv__(self, name: str) -> S3Uri:
+        """Return the URI of `name` below this one."""
+        return S3Uri(self.bucket, f"{self.key}/{name}" if self.key else name)
 
     def __str__(self) -> str:
-        """Return the URL."""
+        """Return the URI as text."""
         return f"s3://{self.bucket}/{self.key}"
 
 
 @dataclass(frozen=True, slots=True)
 class S3Object:
-    """What is known of an object without its bytes.
+    """What the server says about an object, without its bytes.
 
     Attributes:
-        place: Where it is.
-        size_bytes: Its length.
+        uri: The object's URI.
+        size_bytes: Its size.
         modified_at: When it was written, by the server's clock; with a time zone.
-        metadata: What its writer said of it; empty in a listing.
-        etag: What the server calls these bytes: another name for others.
+        metadata: The metadata that its writer gave it; empty in a listing.
+        etag: The server's identifier of these bytes; other bytes have another one.
     """
 
-    place: S3Place
+    uri: S3Uri
     size_bytes: int
     modified_at: datetime
     metadata: Mapping[str, str] = field(default_factory=dict)
     etag: str = ""
 
 
-def parse_s3(url: str) -> S3Place:
-    """Return the place that a URL names.
+def parse_s3_uri(text: str) -> S3Uri:
+    """Return the S3 URI that `text` is.
 
     Raises:
-        InvalidJobError: It names none, or one that some servers take for another.
+        InvalidJobError: It is none, or servers differ in which object they take it for.
     """
-    scheme, _, rest = url.partition("://")
+    scheme, _, rest = text.partition("://")
     bucket, _, key = rest.partition("/")
     key = key.rstrip("/")
-    shown = f"{scheme}://...@{rest.rpartition('@')[2]}" if "@" in rest and ":" in bucket else url
+    shown = f"{scheme}://...@{rest.rpartition('@')[2]}" if "@" in rest and ":" in bucket else text
     if scheme != "s3" or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}", bucket):
-        raise InvalidJobError(f"{shown!r} is no place in S3; s3://bucket/key, with credentials in the environment")
+        raise InvalidJobError(f"{shown!r} is not an S3 URI; write s3://bucket/key, with credentials in the environment")
     if {".", ".."} & set(key.split("/")) or re.search(r"[\x00-\x1f\x7f]", key):
-        raise InvalidJobError(f"{shown!r} is not allowed; a key without `.` and `..` as parts and control characters")
+        raise InvalidJobError(f"{shown!r} is not allowed; a key has no part `.` or `..`, and no control characters")
     try:
         if len(key.encode()) > LONGEST_KEY_BYTES:
             raise InvalidJobError(f"{shown[:80]!r}... is not allowed; a key has up to {LONGEST_KEY_BYTES} bytes")
     except UnicodeEncodeError:
         raise InvalidJobError(f"{shown!a} is not allowed; a key is UTF-8") from None
-    return S3Place(bucket, key)
+    return S3Uri(bucket, key)

@@ -34,7 +34,7 @@ from fanreel.errors import (
     UnreadablePhotoError,
     storage_error,
 )
-from fanreel.remote.places import check_place, shown_place
+from fanreel.remote.locations import check_allowed, shown_location
 from fanreel.remote.web_addresses import connect, resolve
 from fanreel.settings import Settings
 
@@ -90,7 +90,7 @@ def download(url: str, path: Path, *, settings: Settings, known: WebVersion | No
         try:
             return _follow(url, path, settings, known or WebVersion(), deadline)
         except (HTTPError, http.client.HTTPException, OSError) as error:
-            raise _explain(error, shown_place(url), deadline) from None
+            raise _explain(error, shown_location(url), deadline) from None
 
 
 class _Deadline:
@@ -145,10 +145,10 @@ class _Deadline:
 
 
 def _follow(url: str, path: Path, settings: Settings, known: WebVersion, deadline: _Deadline) -> WebVersion | None:
-    shown = shown_place(url)
+    shown = shown_location(url)
     for _ in range(1 + MOST_REDIRECTS):
         address = _parsed(url)
-        check_place(settings, url)
+        check_allowed(url, settings=settings)
         with _answer(address, settings, known, deadline) as response:
             if response.status not in REDIRECTS:
                 return _take(response, path, settings, known, deadline, shown=shown)
@@ -158,7 +158,7 @@ def _follow(url: str, path: Path, settings: Settings, known: WebVersion, deadlin
 
 
 def _parsed(url: str) -> Url:
-    shown = shown_place(url)
+    shown = shown_location(url)
     if not url.isprintable() or re.search(r"[\s\\]", url):
         raise InvalidJobError(f"{shown}: no web address: it has spaces, backslashes or control characters")
     try:
@@ -175,13 +175,13 @@ def _parsed(url: str) -> Url:
 def _next(url: str, location: str) -> str:
     """Return where a redirect leads; what of it is not allowed is found when it is followed."""
     if not location:
-        raise UnreadablePhotoError(f"{shown_place(url)}: redirected to nowhere")
+        raise UnreadablePhotoError(f"{shown_location(url)}: redirected to nowhere")
     following = urljoin(url, location)
     scheme = following.partition("://")[0].lower()
     if scheme not in _PORTS:
-        raise NotAllowedError(f"{shown_place(url)}: redirected to what is no web address")
+        raise NotAllowedError(f"{shown_location(url)}: redirected to what is no web address")
     if url.lower().startswith("https:") and scheme != "https":
-        raise NotAllowedError(f"{shown_place(url)}: redirected from https to http, where anyone may change it")
+        raise NotAllowedError(f"{shown_location(url)}: redirected from https to http, where anyone may change it")
     return following
 
 
@@ -189,7 +189,7 @@ def _next(url: str, location: str) -> str:
 def _answer(address: Url, settings: Settings, known: WebVersion, deadline: _Deadline) -> Iterator[HTTPResponse]:
     """Yield the answer of the server at `address`, its headers read."""
     host, scheme = (address.host or "").strip("[]"), address.scheme or ""
-    port, shown = address.port or _PORTS[scheme], shown_place(address.url)
+    port, shown = address.port or _PORTS[scheme], shown_location(address.url)
     addresses = resolve(host, port, private_hosts=settings.private_hosts, shown=shown)
     deadline.check(shown)
     with contextlib.ExitStack() as stack:

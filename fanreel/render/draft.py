@@ -18,7 +18,7 @@ from fanreel.join.verify import require_sound
 from fanreel.plan.encoding import allowed_encoders
 from fanreel.plan.film import FilmPlan, plan_digest
 from fanreel.publish.destination import Destination, LocalFolder
-from fanreel.remote.places import check_place, scheme_of
+from fanreel.remote.locations import check_allowed, scheme_of
 from fanreel.segments.record import SegmentRecord
 from fanreel.settings import Settings
 
@@ -130,7 +130,7 @@ def destination_of(plan: FilmPlan, *, settings: Settings) -> Destination:
     Raises:
         NotAllowedError: This host may not publish there.
     """
-    check_place(settings, plan.output)
+    check_allowed(plan.output, settings=settings)
     if not scheme_of(plan.output):
         return LocalFolder(Path(plan.output))
     from fanreel.publish.s3_destination import S3Folder  # boto3 takes half a second

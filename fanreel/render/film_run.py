@@ -16,7 +16,7 @@ from pathlib import Path
 
 from fanreel.dispatch.pools import PoolChoice
 from fanreel.host.host import Host
-from fanreel.intake.photo_places import share_photos
+from fanreel.intake.photo_sharing import share_photos
 from fanreel.plan.film import FilmPlan
 from fanreel.plan.segments import Segment
 from fanreel.plan.shards import Shard

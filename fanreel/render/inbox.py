@@ -45,7 +45,7 @@ def make_inbox_film(row: InboxRow, order: InboxOrder, *, render: Callable[[Slide
             made = MadeFilm(
                 film=path_below(order.films, report.film),
                 size_bytes=report.size_bytes,
-                words=film.words,
+                job_digest=film.job_digest,
                 listing=film.folder.listing_digest(),
                 content=content,
             )

@@ -14,7 +14,7 @@ from pathlib import Path
 from fanreel.codecs import ENCODERS, Codec
 from fanreel.errors import EncoderError, GpuLostError, SessionLimitError
 from fanreel.host.host import Host
-from fanreel.intake.photo_places import localize_photos
+from fanreel.intake.photo_sharing import localize_photos
 from fanreel.plan.film import FilmPlan
 from fanreel.plan.segments import Segment
 from fanreel.plan.shards import Shard

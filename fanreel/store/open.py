@@ -20,8 +20,8 @@ def open_store(settings: Settings) -> SegmentStore:
     if not settings.remote_store:
         return LocalStore(workspace.root)
     # Imported here: boto3 takes half a second, which a store in a folder need not wait for.
-    from fanreel.remote.s3_uri import parse_s3
+    from fanreel.remote.s3_uri import parse_s3_uri
     from fanreel.store.s3 import S3Store
 
-    place = parse_s3(settings.remote_store)
+    place = parse_s3_uri(settings.remote_store)
     return S3Store(place / settings.tenant if settings.tenant else place, workspace=workspace)

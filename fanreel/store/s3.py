@@ -16,7 +16,7 @@ from fanreel.errors import (
     storage_error,
 )
 from fanreel.remote.s3 import s3
-from fanreel.remote.s3_uri import S3Place
+from fanreel.remote.s3_uri import S3Uri
 from fanreel.segments.record import SegmentRecord
 from fanreel.store.files import StoredFile
 from fanreel.store.names import FETCHED, KEPT_FOLDERS, photo_name, record_name, segment_file_name
@@ -41,7 +41,7 @@ class S3Store(SegmentStore):
         workspace: Takes scratch folders, drafts and what was fetched.
     """
 
-    def __init__(self, place: S3Place, *, workspace: Workspace) -> None:
+    def __init__(self, place: S3Uri, *, workspace: Workspace) -> None:
         super().__init__(S3Files(place), workspace=workspace)
         self._place = place
         self._fetched = Fetched(workspace.root / FETCHED)
@@ -128,7 +128,7 @@ class S3Store(SegmentStore):
         return kept
 
     @contextlib.contextmanager
-    def _downloaded(self, place: S3Place) -> Iterator[Path | None]:
+    def _downloaded(self, place: S3Uri) -> Iterator[Path | None]:
         """Yield a file that holds an object, or None; it is gone afterwards unless it was moved."""
         with self.scratch() as folder:
             part = folder / "part"
@@ -147,7 +147,7 @@ class S3Store(SegmentStore):
         found = s3().head(self._segment_place(record))
         return found.size_bytes if found else None
 
-    def _segment_place(self, record: SegmentRecord) -> S3Place:
+    def _segment_place(self, record: SegmentRecord) -> S3Uri:
         name = segment_file_name(record.address, record.encoder, payload_digest=record.payload_digest)
         return self._place / name
 
@@ -159,7 +159,7 @@ class S3Files:
         place: The prefix.
     """
 
-    def __init__(self, place: S3Place) -> None:
+    def __init__(self, place: S3Uri) -> None:
         self._place = place
 
     def __str__(self) -> str:
@@ -171,7 +171,7 @@ class S3Files:
         above = len(self._place.key) + 1 if self._place.key else 0
         for folder in folders or KEPT_FOLDERS:
             for found in s3().list(self._place / folder):
-                yield StoredFile(found.place.key[above:], found.size_bytes, found.modified_at.timestamp())
+                yield StoredFile(found.uri.key[above:], found.size_bytes, found.modified_at.timestamp())
 
     def pieces(self, name: str) -> Iterator[bytes] | None:
         """Return the bytes of an object."""

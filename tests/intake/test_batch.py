@@ -55,12 +55,12 @@ def read(tmp_path: Path) -> Read:
 
 
 def jobs(batch: Batch) -> list[SlideshowJob]:
-    assert batch.mistakes == ()
+    assert batch.failures == ()
     return [row.job for row in batch.rows]
 
 
 def mistakes(batch: Batch) -> list[str]:
-    return [str(mistake) for mistake in batch.mistakes]
+    return [str(failure) for failure in batch.failures]
 
 
 class TestCells:
@@ -149,7 +149,7 @@ class TestForms:
     def test_empty_lines_and_columns_are_no_rows(self, read: Read):
         batch = read("output,photos,,\n\n,,,\na.mp4,p.jpg,,\n  ,,\nb.mp4,p.jpg\n\n")
         assert [row.number for row in batch.rows] == [4, 6]
-        assert batch.mistakes == ()
+        assert batch.failures == ()
 
     def test_rows_are_counted_as_a_spreadsheet_does(self, read: Read):
         batch = read('output,photos,zoom\na.mp4,"a.jpg\nb.jpg\nc.jpg",1\n\nb.mp4,b.jpg,99\n')
@@ -241,7 +241,8 @@ class TestMistakes:
     def test_a_template_whose_key_is_no_mapping(self, read: Read, tmp_path: Path):
         batch = read("output,photos,encoding.quality\na.mp4,p.jpg,20\n", encoding="fast")
         assert mistakes(batch) == [
-            f"{tmp_path}/job.yaml: encoding: a mapping is needed for the column encoding.quality"
+            f"{tmp_path}/job.yaml: encoding: 'fast' is not allowed; a mapping is needed, with keys such as codec, "
+            "encoder, fallback, preset, quality"
         ]
 
     def test_cells_beyond_the_header(self, read: Read):
@@ -254,7 +255,7 @@ class TestMistakes:
 
     def test_photos_beside_a_template_s_slides(self, read: Read):
         batch = read("output,photos\na.mp4,p.jpg\n", slides=[{"photo": "p.jpg"}])
-        assert len(batch.mistakes) == 1
+        assert len(batch.failures) == 1
         assert "give either photos or slides, not both" in mistakes(batch)[0]
 
     def test_films_stay_inside_the_host_s_roots(self, read: Read, tmp_path: Path):
@@ -350,16 +351,16 @@ class TestCommand:
         self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ):
         # All is well while the rows are checked; the second film's photo changes before its turn comes.
-        from fanreel.render import pipeline
+        from fanreel.render import here
 
-        render_job = pipeline.render_job
+        render_job = here.render_job
 
         def spoil_then_render(job: SlideshowJob, **words: Any) -> Any:
             if job.output == "b.mp4":
                 (tmp_path / "later.jpg").write_bytes(b"no photo")
             return render_job(job, **words)
 
-        monkeypatch.setattr(pipeline, "render_job", spoil_then_render)
+        monkeypatch.setattr(here, "render_job", spoil_then_render)
         (tmp_path / "later.jpg").write_bytes((tmp_path / "photos/0.jpg").read_bytes())
         said = run("output,photos\na.mp4,photos\nb.mp4,later.jpg\nc.mp4,photos/1.jpg\n")
 
@@ -427,7 +428,7 @@ class TestExample:
         assert [os.path.relpath(row.output, tmp_path) for row in batch.rows] == [
             f".demo/films/{name}.mp4" for name in ("nature", "towns", "all")
         ]
-        assert batch.mistakes == ()
+        assert batch.failures == ()
         assert main(["batch", str(table), "--template", str(template), "--dry-run"]) == 0
 
     def test_its_table_is_one_that_spreadsheets_read(self):

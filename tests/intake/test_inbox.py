@@ -194,7 +194,7 @@ class TestFilms:
     def test_hundreds_of_photos_are_named_by_their_folder(self, tmp_path: Path):
         files = tuple(InboxFile(f"{index}.jpg", 1, 1.0) for index in range(1001))
         local = InboxFolder("trip", str(tmp_path / "trip"), files, 1.0)
-        remote = replace(local, place="s3://films/in/trip")
+        remote = replace(local, location="s3://films/in/trip")
         assert name_photos(local) == [f"{tmp_path}/trip/"]
         assert name_photos(remote) == ["s3://films/in/trip/"]
         # Where the folder would mean more than these photos, each is named.
@@ -307,7 +307,7 @@ class TestDone:
     def test_a_longer_note_is_written_over(self, tmp_path: Path):
         records = LocalRecords(tmp_path)
         for film in ("a" * 200, "b"):
-            made = MadeFilm(film=film, size_bytes=1, words="", listing="", content="")
+            made = MadeFilm(film=film, size_bytes=1, job_digest="", listing="", content="")
             records.write("trip", made)
             assert records.read("trip") == made
 
@@ -644,7 +644,7 @@ class TestS3:
         return f"s3://films/{request.node.name.replace('[', '-').replace(']', '')}/in box"
 
     def put(self, url: str, content: bytes = b"") -> None:
-        s3_module.s3().write(content, s3_module.parse_s3(url), content_type="application/octet-stream")
+        s3_module.s3().write(content, s3_module.parse_s3_uri(url), content_type="application/octet-stream")
 
     def fill(self, prefix: str, name: str, drawn: list[bytes], *, marked: bool = True, **words: Any) -> None:
         for photo, content in zip(("a.jpg", "raw/b.jpg", "c.jpg"), drawn, strict=True):
@@ -716,10 +716,10 @@ class TestS3:
     def test_films_and_notes_lie_beside_the_folders(self, prefix: str, drawn: list[bytes], made: Made):
         self.fill(prefix, "trip", drawn)
         assert self.states(made, prefix) == {"trip": FilmState.RENDERED}
-        assert s3_module.s3().head(s3_module.parse_s3(f"{prefix}/trip.mp4")) is not None
-        assert s3_module.s3().head(s3_module.parse_s3(f"{prefix}/{RECORDS_FOLDER}/trip.json")) is not None
+        assert s3_module.s3().head(s3_module.parse_s3_uri(f"{prefix}/trip.mp4")) is not None
+        assert s3_module.s3().head(s3_module.parse_s3_uri(f"{prefix}/{RECORDS_FOLDER}/trip.json")) is not None
         assert self.states(made, prefix) == {"trip": FilmState.DONE}
-        s3_module.s3().delete(s3_module.parse_s3(f"{prefix}/trip.mp4"))
+        s3_module.s3().delete(s3_module.parse_s3_uri(f"{prefix}/trip.mp4"))
         assert self.states(made, prefix) == {"trip": FilmState.RENDERED}
 
     def test_a_bad_photo_and_a_bad_job_are_told(self, prefix: str, drawn: list[bytes], made: Made, tmp_path: Path):

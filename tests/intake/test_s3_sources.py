@@ -9,7 +9,7 @@ import pytest
 from blake3 import blake3
 from PIL import Image
 from support.jobs import make_job
-from support.s3_server import CACHE_SECONDS, SECRET_KEY, Fault, S3Server, serve_s3
+from support.s3_server import SECRET_KEY, Fault, S3Server, serve_s3
 
 from fanreel.errors import (
     FanreelError,
@@ -22,7 +22,7 @@ from fanreel.errors import (
     UnreadablePhotoError,
 )
 from fanreel.host.host import Host, open_host
-from fanreel.intake.photo_places import localize_photos, share_photos
+from fanreel.intake.photo_sharing import localize_photos, share_photos
 from fanreel.intake.sources import fetch_stills
 from fanreel.job.slideshow import parse_job
 from fanreel.plan.film import FilmPlan, plan_films
@@ -67,16 +67,10 @@ def picture(value: int) -> bytes:
     return data.getvalue()
 
 
-def write(path: Path, data: bytes) -> None:
-    """Write a file into the server's folder, and wait until it is certainly seen there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-    time.sleep(2 * CACHE_SECONDS)
-
-
 def put(path: Path, value: int) -> str:
     """Write a photo into the server's folder; return its digest."""
-    write(path, picture(value))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(picture(value))
     return blake3(picture(value)).hexdigest()
 
 
@@ -84,14 +78,14 @@ def url(path: Path, *, is_folder: bool = False) -> str:
     return f"s3://{path.as_posix().partition('/buckets/')[2]}{'/' if is_folder else ''}"
 
 
-def stills(settings: Settings, *places: str, **words: object):
-    job = parse_job({"photos": list(places), "output": "/out/film.mp4"} | words)
+def stills(settings: Settings, *uris: str, **words: object):
+    job = parse_job({"photos": list(uris), "output": "/out/film.mp4"} | words)
     return fetch_stills(job, settings=settings).stills
 
 
-def refusal(kind: type[FanreelError], settings: Settings, *places: str) -> str:
+def refusal(kind: type[FanreelError], settings: Settings, *uris: str) -> str:
     with pytest.raises(kind) as caught:
-        stills(settings, *places)
+        stills(settings, *uris)
     assert type(caught.value) is kind
     assert SECRET_KEY not in str(caught.value)
     return str(caught.value)
@@ -151,26 +145,26 @@ class TestOnePhoto:
         assert text == f"photos: {url(folder / 'gone.png')}: no such object; the name of a folder ends in /"
 
     def test_one_that_is_none(self, folder: Path, settings: Settings):
-        write(folder / "a.png", b"no picture")
+        (folder / "a.png").write_text("no picture")
         text = refusal(UnreadablePhotoError, settings, url(folder / "a.png"))
         assert text == f"photos: {url(folder / 'a.png')}: not a picture that can be read"
 
     def test_one_that_is_too_large_is_not_downloaded(self, server: S3Server, folder: Path, settings: Settings):
-        write(folder / "a.png", b"x" * 1_000_001)
+        (folder / "a.png").write_bytes(b"x" * 1_000_001)
         assert "over 1 MB" in refusal(UnreadablePhotoError, settings, url(folder / "a.png"))
         assert asked(server, "GET") == []
 
     def test_bad_ones_are_left_out_where_the_job_says_so(self, folder: Path, settings: Settings):
         put(folder / "a.png", 8)
-        places = [url(folder / "a.png"), url(folder / "gone.png")]
-        job = parse_job({"photos": places, "output": "/film.mp4", "on_bad_photo": "skip"})
+        uris = [url(folder / "a.png"), url(folder / "gone.png")]
+        job = parse_job({"photos": uris, "output": "/film.mp4", "on_bad_photo": "skip"})
         fetched = fetch_stills(job, settings=settings)
         assert len(fetched.stills) == 1
         assert len(fetched.left_out) == 1
 
-    @pytest.mark.parametrize("place", ["s3://", "s3:///a.png", "s3://films/../a.png", "S3://films/a.png"])
-    def test_what_is_no_place(self, server: S3Server, settings: Settings, place: str):
-        refusal(InvalidJobError, settings, place)
+    @pytest.mark.parametrize("uri", ["s3://", "s3:///a.png", "s3://films/../a.png", "S3://films/a.png"])
+    def test_what_is_no_s3_uri(self, server: S3Server, settings: Settings, uri: str):
+        refusal(InvalidJobError, settings, uri)
         assert server.requests == []
 
 
@@ -180,8 +174,8 @@ class TestFolders:
     ):
         names = ["1.png", "2.png", "10.PNG", "deep/1.jpg", "deep/2/x.png"]
         digests = [put(folder / name, 20 + number) for number, name in enumerate(names)]
-        write(folder / "notes.txt", b"no photo")
-        write(folder / "._1.png", b"no photo")
+        (folder / "notes.txt").write_bytes(b"no photo")
+        (folder / "._1.png").write_bytes(b"no photo")
         found = stills(settings, url(folder, is_folder=True))
         assert [still.source.photo.digest for still in found] == digests
         assert len(asked(server, "GET", "list-type=2")) == 1
@@ -198,7 +192,7 @@ class TestFolders:
         assert [still.source.photo.digest for still in found] == [digest]
 
     def test_an_empty_one(self, folder: Path, settings: Settings):
-        write(folder / "notes.txt", b"no photo")
+        (folder / "notes.txt").write_bytes(b"no photo")
         text = refusal(PhotoNotFoundError, settings, url(folder, is_folder=True))
         assert text == f"photos: {url(folder)}/: a folder without a photo, or where one file is asked for"
 
@@ -280,7 +274,7 @@ class TestOnAnotherMachine:
         return open_host(Settings(store=tmp_path / "other", lock_folder=tmp_path / "locks", **words), launcher=launcher)
 
     def test_it_fetches_what_it_needs_itself(self, plan: FilmPlan, tmp_path: Path, launcher: Launcher):
-        assert all(place.startswith("s3://films/") for place in plan.photo_paths.values())
+        assert all(uri.startswith("s3://films/") for uri in plan.photo_paths.values())
         other = self.other(tmp_path, launcher)
         local = localize_photos(plan, plan.segments, settings=other.settings, store=other.store)
         for digest, path in local.photo_paths.items():

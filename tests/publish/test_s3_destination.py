@@ -31,7 +31,7 @@ from fanreel.publish import s3_destination
 from fanreel.publish.published import verify_film, verify_published
 from fanreel.publish.s3_destination import S3Folder
 from fanreel.remote import s3 as s3_module
-from fanreel.remote.s3_uri import parse_s3
+from fanreel.remote.s3_uri import parse_s3_uri
 from fanreel.render.draft import destination_of, join_film, publish_film
 from fanreel.render.film_run import FilmRun, FilmWatcher
 from fanreel.render.here import plan_job, render_job
@@ -114,11 +114,11 @@ class TestPublish:
         assert (folder / "film.mp4.certificate.json").read_bytes() == certificate
         assert listed(folder) == NAMES
         assert list(draft.parent.iterdir()) == []
-        film = s3_module.s3().head(parse_s3(url(folder)))
+        film = s3_module.s3().head(parse_s3_uri(url(folder)))
         assert film is not None
         assert (film.size_bytes, film.metadata["blake3"]) == (len(FILM), blake3(FILM).hexdigest())
         for name, kind in zip(NAMES, ("video/mp4", "application/json"), strict=True):
-            with urllib.request.urlopen(s3_module.s3().sign(parse_s3(url(folder, name)), seconds=60)) as answer:
+            with urllib.request.urlopen(s3_module.s3().sign(parse_s3_uri(url(folder, name)), seconds=60)) as answer:
                 assert answer.headers["Content-Type"] == kind
 
     def test_a_large_film_goes_up_in_parts(self, server: S3Server, folder: Path, settings: Settings, tmp_path: Path):
@@ -561,9 +561,9 @@ class TestFilm:
         # Written through the protocol: the server would not see a change behind its back.
         path = folder.parent / "damaged"
         path.write_bytes(data)
-        film = s3_module.s3().head(parse_s3(url(folder)))
+        film = s3_module.s3().head(parse_s3_uri(url(folder)))
         assert film is not None
-        s3_module.s3().upload(path, film.place, content_type="video/mp4", metadata=film.metadata)
+        s3_module.s3().upload(path, film.uri, content_type="video/mp4", metadata=film.metadata)
         with pytest.raises(FilmDamagedError, match=f"^{url(folder)} is damaged"):
             verify_published(url(folder), settings=host.settings)
         assert main(["verify", url(folder)]) == 6

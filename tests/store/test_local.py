@@ -29,7 +29,7 @@ from fanreel.errors import (
     StorageFullError,
 )
 from fanreel.plan.film import plan_digest, plan_to_json
-from fanreel.remote.s3 import S3Place, parse_s3, s3
+from fanreel.remote.s3 import S3Uri, parse_s3_uri, s3
 from fanreel.render.film_state import begin_film, mark_published
 from fanreel.segments.record import SegmentRecord
 from fanreel.settings import Settings
@@ -56,7 +56,7 @@ class Kept:
     store: SegmentStore
     root: Path
     fetched: Path
-    place: S3Place | None = None
+    uri: S3Uri | None = None
 
     def film(self, record: SegmentRecord) -> str:
         """Return the name of the film that the store itself keeps."""
@@ -73,12 +73,12 @@ class Kept:
         content = bytearray(path.read_bytes())
         if how is None:
             self.store.files.remove(name)
-        elif self.place is None:
+        elif self.uri is None:
             how(content)
             path.write_bytes(content)
         else:
             how(content)
-            s3().write(bytes(content), self.place / name, content_type="video/mp4")
+            s3().write(bytes(content), self.uri / name, content_type="video/mp4")
         # What another machine would read.
         shutil.rmtree(self.fetched, ignore_errors=True)
 
@@ -104,7 +104,7 @@ def kept(request: pytest.FixtureRequest, server: S3Server, tmp_path: Path, monke
         return Kept(open_store(Settings(store=workspace)), workspace, tmp_path / "nothing")
     server.use(monkeypatch)
     store = open_store(Settings(store=workspace, remote_store=f"s3://films/{prefix}"))
-    return Kept(store, server.bucket / prefix, workspace / "fetched", parse_s3(f"s3://films/{prefix}"))
+    return Kept(store, server.bucket / prefix, workspace / "fetched", parse_s3_uri(f"s3://films/{prefix}"))
 
 
 @pytest.fixture

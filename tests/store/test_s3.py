@@ -30,7 +30,7 @@ from fanreel.host.host import Host, open_host
 from fanreel.plan.film import plan_digest
 from fanreel.publish.published import verify_film
 from fanreel.remote.s3 import S3, s3
-from fanreel.remote.s3_uri import parse_s3
+from fanreel.remote.s3_uri import parse_s3_uri
 from fanreel.render.film_state import begin_film, mark_published
 from fanreel.render.here import render_job
 from fanreel.render.order import RenderOrder
@@ -65,7 +65,7 @@ def machine(tmp_path: Path) -> Callable[[str], S3Store]:
     """Returns the store as the machine of this name has it: its workspace is its own."""
 
     def open_on(name: str) -> S3Store:
-        return S3Store(parse_s3(f"s3://films/{tmp_path.name}"), workspace=Workspace(tmp_path / name))
+        return S3Store(parse_s3_uri(f"s3://films/{tmp_path.name}"), workspace=Workspace(tmp_path / name))
 
     return open_on
 
@@ -246,7 +246,7 @@ class TestDamage:
         (path,) = (server.bucket / tmp_path.name / "segments").rglob("*.mp4")
         content = bytearray(path.read_bytes())
         change(content)
-        place = parse_s3(f"s3://films/{path.relative_to(server.bucket)}")
+        place = parse_s3_uri(f"s3://films/{path.relative_to(server.bucket)}")
         s3().write(bytes(content), place, content_type="video/mp4")
 
     def test_a_corrupt_object_under_a_right_name_is_found_discarded_and_made_again(
@@ -412,7 +412,7 @@ class TestWorkspace:
         self, made: Made, tmp_path: Path, mount: Callable[[str], Path]
     ):
         size_bytes = made.path.stat().st_size
-        place = parse_s3(f"s3://films/{tmp_path.name}")
+        place = parse_s3_uri(f"s3://films/{tmp_path.name}")
         writer = S3Store(place, workspace=Workspace(tmp_path / "writer"))
         records = [replace(made.record, encoder=encoder) for encoder in ("x264", "nvenc")]
         for record in records:

@@ -5,7 +5,8 @@
         server.fail(Fault(status=503, times=2, method="PUT"))
         server.pause(); server.resume(); server.kill(); server.restart()
 
-All of it on the loopback interface. What the proxy saw stands in `server.requests`.
+All of it on the loopback interface. What the proxy saw stands in `server.requests`. Before each request but uploads
+the proxy has the server forget its view of the folders: files that a test writes there itself are seen at once.
 """
 
 from __future__ import annotations
@@ -39,9 +40,6 @@ BUCKET = "films"
 HOP_HEADERS = frozenset({"connection", "keep-alive", "transfer-encoding", "expect"})
 PR_SET_PDEATHSIG = 1
 PIECE_BYTES = 1 << 16
-
-CACHE_SECONDS = 0.01
-"""How long the server may go by what it last saw in a folder; what a test writes there itself is seen after it."""
 
 
 @dataclass
@@ -95,7 +93,7 @@ class S3Server:
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
-        self._port = 0
+        self._port = self._control_port = 0
         self._client: S3 | None = None
         self._proxy = _Proxy(self)
         self.url = f"http://127.0.0.1:{self._proxy.server_port}"
@@ -150,11 +148,11 @@ class S3Server:
 
     def start(self) -> None:
         """Start the server."""
-        self._port = _free_port()
+        self._port, self._control_port = _free_port(), _free_port()
         command = [str(RCLONE), "serve", "s3", "--addr", f"127.0.0.1:{self._port}", "--config", ""]
         command += ["--auth-key", f"{ACCESS_KEY},{SECRET_KEY}"]
-        # What is changed on the disk is seen. Not 0s: a timer of rclone then fires without end, and PUTs hang.
-        command += ["--dir-cache-time", f"{1000 * CACHE_SECONDS:g}ms", str(self.folder / "buckets")]
+        command += ["--rc", "--rc-addr", f"127.0.0.1:{self._control_port}", "--rc-no-auth"]
+        command += ["--dir-cache-time", "24h", str(self.folder / "buckets")]
         with (self.folder / "s3.log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=_die_with_parent)
         wait_until(self._is_up, seconds=60, what="the S3 server is up")
@@ -189,10 +187,18 @@ class S3Server:
         """Return a new connection to the server itself."""
         return http.client.HTTPConnection("127.0.0.1", self._port, timeout=120)
 
+    def look_anew(self) -> None:
+        """Have the server forget what it knows of its folders."""
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self._control_port, timeout=120)) as control:
+            control.request("POST", "/vfs/forget")
+            answer = control.getresponse()
+            assert answer.status == 200, answer.read()
+
     def _is_up(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, (self.folder / "s3.log").read_text()
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._port), timeout=1):
+            self.look_anew()
             return True
         return False
 
@@ -237,6 +243,8 @@ class _Handler(BaseHTTPRequestHandler):
         upstream = self.server.of.open_upstream()
         with contextlib.closing(upstream):
             try:
+                if self.command not in ("PUT", "POST"):
+                    self.server.of.look_anew()
                 self._pass_request(upstream, length, cut=bool(fault and fault.cut and length))
                 self._pass_answer(upstream.getresponse(), cut=bool(fault and fault.cut and not length))
             except (OSError, http.client.HTTPException):

@@ -12,11 +12,11 @@ from support.jobs import draw_photo, make_job
 
 from fanreel.errors import FanreelError, InvalidJobError, NotAllowedError, PhotoChangedError, PhotoNotFoundError
 from fanreel.host.host import Host, open_host
-from fanreel.intake.photo_places import localize_photos, share_photos
+from fanreel.intake.photo_sharing import localize_photos, share_photos
 from fanreel.intake.sources import fetch_stills, output_place
 from fanreel.job.slideshow import parse_job
 from fanreel.plan.film import FilmPlan
-from fanreel.remote.places import check_place, scheme_of, shown_place
+from fanreel.remote.locations import check_allowed, scheme_of, shown_location
 from fanreel.render.draft import destination_of, join_film, publish_film
 from fanreel.render.here import plan_job, render_job
 from fanreel.sessions.launcher import Launcher
@@ -24,9 +24,9 @@ from fanreel.settings import Settings, read_settings
 from fanreel.store.local import LocalStore
 
 
-def allowed(place: str, *roots: str) -> bool:
+def allowed(location: str, *roots: str) -> bool:
     try:
-        check_place(Settings(store=Path("/nowhere"), roots=roots), place)
+        check_allowed(location, settings=Settings(store=Path("/nowhere"), roots=roots))
     except NotAllowedError:
         return False
     return True
@@ -167,8 +167,8 @@ class TestPaths:
 
     def test_a_film_inside(self, base: Path):
         for output in ("film.mp4", "new/deeper/film.mp4", "deep/"):
-            place = output_place(make_job(base / "in", output=output), settings=self.settings(base))
-            assert Path(place).is_relative_to(base / "in")
+            location = output_place(make_job(base / "in", output=output), settings=self.settings(base))
+            assert Path(location).is_relative_to(base / "in")
 
     @given(st.lists(st.sampled_from(["..", ".", "in", "out", "door", "deep", "a.png", "secret.png", "", "*"])))
     def test_no_path_of_any_parts_opens_what_is_outside(
@@ -193,22 +193,22 @@ class TestPaths:
         assert allowed(path, str(base / "in")) == real.is_relative_to(base / "in")
 
 
-class TestS3Places:
+class TestS3Uris:
     ROOT = "s3://bucket/tenants/acme"
 
     @pytest.mark.parametrize(
-        "place",
+        "location",
         [
             *("s3://bucket/tenants/acme/a.jpg", "s3://bucket/tenants/acme/deep/er/", "s3://bucket/tenants/acme/"),
             *("s3://bucket/tenants/acme/%2e%2e/a.jpg", "s3://bucket/tenants/acme/a?b#c.jpg"),
         ],
     )
-    def test_inside(self, place: str):
-        assert allowed(place, self.ROOT)
-        assert allowed(place, "/srv", "s3://other", "s3://bucket")
+    def test_inside(self, location: str):
+        assert allowed(location, self.ROOT)
+        assert allowed(location, "/srv", "s3://other", "s3://bucket")
 
     @pytest.mark.parametrize(
-        "place",
+        "location",
         [
             *("s3://bucket/tenants/acme", "s3://bucket/tenants/acme2/a.jpg", "s3://bucket/tenants/acme-2/"),
             *("s3://bucket/tenants/acm/a.jpg", "s3://bucket/tenants/", "s3://bucket/", "s3://bucket/tenants/acme.jpg"),
@@ -217,20 +217,20 @@ class TestS3Places:
             *("s3://bucket/tenants/%61cme/a.jpg", "s3://bucket/tenants%2Facme/a.jpg", "/bucket/tenants/acme/a.jpg"),
         ],
     )
-    def test_outside(self, place: str):
-        assert not allowed(place, self.ROOT)
+    def test_outside(self, location: str):
+        assert not allowed(location, self.ROOT)
 
     @pytest.mark.parametrize(
-        "place",
+        "location",
         [
             *("s3://bucket/tenants/acme/../other/a.jpg", "s3://bucket/tenants/acme/./a.jpg", "s3://bucket/.."),
             *("s3://user@bucket/tenants/acme/a.jpg", "s3:///tenants/acme/a.jpg", "S3://bucket/tenants/acme/a.jpg"),
             *("s3://bucket/tenants/acme/\n", "s3://bucket:80/tenants/acme/a", "s3://../tenants/acme/a.jpg"),
         ],
     )
-    def test_what_is_no_place_is_refused_anyway(self, place: str):
+    def test_what_is_no_s3_uri_is_refused_anyway(self, location: str):
         with pytest.raises((InvalidJobError, NotAllowedError)):
-            check_place(Settings(store=Path("/nowhere"), roots=(self.ROOT,)), place)
+            check_allowed(location, settings=Settings(store=Path("/nowhere"), roots=(self.ROOT,)))
 
     def test_a_path_alone_allows_no_bucket(self):
         assert not allowed("s3://bucket/a.jpg", "/srv")
@@ -281,12 +281,12 @@ class TestWebPlaces:
     def test_without_such_a_root_the_web_is_no_place_of_this_host(self):
         assert allowed("https://elsewhere.test/a.jpg", "/srv", "s3://bucket")
 
-    @pytest.mark.parametrize("place", ["https://photos.test/acme/a.jpg", "HTTPS://Photos.test/acme/b/c.jpg?d=../e"])
-    def test_inside(self, place: str):
-        assert allowed(place, "/srv", self.ROOT)
+    @pytest.mark.parametrize("location", ["https://photos.test/acme/a.jpg", "HTTPS://Photos.test/acme/b/c.jpg?d=../e"])
+    def test_inside(self, location: str):
+        assert allowed(location, "/srv", self.ROOT)
 
     @pytest.mark.parametrize(
-        "place",
+        "location",
         [
             *("https://photos.test/acme2/a.jpg", "https://photos.test/a.jpg", "http://photos.test/acme/a.jpg"),
             *("https://photos.test:444/acme/a.jpg", "https://photos.test.evil.test/acme/a.jpg"),
@@ -299,8 +299,8 @@ class TestWebPlaces:
             ),
         ],
     )
-    def test_outside(self, place: str):
-        assert not allowed(place, "/srv", self.ROOT)
+    def test_outside(self, location: str):
+        assert not allowed(location, "/srv", self.ROOT)
 
 
 class TestTenants:
@@ -310,23 +310,24 @@ class TestTenants:
         monkeypatch.setenv("FANREEL_ROOTS", f"{tmp_path}/{{tenant}}, s3://bucket/{{tenant}}/")
         settings = read_settings()
         for name in ("acme", "other"):
-            for place in (f"{tmp_path}/{name}/a.jpg", f"s3://bucket/{name}/a.jpg"):
+            for location in (f"{tmp_path}/{name}/a.jpg", f"s3://bucket/{name}/a.jpg"):
                 if name == tenant:
-                    check_place(settings, place)
+                    check_allowed(location, settings=settings)
                 else:
                     with pytest.raises(NotAllowedError):
-                        check_place(settings, place)
+                        check_allowed(location, settings=settings)
 
 
 @pytest.mark.parametrize(
-    ("place", "scheme"), [("/a", ""), ("a:b", ""), ("s3://b/c", "s3"), ("HTTP://h", "http"), ("https://h/a", "https")]
+    ("location", "scheme"),
+    [("/a", ""), ("a:b", ""), ("s3://b/c", "s3"), ("HTTP://h", "http"), ("https://h/a", "https")],
 )
-def test_schemes(place: str, scheme: str):
-    assert scheme_of(place) == scheme
+def test_schemes(location: str, scheme: str):
+    assert scheme_of(location) == scheme
 
 
 @pytest.mark.parametrize(
-    ("place", "shown"),
+    ("location", "shown"),
     [
         ("https://host/a.jpg?key=1#x", "https://host/a.jpg"),
         ("https://me:pass@host:8/a@b.jpg?c@d", "https://host:8/a@b.jpg"),
@@ -336,12 +337,12 @@ def test_schemes(place: str, scheme: str):
         ("/photos/new\nline", "/photos/new\\nline"),
     ],
 )
-def test_what_is_shown_of_a_place(place: str, shown: str):
-    assert shown_place(place) == shown
+def test_what_is_shown_of_a_location(location: str, shown: str):
+    assert shown_location(location) == shown
 
 
 class TestOnAnotherMachine:
-    """A plan comes from the store: what it says of places is believed as little as a job is."""
+    """A plan comes from the store: what it says of locations is believed as little as a job is."""
 
     @pytest.fixture
     def host(self, host: Host, launcher: Launcher) -> Host:
@@ -359,7 +360,7 @@ class TestOnAnotherMachine:
             Settings(store=host.settings.store, lock_folder=tmp_path / "locks", roots=roots), launcher=launcher
         )
 
-    def place(self, plan: FilmPlan, index: int) -> Path:
+    def photo_path(self, plan: FilmPlan, index: int) -> Path:
         return Path(plan.photo_paths[plan.timeline.clips[index].content.source_digests[0]])
 
     def test_a_machine_that_has_the_photos_reads_them_where_they_are(self, host: Host, plan: FilmPlan):
@@ -389,20 +390,20 @@ class TestOnAnotherMachine:
 
     def test_another_photo_under_the_same_name_is_not_taken(self, host: Host, plan: FilmPlan, photos: Path):
         share_photos(plan, settings=host.settings, store=host.store)
-        draw_photo(self.place(plan, 0), seed=99)
+        draw_photo(self.photo_path(plan, 0), seed=99)
         local = localize_photos(plan, plan.segments, settings=host.settings, store=host.store)
         digest = plan.timeline.clips[0].content.source_digests[0]
         assert local.photo_paths[digest] != plan.photo_paths[digest]
         assert blake3(Path(local.photo_paths[digest]).read_bytes()).hexdigest() == digest
 
-    @pytest.mark.parametrize("place", ["/etc/passwd", "{photos}/../photos/photo-0.jpg", "s3://bucket/a.jpg"])
+    @pytest.mark.parametrize("location", ["/etc/passwd", "{photos}/../photos/photo-0.jpg", "s3://bucket/a.jpg"])
     def test_a_place_outside_is_not_read(
-        self, host: Host, plan: FilmPlan, photos: Path, launcher: Launcher, tmp_path: Path, place: str
+        self, host: Host, plan: FilmPlan, photos: Path, launcher: Launcher, tmp_path: Path, location: str
     ):
         digest = plan.timeline.clips[0].content.source_digests[0]
         forged = FilmPlan(
             **{name: getattr(plan, name) for name in plan.__slots__}
-            | {"photo_paths": {**plan.photo_paths, digest: place.format(photos=photos)}}
+            | {"photo_paths": {**plan.photo_paths, digest: location.format(photos=photos)}}
         )
         other = self.other(host, launcher, tmp_path, str(tmp_path / "allowed"))
         with pytest.raises(NotAllowedError, match="FANREEL_ROOTS"):
@@ -411,16 +412,16 @@ class TestOnAnotherMachine:
     def test_a_link_that_is_allowed_is_read_where_it_led_when_it_was_checked(
         self, host: Host, plan: FilmPlan, photos: Path, launcher: Launcher, tmp_path: Path
     ):
-        place = self.place(plan, 0)
-        place.rename(photos / "real.jpg")
-        place.symlink_to("real.jpg")
+        path = self.photo_path(plan, 0)
+        path.rename(photos / "real.jpg")
+        path.symlink_to("real.jpg")
         other = self.other(host, launcher, tmp_path, str(photos))
         local = localize_photos(plan, plan.segments, settings=other.settings, store=other.store)
         assert local.photo_paths[plan.timeline.clips[0].content.source_digests[0]] == str(photos / "real.jpg")
 
     @pytest.mark.parametrize("change", [Path.unlink, lambda path: draw_photo(path, seed=99)])
     def test_a_photo_that_is_gone_or_changed_is_not_shared(self, host: Host, plan: FilmPlan, change):
-        change(self.place(plan, 0))
+        change(self.photo_path(plan, 0))
         with pytest.raises(PhotoChangedError, match=r"photo-0\.jpg: gone or changed since the film was planned"):
             share_photos(plan, settings=host.settings, store=host.store)
 

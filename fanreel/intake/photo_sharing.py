@@ -12,7 +12,7 @@ from fanreel.errors import NotAllowedError, PhotoChangedError
 from fanreel.intake.downloads import Downloads
 from fanreel.plan.film import FilmPlan
 from fanreel.plan.segments import Segment
-from fanreel.remote.places import check_place, scheme_of, shown_place
+from fanreel.remote.locations import check_allowed, scheme_of, shown_location
 from fanreel.settings import Settings
 from fanreel.store.seals import file_digest
 from fanreel.store.segment_store import SegmentStore
@@ -29,8 +29,8 @@ def localize_photos(
     """Return the plan with files of this machine for the photos of these segments.
 
     Each one is what was planned, or a local one that is gone or changed, which who reads it finds out.
-    What a plan says of places is believed no more than a job is: outside of the host's roots nothing is read, and
-    a photo's digest, not its place, says what it is.
+    What a plan says of locations is believed no more than a job is: outside of the host's roots nothing is read, and
+    a photo's digest, not its location, says what it is.
 
     Args:
         plan: The film.
@@ -61,14 +61,14 @@ def share_photos(plan: FilmPlan, *, settings: Settings, store: SegmentStore) -> 
         PhotoChangedError: A photo is not the one that was planned, or is gone.
         StorageError: One cannot be kept.
     """
-    digests = [digest for digest, place in plan.photo_paths.items() if scheme_of(place) != "s3"]
+    digests = [digest for digest, location in plan.photo_paths.items() if scheme_of(location) != "s3"]
 
     def share(digest: str) -> None:
-        place = plan.photo_paths[digest]
-        path = _find(digest, place, settings, store)
+        location = plan.photo_paths[digest]
+        path = _find(digest, location, settings, store)
         if not _is_photo(path, digest):
             raise PhotoChangedError(
-                f"{shown_place(place)}: gone or changed since the film was planned; run the same command again"
+                f"{shown_location(location)}: gone or changed since the film was planned; run the same command again"
             )
         store.put_photo(digest, path)
 
@@ -81,17 +81,17 @@ def _digests_of(plan: FilmPlan, segments: Iterable[Segment]) -> list[str]:
     return list(dict.fromkeys(digest for clip in clips for digest in clip.content.source_digests))
 
 
-def _find(digest: str, place: str, settings: Settings, store: SegmentStore) -> Path:
+def _find(digest: str, location: str, settings: Settings, store: SegmentStore) -> Path:
     """Return a file that holds a photo: its own, one from the store, or one from afar, in this order.
 
     A local one that is neither there nor in the store is returned as it is: who reads it finds out what is wrong.
     """
-    downloads, is_local = Downloads(settings), not scheme_of(place)
+    downloads, is_local = Downloads(settings), not scheme_of(location)
     refused: NotAllowedError | None = None
     try:
-        check_place(settings, place)
+        check_allowed(location, settings=settings)
         # As it was checked: a link may lead elsewhere a moment later.
-        path = Path(os.path.realpath(place) if is_local and settings.roots else place)
+        path = Path(os.path.realpath(location) if is_local and settings.roots else location)
         if is_local and _is_photo(path, digest):
             return path
     except NotAllowedError as error:
@@ -102,10 +102,12 @@ def _find(digest: str, place: str, settings: Settings, store: SegmentStore) -> P
     if refused is not None:
         raise refused
     if is_local:
-        return Path(place)
-    path = downloads.fetch(place)
+        return Path(location)
+    path = downloads.fetch(location)
     if not _is_photo(path, digest):
-        raise PhotoChangedError(f"{shown_place(place)}: changed since the film was planned; run the same command again")
+        raise PhotoChangedError(
+            f"{shown_location(location)}: changed since the film was planned; run the same command again"
+        )
     return path
 
 
