@@ -15,7 +15,7 @@ from benchmarks.photos import ROOT
 from benchmarks.process_tree import Cost, run_contestant
 from benchmarks.reference import luma_psnr_db, sample_frames
 from benchmarks.zoompan import THREADS
-from fanreel.encode.x264_options import x264_options
+from fanreel.encode.x264 import x264_options
 from fanreel.plan.film import FilmPlan
 
 __all__ = ["measure"]

@@ -24,7 +24,7 @@ from benchmarks.photos import ROOT
 from benchmarks.process_tree import run_contestant
 from fanreel.draw.frames import FrameSource
 from fanreel.encode.libav import plane_views
-from fanreel.encode.x264_options import x264_options
+from fanreel.encode.x264 import x264_options
 from fanreel.job.slideshow import SlideshowJob
 from fanreel.plan.encoding import EncodingPlan
 from fanreel.plan.film import FilmPlan

@@ -33,7 +33,7 @@ from av.codec.context import Flags
 from benchmarks.x264_quality import Quality, measure_quality
 from fanreel.draw.frames import FrameSource
 from fanreel.encode.libav import plane_views
-from fanreel.encode.x264_options import x264_options
+from fanreel.encode.x264 import x264_options
 from fanreel.intake.sources import fetch_stills
 from fanreel.job.slideshow import Encoding, Preset, parse_job
 from fanreel.plan.encoding import EncodingPlan, plan_encoding

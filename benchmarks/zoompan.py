@@ -14,7 +14,7 @@ from benchmarks.measurement import Measurement, ratio
 from benchmarks.photos import ROOT
 from benchmarks.process_tree import Cost, run_contestant
 from benchmarks.reference import luma_psnr_db, sample_frames
-from fanreel.encode.x264_options import x264_options
+from fanreel.encode.x264 import x264_options
 from fanreel.plan.encoding import EncodingPlan
 from fanreel.plan.film import FilmPlan
 

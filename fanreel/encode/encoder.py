@@ -25,7 +25,7 @@ class Encoder(Protocol):
 
     @property
     def parameter_sets(self) -> tuple[bytes, ...]:
-        """Those of its packets, the same from the first to the last; of AV1 they are known when the first one is."""
+        """The parameter sets of its packets, the same for all; those of AV1 are known once there is a packet."""
         ...
 
     def encode(self, draw: Callable[[Sequence[np.ndarray]], None], *, keyframe: bool) -> Iterator[EncodedPacket]:
@@ -47,7 +47,7 @@ def open_encoder(plan: EncodingPlan, *, encoder: str, threads: int) -> Encoder:
 
     Raises:
         EncoderUnavailableError: This machine has no such encoder.
-        EncoderError: The encoder refuses the settings, or one more session; NVENC's are in `nvenc_faults`.
+        EncoderError: The encoder refuses the settings, or one more session; `nvenc_faults` lists NVENC's refusals.
     """
     if encoder == EncoderChoice.NVENC:
         return open_nvenc(plan)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import av
@@ -16,12 +17,12 @@ from av.codec.context import Flags
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType
 
-from fanreel.codecs import Codec
-from fanreel.errors import EncodeFaultError, EncoderError, EncoderUnavailableError
+from fanreel.codecs import Codec, EncoderChoice
+from fanreel.errors import EncodeFaultError, EncoderError, EncoderSettingsError, EncoderUnavailableError
 from fanreel.mp4.bitstream import open_bitstream
 from fanreel.plan.encoding import EncodingPlan
 
-__all__ = ["BT709", "LIMITED_RANGE", "EncodedPacket", "LibavEncoder", "describe", "open_context", "plane_views"]
+__all__ = ["BT709", "LIMITED_RANGE", "EncodedPacket", "LibavEncoder", "open_context", "open_libav", "plane_views"]
 
 BT709 = 1
 """Primaries, transfer and matrix alike. Source: ISO/IEC 23091-2 (CICP), tables 2 to 4."""
@@ -30,7 +31,7 @@ LIMITED_RANGE = 1
 """FFmpeg's number for 16 to 235 (AVCOL_RANGE_MPEG)."""
 
 Explain = Callable[[str, Sequence[str]], EncoderError]
-"""Makes an error of what was being done and of the lines that libavcodec said to it."""
+"""Makes an error of what was being done and of the lines that libavcodec said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class LibavEncoder:
 
     @property
     def parameter_sets(self) -> tuple[bytes, ...]:
-        """Those of its packets; of AV1 they are known when the first one is."""
+        """The parameter sets of its packets; those of AV1 are known once there is a packet."""
         return self._stream.parameter_sets
 
     def encode(self, draw: Callable[[Sequence[np.ndarray]], None], *, keyframe: bool) -> Iterator[EncodedPacket]:
@@ -81,7 +82,7 @@ class LibavEncoder:
         else:
             luma, chroma = plane_views(self._frame)
             draw((luma, *self._chroma))
-            # U and V side by side, as NVENC reads them: 0.1 ms for 1080p, and no copy of the luma.
+            # NVENC reads U and V by turns: this takes 0.1 ms for 1080p and copies no luma.
             cv2.merge(list(self._chroma), chroma.reshape(*self._chroma.shape[1:], 2, copy=False))
         self._frame.pts = self._fed
         self._frame.pict_type = PictureType.I if keyframe else PictureType.NONE
@@ -93,7 +94,7 @@ class LibavEncoder:
         yield from self._packets(None)
 
     def _packets(self, frame: av.VideoFrame | None) -> Iterator[EncodedPacket]:
-        # One by one: the last frames of a slow preset take long, and each packet is a sign of life.
+        # One by one: the last frames of a slow preset take long, and each packet shows that the encoder works.
         packets = self._context.encode_lazy(frame)
         while True:
             with _captured() as lines:
@@ -109,10 +110,54 @@ class LibavEncoder:
             yield EncodedPacket(packet.pts, packet.is_keyframe, sample)
 
 
+def open_libav(
+    plan: EncodingPlan,
+    *,
+    name: EncoderChoice,
+    encoder: str,
+    threads: int,
+    options: dict[str, str],
+    pixel_format: str = "yuv420p",
+    explain: Explain | None = None,
+) -> LibavEncoder:
+    """Return an open encoder session for the frames of a plan.
+
+    Args:
+        plan: The encoding asked for.
+        name: What the segments' records call the encoder.
+        encoder: FFmpeg's name of it.
+        threads: Threads that it may use.
+        options: FFmpeg's options for it.
+        pixel_format: yuv420p or nv12.
+        explain: Makes an error of a refusal and of a fault; settings are to blame for every refusal if not given.
+
+    Raises:
+        EncoderUnavailableError: This build of PyAV has no such encoder.
+        EncoderError: What `explain` makes of a refusal.
+    """
+    context = open_context(
+        plan,
+        encoder=encoder,
+        pixel_format=pixel_format,
+        threads=threads,
+        options=options,
+        explain=explain or partial(_refused, name.value),
+    )
+    return LibavEncoder(context, codec=plan.codec, name=name.value, explain=explain or partial(_failed, name.value))
+
+
+def _refused(name: str, asked: str, said: Sequence[str]) -> EncoderSettingsError:
+    return EncoderSettingsError(f"{name} refused {asked}: {'; '.join(said)}")
+
+
+def _failed(name: str, place: str, said: Sequence[str]) -> EncodeFaultError:
+    return EncodeFaultError(f"{name} failed at {place}: {'; '.join(said)}")
+
+
 def plane_views(frame: av.VideoFrame) -> tuple[np.ndarray, ...]:
     """Return the planes of a frame as arrays (height, width) uint8 that share its memory.
 
-    Of nv12 the second plane holds U and V in turn: (height/2, width).
+    The second plane of nv12 holds U and V by turns: (height/2, width).
     """
     interleaved = frame.format.name == "nv12"
     return tuple(
@@ -155,17 +200,16 @@ def open_context(
         try:
             context.open()
         except (av.error.FFmpegError, ValueError) as error:
-            raise explain(describe(plan), _with_reason(lines, error)) from None
+            raise explain(_describe(plan), _with_reason(lines, error)) from None
     return context
 
 
-def describe(plan: EncodingPlan) -> str:
-    """Return an encoding in words, for errors."""
+def _describe(plan: EncodingPlan) -> str:
     return f"{plan.width_px}x{plan.height_px} at {plan.frame_rate} fps, {plan.preset}, quality {plan.quality}"
 
 
 def _with_reason(lines: Sequence[tuple[int, str, str]], error: Exception) -> list[str]:
-    """Return what was said, or, where nothing was, what the exception says, which is the last line at most."""
+    """Return the lines that were said; where there are none, what the exception says."""
     # Some lines come in pieces.
     said = [line.strip() for line in "".join(text for _, _, text in lines).splitlines() if line.strip()]
     return said or [getattr(error, "strerror", None) or str(error)]
@@ -173,9 +217,9 @@ def _with_reason(lines: Sequence[tuple[int, str, str]], error: Exception) -> lis
 
 @contextmanager
 def _captured() -> Iterator[list[tuple[int, str, str]]]:
-    """Yield the list that libav's lines of this thread go to, from warnings on.
+    """Yield the list that this thread's lines of libav go to, warnings among them, for some refusals are only warnings.
 
-    At PyAV's defaults nothing is captured, and nothing is said a second time. Some refusals are only warnings.
+    PyAV's defaults capture nothing and drop a line that was said before.
     """
     level, skips = av.logging.get_level(), av.logging.get_skip_repeated()
     av.logging.set_level(av.logging.WARNING)

@@ -28,7 +28,7 @@ from support.film_damage import (
 )
 
 from fanreel.audio.track import read_audio
-from fanreel.encode.x264_options import x264_options
+from fanreel.encode.x264 import x264_options
 from fanreel.errors import MediaError, SegmentMissingError, StorageError, VerificationError
 from fanreel.job.slideshow import Preset
 from fanreel.join.certificate import certify
