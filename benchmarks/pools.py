@@ -135,7 +135,8 @@ def _make(bench: Bench, server: Server, name: str, *, workers: int, kill: bool =
 
 
 def _start_worker(stack: ExitStack, server: Server, env: dict[str, str], pool: str, name: str, limit: str) -> int:
-    command = [sys.executable, "-m", "deployments.worker", "--pool", pool, "--name", name, "--limit", limit]
+    command = [sys.executable, "-m", "deployments.worker", "--fork-engines"]
+    command += ["--pool", pool, "--name", name, "--limit", limit]
     return stack.enter_context(running(command, log=server.folder / f"{name}.log", env=env)).pid
 
 

@@ -18,8 +18,11 @@ import pytest
 from prefect.client.schemas.objects import FlowRun
 from prefect.workers.base import BaseWorker
 from prefect.workers.process import ProcessWorker
+from support.deployed import NAME, flow_run_in, job_parameters
+from support.jobs import draw_photo
+from support.kills import is_running
 from support.prefect_server import Served
-from support.processes import running, wait_until
+from support.processes import descendants, running, sessions_below, wait_until
 
 from deployments import host_worker
 from fanreel.sessions.gate import KernelLockGate
@@ -44,7 +47,13 @@ class Workers:
 
     @contextlib.contextmanager
     def start(
-        self, *, sessions: int, pool: str = "local", starter: Sequence[str] = (), first: str = ""
+        self,
+        *,
+        sessions: int,
+        pool: str = "local",
+        starter: Sequence[str] = (),
+        first: str = "",
+        options: Sequence[str] = (),
     ) -> Iterator[subprocess.Popen[bytes]]:
         """Run a worker; it has started when this is entered."""
         self.count += 1
@@ -59,6 +68,7 @@ class Workers:
             pool,
             "--name",
             f"worker-{self.count}",
+            *options,
         ]
         with running(command, log=log, env=self.served.env, cwd=self.served.checkout) as process:
 
@@ -140,12 +150,6 @@ def test_what_a_killed_worker_left_is_taken_over(served: Served, workers: Worker
 
 
 @pytest.mark.soak
-def test_a_host_without_slots_makes_none(served: Served, workers: Workers) -> None:
-    with workers.start(sessions=0):
-        assert read_limit(served) is None
-
-
-@pytest.mark.soak
 def test_a_worker_that_cannot_start_leaves_no_limit(served: Served) -> None:
     assert served.run("work-pool", "create", "of containers", "--type", "docker").returncode == 0
     command = [sys.executable, "-c", WORKER, "3", "--pool", "of containers"]
@@ -158,18 +162,7 @@ def test_a_worker_that_cannot_start_leaves_no_limit(served: Served) -> None:
 
 
 @pytest.mark.soak
-def test_the_command_looks_for_gpus_and_passes_options_on(served: Served) -> None:
-    command = [sys.executable, "-m", "deployments.worker", "--pool", "local", "--run-once"]
-    done = subprocess.run(
-        command, cwd=served.checkout, env=served.env, capture_output=True, text=True, timeout=200, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "started!" in done.stdout
-    assert read_limit(served) is None
-
-
-@pytest.mark.soak
-def test_a_worker_with_nothing_to_do_ends_when_it_was_told_to(served: Served) -> None:
+def test_the_command_looks_for_gpus_and_ends_when_it_has_nothing_to_do(served: Served) -> None:
     command = [sys.executable, "-m", "deployments.worker", "--pool", "local", "--idle-exit", "1"]
     done = subprocess.run(
         command, cwd=served.checkout, env=served.env, capture_output=True, text=True, timeout=200, check=False
@@ -217,6 +210,30 @@ def test_a_worker_that_cannot_encode_for_its_pool_says_why_and_does_not_start(se
     assert done.returncode == 4, done.stdout + done.stderr
     assert done.stderr.startswith("fanreel: this host does not encode for a pool of GPUs: nvenc: ")
     assert "started!" not in done.stdout
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("option", [(), ("--fork-engines",)], ids=["prefect's way", "forked"])
+def test_told_to_end_it_puts_its_run_back_and_nobody_hears_of_a_crash(
+    served: Served, workers: Workers, tmp_path: Path, option: tuple[str, ...]
+) -> None:
+    (tmp_path / "photos").mkdir()
+    draw_photo(tmp_path / "photos/one.jpg", seed=230)
+    job = job_parameters(tmp_path, size="1920x1080", fps="30", seconds_per_slide=600, encoding={"preset": "best"})
+    with workers.start(sessions=0, options=option) as worker:
+        assert served.run("deployment", "run", NAME, "--params", job).returncode == 0
+        wait_until(lambda: sessions_below(worker.pid), seconds=240, what="the run encodes")
+        assert read_limit(served) is None, "a host without sessions makes none"
+        below = descendants(worker.pid)
+        worker.terminate()
+        assert worker.wait(60) == 0
+        assert not [pid for pid in below if is_running(pid)]
+    run = flow_run_in(served, tmp_path)
+    states = served.ask(f"flow_run_states/?flow_run_id={run['id']}")
+    assert "CRASHED" not in {state["type"] for state in states}
+    assert run["state_type"] == "SCHEDULED"
+    assert run["state"]["message"] == "handed back: its worker worker-1 has to end"
+    served.ask(f"flow_runs/{run['id']}/set_state", {"state": {"type": "CANCELLED"}, "force": True})
 
 
 HOLDER = """

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -29,12 +29,17 @@ PREFECT = [sys.executable, "-m", "prefect", "--no-prompt"]
 
 @dataclass(frozen=True)
 class Served:
-    """A server that runs, and a checkout that is deployed on it."""
+    """A server that runs, and a checkout that is deployed on it.
+
+    Attributes:
+        first_apply: What `deployments.apply` said when the server was empty.
+    """
 
     url: str
     checkout: Path
     env: dict[str, str]
     folder: Path
+    first_apply: list[str] = field(default_factory=list)
 
     @property
     def client(self) -> dict[str, str]:
@@ -82,8 +87,8 @@ class Served:
 
 
 @contextlib.contextmanager
-def serve(folder: Path, *, applied: bool = True, database: str = "") -> Iterator[Served]:
-    """Run a server with the pools and deployments of a copy of the working tree; without any if not `applied`.
+def serve(folder: Path, *, database: str = "") -> Iterator[Served]:
+    """Run a server with the pools and deployments of a copy of the working tree.
 
     Its database is one of SQLite of its own, or that at an address.
     """
@@ -107,9 +112,9 @@ def serve(folder: Path, *, applied: bool = True, database: str = "") -> Iterator
             return False
 
         wait_until(is_up, seconds=120, what="the server is up")
-        if applied:
-            done = served.apply()
-            assert done.returncode == 0, done.stdout + done.stderr
+        done = served.apply()
+        assert done.returncode == 0, done.stdout + done.stderr
+        served.first_apply.extend(done.stdout.splitlines())
         yield served
 
 
