@@ -1,71 +1,35 @@
 """Processes that go on after the command that started them, and the certain end of exactly those.
 
-Each process is started with a mark in its environment, a random text that everything below it inherits. So a process is
-recognised even if the kernel gave its number to another one since, and none is missed whose parent is dead. Linux only.
+Each is started with a mark in its environment, which everything below it inherits. So none is missed whose parent is
+dead, a number that the kernel gave to another process since is no mistake, and no file keeps account. Linux only.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import secrets
 import signal
 import subprocess
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-__all__ = ["Process", "end_all", "marked", "read_process", "start_process"]
+__all__ = ["end_all", "environment_of", "leaders", "marked", "start_process"]
 
 _MARK = "FANREEL_STARTED_BY"
 _POLL_SECONDS = 0.1
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
-    """A process that carries a mark.
-
-    Attributes:
-        pid: Its number.
-        mark: The mark in its environment.
-    """
-
-    pid: int
-    mark: str
-
-    def is_running(self) -> bool:
-        """Return whether it still runs; a dead process that nobody has waited for has no environment."""
-        with contextlib.suppress(OSError):
-            return f"{_MARK}={self.mark}".encode() in Path(f"/proc/{self.pid}/environ").read_bytes().split(b"\0")
-        return False
-
-    def send(self, number: signal.Signals) -> None:
-        """Send it a signal; nothing happens if it is gone."""
-        with contextlib.suppress(ProcessLookupError):
-            descriptor = os.pidfd_open(self.pid)
-            try:
-                if self.is_running():
-                    signal.pidfd_send_signal(descriptor, number)
-            finally:
-                os.close(descriptor)
-
-
-def start_process(
-    command: Sequence[str], *, record: Path, log: Path, folder: Path, environment: Mapping[str, str]
-) -> Process:
-    """Start a command in a session of its own, without a terminal, and return it.
+def start_process(command: Sequence[str], *, mark: str, log: Path, folder: Path, environment: Mapping[str, str]) -> int:
+    """Start a command in a session of its own, without a terminal, and return its process id.
 
     Args:
         command: Program and arguments; the program as a path, or to be found in PATH.
-        record: File that says afterwards which process it is; `read_process` reads it.
+        mark: What it and all below it are known by.
         log: File for its output, which is emptied first.
         folder: Its working directory.
         environment: Beside that of this process; an empty value takes the variable away.
     """
-    earlier = read_process(record)
-    mark = earlier.mark if earlier else secrets.token_hex(8)  # what is left of a dead one is ended with this one
     variables = {**os.environ, **environment, _MARK: mark}
     variables = {name: value for name, value in variables.items() if value or name not in environment}
     with log.open("wb") as output:
@@ -78,46 +42,65 @@ def start_process(
             stderr=output,
             start_new_session=True,
         )
-    process = Process(started.pid, mark)
-    while not process.is_running() and started.poll() is None:
+    while not _carries(started.pid, mark) and started.poll() is None:
         time.sleep(0.001)  # the kernel gives it its environment a moment after its start
-    record.write_text(json.dumps(asdict(process)), encoding="utf-8")
-    return process
+    return started.pid
 
 
-def read_process(record: Path) -> Process | None:
-    """Return the process that a file names, whether it runs or not; None if the file names none."""
-    try:
-        return Process(**json.loads(record.read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError, TypeError):
-        return None
+def environment_of(pid: int) -> dict[str, str]:
+    """Return the environment that a process was started with; nothing if it is dead, or another user's."""
+    with contextlib.suppress(OSError):
+        pairs = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")
+        return dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+    return {}
 
 
-def marked(marks: Collection[str]) -> list[Process]:
-    """Return all processes that carry one of the marks: those that were started with it, and all below them."""
-    numbers = [int(folder.name) for folder in Path("/proc").glob("[0-9]*")]
-    found = [Process(number, mark) for number in numbers for mark in marks]
-    return [process for process in found if process.is_running()]
+def marked(mark: str) -> list[int]:
+    """Return all processes that carry the mark: those that were started with it, and all below them."""
+    return [pid for folder in Path("/proc").glob("[0-9]*") if _carries(pid := int(folder.name), mark)]
 
 
-def end_all(processes: Iterable[Process], *, grace_seconds: float) -> int:
-    """End some processes, and all that carry their marks; return how many there were.
+def leaders(mark: str) -> list[int]:
+    """Return those that carry the mark and lead a session, as what `start_process` starts does."""
+    found: list[int] = []
+    for pid in marked(mark):
+        with contextlib.suppress(ProcessLookupError):
+            found += [pid] if os.getsid(pid) == pid else []
+    return found
+
+
+def end_all(marks: Sequence[str], *, grace_seconds: float) -> int:
+    """End all processes that carry one of the marks; return how many there were.
 
     Args:
-        processes: Those that are asked first, by SIGTERM; they may end those below them in good order.
-        grace_seconds: How long they have. Whatever carries their marks then is killed.
+        marks: Those that lead a session are asked first, by SIGTERM; they may end those below them in good order.
+        grace_seconds: How long they have. Whatever carries a mark then is killed.
     """
-    asked = list(processes)
-    marks = {process.mark for process in asked}
-    known = {*marked(marks)}
-    for process in asked:
-        process.send(signal.SIGTERM)
+    known = {pid for mark in marks for pid in marked(mark)}
+    asked = [(pid, mark) for mark in marks for pid in leaders(mark)]
+    for pid, mark in asked:
+        _send(pid, mark, signal.SIGTERM)
     deadline = time.monotonic() + grace_seconds
-    while any(process.is_running() for process in asked) and time.monotonic() < deadline:
+    while any(_carries(pid, mark) for pid, mark in asked) and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
-    while left := marked(marks):
-        known |= {*left}
-        for process in left:
-            process.send(signal.SIGKILL)
+    while left := [(pid, mark) for mark in marks for pid in marked(mark)]:
+        known |= {pid for pid, _ in left}
+        for pid, mark in left:
+            _send(pid, mark, signal.SIGKILL)
         time.sleep(_POLL_SECONDS)
     return len(known)
+
+
+def _carries(pid: int, mark: str) -> bool:
+    return environment_of(pid).get(_MARK) == mark
+
+
+def _send(pid: int, mark: str, number: signal.Signals) -> None:
+    """Send a process a signal, unless the number is another's by now."""
+    with contextlib.suppress(ProcessLookupError):
+        descriptor = os.pidfd_open(pid)
+        try:
+            if _carries(pid, mark):
+                signal.pidfd_send_signal(descriptor, number)
+        finally:
+            os.close(descriptor)

@@ -1,7 +1,7 @@
 """`make up` and `make down`: a Prefect server of this machine alone, and a worker for each pool, in the background.
 
 `python -m deployments.local_stack up [--port 4200]`, in the checkout. The server keeps its database (SQLite), and its
-leases, below `.demo/up`, listens on 127.0.0.1 only and reports to nobody; logs and records of the processes lie beside.
+leases, below `.demo/up`, listens on 127.0.0.1 only and reports to nobody; the logs of the processes lie beside.
 The pool `nvenc` gets a worker where a GPU encodes. `up` again starts what is missing; `down` ends what `up` started,
 with everything below, and nothing else. Anyone on this machine can use such a server: it is for one person's.
 """
@@ -26,7 +26,7 @@ from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments import apply
-from deployments.local_processes import end_all, read_process, start_process
+from deployments.local_processes import end_all, environment_of, leaders, marked, start_process
 from deployments.pools import POOLS
 from deployments.worker import count_gpu_sessions
 from fanreel.errors import FanreelError, RequestError, SessionBusyError
@@ -38,6 +38,7 @@ __all__ = ["Stack", "main"]
 ROOT = Path(__file__).parents[1]
 HOST = "127.0.0.1"
 GPU_POOL = "nvenc"
+WORKERS = [f"worker-{pool.name}" for pool in POOLS]
 
 START_SECONDS = 300.0
 """A server that makes its database on a busy machine needs a minute; one that does not start at all ends by itself."""
@@ -55,17 +56,17 @@ class StartError(FanreelError):
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """The server and the workers that `up` starts, by their records.
+    """The server and the workers that `up` starts: `server`, `worker-cpu` ...
 
     Attributes:
-        folder: Holds records, logs and the server's database.
+        folder: Holds logs and the server's database; a process is known by this folder and its name.
     """
 
     folder: Path
 
-    def record(self, name: str) -> Path:
-        """The file that says which process `name` is."""
-        return self.folder / f"{name}.pid"
+    def mark(self, name: str) -> str:
+        """What `name`, and all below it, are known by."""
+        return f"{self.folder}/{name}"
 
     def log(self, name: str) -> Path:
         """The file that has what `name` wrote."""
@@ -73,15 +74,15 @@ class Stack:
 
     def is_running(self, name: str) -> bool:
         """Whether `name` runs."""
-        process = read_process(self.record(name))
-        return process is not None and process.is_running()
+        return bool(leaders(self.mark(name)))
 
-    def port(self, wanted: int) -> int:
-        """The server's port: that of a stack of which something runs, or the one that is wanted, which is kept."""
-        kept = self.folder / "port"
-        if not (kept.exists() and any(self.is_running(record.stem) for record in self.folder.glob("*.pid"))):
-            kept.write_text(str(wanted), encoding="utf-8")
-        return int(kept.read_text(encoding="utf-8"))
+    def port(self) -> int | None:
+        """The port of the server that what runs of the stack belongs to; None if nothing runs."""
+        for name in ("server", *WORKERS):
+            for pid in marked(self.mark(name)):
+                if address := environment_of(pid).get("PREFECT_API_URL"):
+                    return httpx.URL(address).port
+        return None
 
     def start(self, name: str, command: Sequence[str], *, url: str) -> None:
         """Start a process of the stack."""
@@ -95,7 +96,7 @@ class Stack:
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
             "PREFECT_WORKER_QUERY_SECONDS": "2",
         }
-        start_process(command, record=self.record(name), log=self.log(name), folder=ROOT, environment=environment)
+        start_process(command, mark=self.mark(name), log=self.log(name), folder=ROOT, environment=environment)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -107,7 +108,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m deployments.local_stack", description="A local Prefect server.")
     parser.add_argument("what", choices=("up", "down"))
     parser.add_argument("--port", type=int, default=4200, help="of the server (PORT=4300 make up)")
-    parser.add_argument("--folder", type=Path, default=ROOT / ".demo" / "up", help="for its database, logs and records")
+    parser.add_argument("--folder", type=Path, default=ROOT / ".demo" / "up", help="for its database and logs")
     options = parser.parse_args(arguments)
     stack = Stack(options.folder.absolute())
     try:
@@ -122,7 +123,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def up(stack: Stack, *, port: int) -> int:
     """Start what does not run, apply the deployments, tell where the UI is, and return the exit code."""
-    port = stack.port(port)
+    port = stack.port() or port
     url = f"http://{HOST}:{port}/api"
     _start_server(stack, port=port, url=url)
     with temporary_settings({PREFECT_API_URL: url}):
@@ -151,14 +152,11 @@ def up(stack: Stack, *, port: int) -> int:
 
 def down(stack: Stack) -> int:
     """End what runs of the stack and everything below, workers first; return the exit code."""
-    workers, server = sorted(stack.folder.glob("worker-*.pid")), stack.record("server")
-    count = 0
+    worker_count = sum(map(stack.is_running, WORKERS))
+    count = end_all([stack.mark(name) for name in WORKERS], grace_seconds=WORKER_GRACE_SECONDS)
     # The server ends last: workers tell it what they held.
-    for records, grace_seconds in ((workers, WORKER_GRACE_SECONDS), ([server], SERVER_GRACE_SECONDS)):
-        count += end_all(filter(None, map(read_process, records)), grace_seconds=grace_seconds)
-        for record in records:
-            record.unlink(missing_ok=True)
-    print(f"Ended {count} processes: the server, {len(workers)} workers, and all below." if count else "Nothing runs.")
+    count += end_all([stack.mark("server")], grace_seconds=SERVER_GRACE_SECONDS)
+    print(f"Ended {count} processes: the server, {worker_count} workers, and all below." if count else "Nothing runs.")
     return 0
 
 

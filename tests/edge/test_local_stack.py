@@ -15,7 +15,9 @@ from support.prefect_server import copy_checkout, give_database
 from support.processes import wait_until
 
 from deployments import local_stack
-from deployments.local_processes import Process, end_all, marked, read_process, start_process
+from deployments.local_processes import _send, end_all, environment_of, leaders, marked, start_process
+
+MARK = f"test-{os.getpid()}"
 
 
 @pytest.fixture
@@ -26,55 +28,34 @@ def alien() -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
-def _start(folder: Path, script: str, **environment: str) -> Process:
-    return start_process(
-        ["sh", "-c", script],
-        record=folder / "it.pid",
-        log=folder / "it.log",
-        folder=folder,
-        environment=environment,
-    )
+def _start(folder: Path, script: str, **environment: str) -> int:
+    return start_process(["sh", "-c", script], mark=MARK, log=folder / "it.log", folder=folder, environment=environment)
 
 
 def test_a_process_goes_on_with_what_it_was_given(tmp_path: Path) -> None:
     started = _start(tmp_path, 'echo "$GIVEN/$PATH_TAKEN" "$PWD"; exec sleep 600', GIVEN="a b", PATH_TAKEN="")
-    assert read_process(tmp_path / "it.pid") == started
-    assert started.is_running()
     wait_until(lambda: (tmp_path / "it.log").read_text() == f"a b/ {tmp_path}\n", seconds=30, what="it has written")
-    assert os.getsid(started.pid) == started.pid  # no terminal ends it
-    assert marked([started.mark]) == [started]
-
-    assert end_all([started], grace_seconds=30) == 1
-    assert not started.is_running()
+    assert leaders(MARK) == [started]  # of a session of its own: no terminal ends it
+    assert end_all([MARK], grace_seconds=30) == 1
+    assert environment_of(started) == {}
 
 
-def test_all_below_ends_with_it_even_if_what_was_between_is_dead(
-    tmp_path: Path, alien: subprocess.Popen[bytes]
-) -> None:
+def test_all_below_ends_even_if_its_parent_is_dead(tmp_path: Path, alien: subprocess.Popen[bytes]) -> None:
     # The grandchild is in a session of its own and nobody's child any more, and it heeds no SIGTERM.
     stubborn = "trap '' TERM; while :; do sleep 0.1; done"
     started = _start(tmp_path, f'(setsid sh -c "{stubborn}" &) ; exec sleep 600')
-    wait_until(lambda: len(marked([started.mark])) >= 2, seconds=30, what="the grandchild is there")
-    started.send(signal.SIGKILL)
-    wait_until(lambda: not started.is_running(), seconds=30, what="the process is dead")
-    assert end_all([started], grace_seconds=30) >= 1
-    assert marked([started.mark]) == []
+    wait_until(lambda: len(marked(MARK)) >= 2, seconds=30, what="the grandchild is there")
+    os.kill(started, signal.SIGKILL)
+    wait_until(lambda: not environment_of(started), seconds=30, what="the process is dead")
+    assert end_all([MARK], grace_seconds=1) >= 1
+    assert marked(MARK) == []
     assert alien.poll() is None
 
 
 def test_a_number_that_another_process_has_now_is_nobody_of_ours(alien: subprocess.Popen[bytes]) -> None:
-    other = Process(alien.pid, "a mark")
-    assert not other.is_running()
-    other.send(signal.SIGKILL)
-    assert end_all([other], grace_seconds=0) == 0
+    _send(alien.pid, MARK, signal.SIGKILL)
+    assert end_all([MARK], grace_seconds=0) == 0
     assert alien.poll() is None
-
-
-@pytest.mark.parametrize("text", ["", "12", "{", '{"pid": 1}', '["a"]'])
-def test_a_record_that_says_nothing_is_of_no_process(tmp_path: Path, text: str) -> None:
-    (tmp_path / "it.pid").write_text(text)
-    assert read_process(tmp_path / "it.pid") is None
-    assert read_process(tmp_path / "gone.pid") is None
 
 
 def test_a_port_that_is_taken_is_told_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,7 +67,7 @@ def test_a_port_that_is_taken_is_told_of(tmp_path: Path, capsys: pytest.CaptureF
     told = capsys.readouterr()
     assert f"port {port} of 127.0.0.1 cannot be had" in told.err
     assert "PORT=4300 make up" in told.err
-    assert not list((tmp_path / "up").glob("*.pid"))
+    assert not local_stack.Stack(tmp_path / "up").is_running("server")
 
 
 def test_down_without_up_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,14 +101,13 @@ def test_up_starts_all_once_and_down_ends_all_of_it(tmp_path: Path, alien: subpr
         for pool in ("control", "cpu", "local"):
             assert f"worker {pool}: started" in first
         assert f"The UI is at http://127.0.0.1:{port}" in first
-        processes = {record.stem: read_process(record) for record in folder.glob("*.pid")}
-        assert {"server", "worker-control", "worker-cpu", "worker-local"} <= set(processes)
-        assert all(process and process.is_running() for process in processes.values())
+        stack = local_stack.Stack(folder)
+        names = ["server", "worker-control", "worker-cpu", "worker-local"]
+        assert all(map(stack.is_running, names))
 
-        cpu = processes["worker-cpu"]
-        assert cpu is not None
-        cpu.send(signal.SIGKILL)
-        wait_until(lambda: not cpu.is_running(), seconds=30, what="the worker is dead")
+        (cpu,) = leaders(stack.mark("worker-cpu"))
+        os.kill(cpu, signal.SIGKILL)
+        wait_until(lambda: not environment_of(cpu), seconds=30, what="the worker is dead")
         again = run("up", "--port", str(port + 1))
         assert f"server: runs already, on port {port}" in again
         assert "Nothing to change" in again
@@ -136,7 +116,7 @@ def test_up_starts_all_once_and_down_ends_all_of_it(tmp_path: Path, alien: subpr
     finally:
         ended = run("down")
     assert ended.startswith("Ended ")
-    assert marked([process.mark for process in processes.values() if process]) == []
+    assert not [pid for name in ("server", *local_stack.WORKERS) for pid in marked(stack.mark(name))]
     assert alien.poll() is None
     assert run("down") == "Nothing runs.\n"
     local_stack._refuse_taken(port)  # the port is free again
