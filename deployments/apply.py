@@ -1,22 +1,21 @@
 """Make a Prefect server what `prefect.yaml` and `deployments/pools.py` say: `python -m deployments.apply [--check]`.
 
-One command, in the checkout, for work pools, their queues, priorities and limits, the deployments with their
-schedules, and the automations for runs whose worker died. It changes what differs and says so line by line; run again,
-it changes nothing. With ``--check`` it only tells, and exits 1 where there is something to tell. What it does not know,
-pools, queues, deployments, schedules and automations of others, it neither changes nor mentions.
+Run it in the checkout. It applies work pools, their queues, priorities and limits, the deployments with their
+schedules, and the automations for runs whose worker died. It changes what differs and says so line by line; a second
+run changes nothing. With ``--check`` it changes nothing, and exits with 1 if something differs. It neither changes nor
+mentions what is not in the files here.
 
-What an operator does to a server that runs is the operator's, and stays; it is named, and is no drift:
+What an operator has changed on the server stays. It is named, and is no drift:
 
 - a paused pool, queue or deployment, a disabled automation;
-- a limit that is *below* the one written here, or that is there where none is written: turned down, at night or for
-  good. One that is higher, or gone, is drift: a limit written here protects something;
-- a schedule turned on or off. A schedule is made off where its runs would lack a parameter that the flow needs, on
-  otherwise; it goes on, or off, when applying gives such a parameter to the deployment, or takes it away.
+- a limit that is *lower* than the one here, or that exists where the files have none. A limit that is higher, or
+  missing, is drift, because a limit in the files protects something;
+- a schedule that was turned on or off. A new schedule is on if its runs have every parameter that the flow needs. Later
+  it is turned on when applying gives the deployment such a parameter, and off when applying takes one away.
 
-`prefect deploy --all` would unpause, and set every schedule, so it is not what runs here; a test has it deploy to an
-empty server, where nothing differs afterwards but pools, queues and the automations.
+`prefect deploy --all` would undo these changes (docs/decisions/0015).
 
-The inbox of `render-inbox/nightly` is the server's variable `fanreel_inbox` (and `fanreel_output`), not of who applies:
+The inbox of `render-inbox/nightly` comes from the server's variables `fanreel_inbox` and `fanreel_output`:
 
     prefect variable set fanreel_inbox s3://films/inbox && python -m deployments.apply      # runs every night from now
 """
@@ -47,7 +46,7 @@ __all__ = ["apply_all", "describe_failure", "find_all", "main"]
 FAILED = 1
 
 MOST_ROUNDS = 3
-"""A pool that is made brings a queue of its own, which the next round sees; the last one has to find nothing."""
+"""A new pool comes with a queue, which the next round sees; the last round has to find nothing."""
 
 PREFECT_FILE = Path(__file__).parents[1] / "prefect.yaml"
 
@@ -59,13 +58,13 @@ def main(arguments: Sequence[str]) -> int:
         arguments: Of the command line, without the command.
     """
     parser = argparse.ArgumentParser(prog="python -m deployments.apply", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--check", action="store_true", help="tell what differs, change nothing; 1 if anything does")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 if anything differs")
     check = parser.parse_args(arguments).check
     if not PREFECT_API_URL.value():
         return _fail("PREFECT_API_URL is not set; name the server, for example http://127.0.0.1:4200/api")
     try:
         with get_client(sync_client=True) as client:
-            client.request("GET", "/version")  # whoever cannot reach the server need not load the flows
+            client.request("GET", "/version")  # if this fails, the flows need not be loaded
             deployments = read_deployments(PREFECT_FILE)
             return check_all(client, deployments) if check else apply_all(client, deployments)
     except FanreelError as error:
@@ -75,7 +74,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def find_all(client: SyncPrefectClient, deployments: Sequence[Deployment]) -> Findings:
-    """Return all that is to be changed on the server, pools first."""
+    """Return all changes that the server needs, pools first."""
     findings = Findings()
     for pool in POOLS:
         findings.extend(find_pool(client, pool))
@@ -87,7 +86,7 @@ def find_all(client: SyncPrefectClient, deployments: Sequence[Deployment]) -> Fi
 
 
 def check_all(client: SyncPrefectClient, deployments: Sequence[Deployment]) -> int:
-    """Tell what differs, and return 1 if anything does."""
+    """Print what differs, and return 1 if anything does."""
     findings = find_all(client, deployments)
     for difference in findings.differences:
         print(difference)
@@ -125,7 +124,7 @@ def apply_all(client: SyncPrefectClient, deployments: Sequence[Deployment]) -> i
 
 
 def describe_failure(error: HTTPError | PrefectException) -> str:
-    """Return in one line why the server cannot be used, without a credential that its address may hold."""
+    """Return in one line why the server cannot be used, without the credentials in its address."""
     address = URL(PREFECT_API_URL.value() or "").copy_with(username=None, password=None)
     cause = error if isinstance(error, HTTPError) else error.__cause__
     if isinstance(cause, HTTPStatusError):

@@ -1,4 +1,4 @@
-"""Deployments and their schedules: what of a server's differs from `prefect.yaml`."""
+"""Deployments and their schedules: differences between a server and `prefect.yaml`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _TITLES = {
 
 
 def find_deployment(client: SyncPrefectClient, deployment: Deployment) -> Findings:
-    """Return what of a deployment and its schedules is to be changed on the server."""
+    """Return what to change of a deployment and its schedules on the server."""
     try:
         found = client.read_deployment_by_name(deployment.full_name)
     except ObjectNotFound:
@@ -39,7 +39,7 @@ def find_deployment(client: SyncPrefectClient, deployment: Deployment) -> Findin
 
 
 def look_at_deployment(deployment: Deployment, found: DeploymentResponse) -> Findings:
-    """Return what of a deployment that is there is to be changed; a schedule that is not ours is left alone."""
+    """Return what to change of a deployment that exists; schedules that are not ours are left alone."""
     where, findings = f"deployment {deployment.full_name}", Findings()
     there = _values(found)
     pairs = {name: (there[name], here) for name, here in deployment.values.items()}
@@ -47,11 +47,11 @@ def look_at_deployment(deployment: Deployment, found: DeploymentResponse) -> Fin
     differences = [part for name in differing for part in compare_values(where, _TITLES.get(name, name), *pairs[name])]
     limits = compare_limits(findings, where, there["limit"], deployment.limit)
     update = {name: deployment.values[name] for name in differing}
-    if {"work_pool_name", "work_queue_name"} & set(update):  # a queue is known by both
+    if {"work_pool_name", "work_queue_name"} & set(update):  # the server finds a queue by both
         update |= {name: deployment.values[name] for name in ("work_pool_name", "work_queue_name")}
     if limits:
         update["concurrency_limit"] = deployment.limit
-    # Schedules first: what turns one on or off is a difference of the parameters, still there if we are cut off.
+    # Schedules first: a difference of the parameters turns them on or off, and must still exist if we are interrupted.
     by_slug = {schedule.slug: schedule for schedule in found.schedules}
     for schedule in deployment.schedules:
         _look_at_schedule(findings, deployment, schedule, found, by_slug.get(schedule.slug))
@@ -75,7 +75,7 @@ def _look_at_schedule(
         made = schedule.model_copy(update={"active": can_run})
         findings.add([Difference(where)], lambda client: client.create_deployment_schedules(found.id, [made]))
         return
-    # Otherwise whether it is on is the operator's business: on and off are for what the parameters said.
+    # The operator decides whether it is on, unless the parameters decide otherwise than before.
     flips = can_run != deployment.can_run_by_itself(schedule, found.parameters) and there.active != can_run
     old, new = there.schedule.model_dump(mode="json"), schedule.schedule.model_dump(mode="json")
     differences = [

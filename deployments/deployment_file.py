@@ -1,4 +1,4 @@
-"""`prefect.yaml` as data: the deployments as they are to be on a server, built and filled in by Prefect's own means.
+"""`prefect.yaml` as data: the deployments that a server should have, read by Prefect's own steps and templates.
 
 It reads what `prefect deploy` reads, steps and templates included; a test holds both to one result. A key that it does
 not know is an error, for Prefect would ignore it.
@@ -30,7 +30,7 @@ __all__ = ["Deployment", "read_deployments"]
 
 
 class _Strict(BaseModel, extra="forbid"):
-    """A mapping of the file; Prefect would ignore a key that it does not know."""
+    """A mapping of the file, which may have no other keys."""
 
 
 class _WorkPool(_Strict):
@@ -48,7 +48,7 @@ class _Schedule(_Strict):
     slug: str = Field(min_length=1)
     cron: str
     timezone: str = "UTC"
-    # It is turned on once a run of it can work; whoever deploys by other means must not have it on before.
+    # It is turned on once its runs have their parameters; `prefect deploy` must not turn it on before.
     active: Literal[False]
     parameters: dict[str, Any] = {}
 
@@ -75,14 +75,14 @@ class _File(_Strict):
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """One deployment, as it is to be.
+    """One deployment, as the server should have it.
 
     Attributes:
-        flow_name: Of the flow that it runs.
-        name: Of the deployment, among those of the flow.
-        values: By the names of `DeploymentCreate` and `DeploymentUpdate` of Prefect's client, all but schedules and
-            the limit; as JSON has them.
-        limit: Runs at once; None leaves it to the operator.
+        flow_name: The flow that it runs.
+        name: Its own name, among the deployments of the flow.
+        values: Its fields but for schedules and the limit, by the names of Prefect's `DeploymentCreate` and
+            `DeploymentUpdate`, as JSON.
+        limit: How many runs at once; None leaves it to the operator.
         schedules: All that are ours, each known by its slug; an operator's has another one, or none.
     """
 
@@ -98,20 +98,20 @@ class Deployment:
         return f"{self.flow_name}/{self.name}"
 
     def can_run_by_itself(self, schedule: DeploymentScheduleCreate, parameters: Mapping[str, Any]) -> bool:
-        """Return whether every parameter that the flow needs has a value, where the deployment has `parameters`."""
+        """Return whether `parameters` and the schedule's own have a value for everything that the flow requires."""
         given = {**parameters, **schedule.parameters}
         return all(given.get(name, "") != "" for name in self.values["parameter_openapi_schema"].get("required", ()))
 
 
 def read_deployments(file: Path) -> tuple[Deployment, ...]:
-    """Return the deployments of a `prefect.yaml`; its steps are run, its flows loaded, variables asked for.
+    """Return the deployments of a `prefect.yaml`: run its steps, load its flows, read its variables from the server.
 
     Args:
-        file: In the checkout, whose folder becomes the working directory meanwhile.
+        file: In the checkout; its folder becomes the working directory meanwhile.
 
     Raises:
         RequestError: The file, a step or a flow of it cannot be used.
-        httpx.HTTPError: The server, which has the variables, does not answer.
+        httpx.HTTPError: The server does not answer.
     """
     with contextlib.chdir(file.parent):
         try:

@@ -1,4 +1,4 @@
-"""What differs between a server and what is written here, and what mends it. Pure: whoever asks brings both sides."""
+"""Differences between a server and the files here, and what mends them. Pure: the caller reads both sides."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from prefect.client.orchestration import SyncPrefectClient
 __all__ = ["MISSING", "Change", "Difference", "Findings", "compare_limits", "compare_values"]
 
 _LONGEST_VALUE = 90
-"""Characters of a value that are shown: what differs in a form's schema can be pages."""
+"""Characters of a value that are shown: a difference in a form's schema can fill pages."""
 
 
 class _Missing:
-    """The value of what is not there."""
+    """Stands for a value that does not exist."""
 
     def __repr__(self) -> str:
         return "missing"
@@ -27,13 +27,13 @@ MISSING = _Missing()
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing that is otherwise on the server than it is here.
+    """One value that differs between the server and the files here.
 
     Attributes:
         where: The object, such as ``work pool cpu``.
-        what: Which of its values; empty if the whole object is missing.
+        what: The name of the value; empty if the whole object is missing on the server.
         there: The server's value, or `MISSING`.
-        here: The value that is written here, or `MISSING`.
+        here: The value in the files here, or `MISSING`.
     """
 
     where: str
@@ -47,7 +47,7 @@ class Difference:
         return f"{self.where}: {self.what} is {_show(self.there)} there, {_show(self.here)} here"
 
     def mended(self) -> str:
-        """Return what was done about it."""
+        """Return the line that says how it was mended."""
         if not self.what:
             return f"{self.where}: made"
         return f"{self.where}: {self.what} was {_show(self.there)}, is {_show(self.here)}"
@@ -55,11 +55,11 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What mends some differences, in one go.
+    """One request that mends some differences.
 
     Attributes:
         differences: At least one.
-        make: Changes the server.
+        make: Sends the request.
     """
 
     differences: tuple[Difference, ...]
@@ -72,7 +72,7 @@ class Findings:
 
     Attributes:
         changes: To be made in this order.
-        kept: What an operator has set otherwise, and may: one line each.
+        kept: What an operator has changed and may change, one line each.
     """
 
     changes: list[Change] = field(default_factory=list)
@@ -84,22 +84,22 @@ class Findings:
         return [difference for change in self.changes for difference in change.differences]
 
     def add(self, differences: Iterable[Difference], make: Callable[[SyncPrefectClient], object]) -> None:
-        """Note what mends some differences; nothing if there are none."""
+        """Note a change, if there are differences."""
         if found := tuple(differences):
             self.changes.append(Change(found, make))
 
     def keep(self, where: str, what: str) -> None:
-        """Note that something of an operator's is left as it is."""
+        """Note what an operator has changed, and that it stays so."""
         self.kept.append(f"{where}: {what} there, and left so")
 
     def extend(self, other: Findings) -> None:
-        """Add what else was found."""
+        """Add the findings of another object."""
         self.changes += other.changes
         self.kept += other.kept
 
 
 def compare_values(where: str, what: str, there: Any, here: Any) -> list[Difference]:  # noqa: ANN401 -- JSON
-    """Return where two JSON values differ, for mappings down to the keys that do."""
+    """Return where two JSON values differ; for mappings, the keys that differ."""
     if isinstance(there, Mapping) and isinstance(here, Mapping):
         keys = [*here, *(key for key in there if key not in here)]
         pairs = [(f"{what}.{key}", there.get(key, MISSING), here.get(key, MISSING)) for key in keys]
@@ -108,12 +108,12 @@ def compare_values(where: str, what: str, there: Any, here: Any) -> list[Differe
 
 
 def compare_limits(findings: Findings, where: str, there: int | None, here: int | None) -> list[Difference]:
-    """Return whether a limit lets more through than the one here; one that lets less through is an operator's.
+    """Return the difference if the server's limit is higher than the one here; a lower one is an operator's choice.
 
     Args:
-        findings: Where a limit that was turned down is noted.
+        findings: Gets a note of a limit that was turned down.
         where: The object that has the limit.
-        there: The server's limit; None is none.
+        there: The server's limit; None if it has none.
         here: The limit here; None leaves it to the operator.
     """
     if here is None or there == here:

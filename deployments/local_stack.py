@@ -2,8 +2,8 @@
 
 `python -m deployments.local_stack up [--port 4200]`, in the checkout. The server keeps its database (SQLite), and its
 leases, below `.demo/up`, listens on 127.0.0.1 only and reports to nobody; the logs of the processes lie beside.
-The pool `nvenc` gets a worker where a GPU encodes. `up` again starts what is missing; `down` ends what `up` started,
-with everything below, and nothing else. Anyone on this machine can use such a server: it is for one person's.
+The pool `nvenc` gets a worker if a GPU encodes. A second `up` starts what is missing. `down` ends what `up` started,
+with everything below, and nothing else. Every user of the machine can use such a server, so it is for one person alone.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ GPU_POOL = "nvenc"
 WORKERS = [f"worker-{pool.name}" for pool in POOLS]
 
 START_SECONDS = 300.0
-"""A server that makes its database on a busy machine needs a minute; one that does not start at all ends by itself."""
+"""On a busy machine a server needs a minute to make its database; one that cannot start ends by itself."""
 
 WORKER_GRACE_SECONDS = 40.0
-"""A worker that is told to end hands back what it holds; a second later nothing is left to wait for."""
+"""A worker hands its runs back within 20 s of SIGTERM."""
 
 SERVER_GRACE_SECONDS = 15.0
 _POLL_SECONDS = 0.3
 
 
 class StartError(FanreelError):
-    """A process did not start; the message says where its log is."""
+    """A process did not start; the message names its log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,12 +181,12 @@ def _start_server(stack: Stack, *, port: int, url: str) -> None:
 
 def _refuse_taken(port: int) -> None:
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server will: past connections are no bar
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
         try:
             probe.bind((HOST, port))
         except (OSError, OverflowError) as error:
             raise RequestError(
-                f"port {port} of {HOST} cannot be had: {error}; PORT=4300 make up takes another"
+                f"port {port} of {HOST} cannot be used: {error}; PORT=4300 make up takes another"
             ) from None
 
 
@@ -207,7 +207,7 @@ def _start_workers(stack: Stack, pools: Sequence[str], *, url: str) -> None:
 
 
 def _is_online(pool: str, *, since: datetime) -> bool:
-    """Return whether the server has heard from our worker of a pool; one that ended lately still seems to be there."""
+    """Return whether the server has heard from our worker since then; one that ended lately still counts as online."""
     with get_client(sync_client=True) as client:
         return any(
             worker.name == f"make-up-{pool}"
@@ -219,7 +219,7 @@ def _is_online(pool: str, *, since: datetime) -> bool:
 
 
 def _wait(stack: Stack, are_up: dict[str, Callable[[], bool]]) -> None:
-    """Return once all are up.
+    """Return when all are up.
 
     Raises:
         StartError: One of them ended, or is not up in time.

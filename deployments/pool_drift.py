@@ -1,4 +1,4 @@
-"""Work pools and their queues: what of a server's differs from the table in `deployments.pools`."""
+"""Work pools and their queues: differences between a server and the table in `deployments.pools`."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ __all__ = ["find_pool", "look_at_pool", "look_at_queues"]
 
 
 def find_pool(client: SyncPrefectClient, pool: Pool) -> Findings:
-    """Return what of a pool and its queues is to be changed on the server.
+    """Return what to change of a pool and its queues on the server.
 
-    The queues of a pool that is missing are found once it is there: it comes with one.
+    The queues of a missing pool are looked at in the next round, because a new pool comes with one.
 
     Raises:
         RequestError: The server has a pool of that name and another type, which cannot be changed.
@@ -44,7 +44,7 @@ def find_pool(client: SyncPrefectClient, pool: Pool) -> Findings:
 
 
 def look_at_pool(pool: Pool, found: WorkPool) -> Findings:
-    """Return what of the pool itself is to be changed.
+    """Return what to change of the pool itself.
 
     Raises:
         RequestError: It has another type.
@@ -66,7 +66,7 @@ def look_at_pool(pool: Pool, found: WorkPool) -> Findings:
 
 
 def look_at_queues(pool: Pool, found: list[WorkQueue]) -> Findings:
-    """Return what of the pool's queues is to be changed; queues that `pool` does not name are left alone."""
+    """Return what to change of the pool's queues; queues that `pool` does not name are left alone."""
     findings, there = Findings(), {queue.name: queue for queue in found}
     for queue in pool.queues:
         where = f"work queue {pool.name}/{queue.name}"

@@ -1,6 +1,6 @@
-"""The work pools and their queues: what `deployments.apply` makes on a server. The deployments are in `prefect.yaml`.
+"""The work pools and their queues that `deployments.apply` makes on a server. The deployments are in `prefect.yaml`.
 
-A film's parent has a pool of its own: one that held a slot its own shards wait for would wait for ever.
+Films' parents have a pool of their own: a parent that held a slot which its own shards need would wait for ever.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ POOL_TYPE = "process"
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A work queue of a pool; workers take from the one with the lowest number first.
+    """A work queue of a pool; workers take runs from the queue with the lowest priority number first.
 
     Attributes:
-        name: `default` is the one that Prefect makes, for runs that name no queue.
+        name: Prefect makes `default` itself, for runs that name no queue.
         priority: 1 is taken first.
-        limit: Runs at once; None is as many as the pool has.
+        limit: How many runs at once; None is the pool's limit.
     """
 
     name: str
@@ -36,9 +36,9 @@ class Pool:
     Attributes:
         name: What workers, deployments and a job's `render_on` call it.
         description: One line, for the UI.
-        limit: Runs at once, of all its workers; None leaves it to each worker's ``--limit``.
-        bulk_limit: How many of those may come from the queue `bulk`: a priority says who is next, and takes nothing
-            from those who run, so a thousand films in bulk would leave no place for an urgent one.
+        limit: How many runs at once on all its workers; None leaves it to each worker's ``--limit``.
+        bulk_limit: How many of those may come from the queue `bulk`. A priority decides who is next, but stops no run,
+            so without this limit a thousand films in bulk would leave no slot for an urgent one.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Pool:
 
     @property
     def queues(self) -> tuple[Queue, ...]:
-        """Its queues, the first to be taken first; numbers are left free between them."""
+        """Its queues in order of priority, with free numbers between them."""
         return (
             Queue("urgent", priority=1),
             Queue("default", priority=5),
@@ -57,7 +57,7 @@ class Pool:
         )
 
 
-# A parent is a process of some 200 MB that waits for its shards, then joins them: 20 are at home on a small machine.
+# A parent is a process of some 200 MB that waits for its shards, then joins them: a small machine holds 20.
 POOLS = (
     Pool("control", description="Films' parents: they plan, wait for shards, join.", limit=20, bulk_limit=12),
     Pool("nvenc", description="Shards on hosts whose GPU encodes."),

@@ -47,15 +47,15 @@ INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
 
 MOST_CHILDREN = 1024
-"""Shards side by side on one host, whatever it has."""
+"""The most shards side by side on one host."""
 
 USUAL_FILM_PX = (1920, 1080)
 
 MOST_WORKERS = 64
-"""Workers that one host may run for one server; each holds one of so many locks."""
+"""The most workers of one host for one server; each holds one of so many locks."""
 
 CHANGE_SECONDS = 120.0
-"""Longer than Prefect's client asks a server that does not answer: so long may another worker hold the limit."""
+"""Longer than Prefect's client waits for a server that does not answer, and holds the lock meanwhile."""
 
 
 def run_worker(arguments: Sequence[str], *, session_count: int | None = None) -> int:
@@ -143,8 +143,8 @@ def count_gpu_sessions(settings: Settings) -> int:
 def count_children(device: DeviceKind, *, gpu_sessions: int) -> int:
     """Return how many shards this host renders side by side on devices of a kind.
 
-    On GPUs a few more than there are sessions, so that one has started when another ends; on the CPU as many as have
-    cores and, at 1080p, memory.
+    On GPUs these are a few more than there are sessions, so that the next has started when one ends. On the CPU these
+    are as many as there are cores for and, at 1080p, memory.
     """
     if device is DeviceKind.GPU:
         return gpu_sessions + max(1, gpu_sessions // 4)
@@ -158,7 +158,7 @@ def _require_gpu_sessions(settings: Settings, device: DeviceKind | None) -> int:
     """Return how many sessions the GPUs may run at once.
 
     Raises:
-        EncoderError: None, and the worker's pool is one of GPUs.
+        EncoderError: There are none, and the worker's pool is one of GPUs.
     """
     host = open_host(settings)
     with closing(host.launcher):
@@ -190,10 +190,10 @@ def _pool_device(pool: str) -> DeviceKind | None:
 
 @contextmanager
 def shown_limit(name: str, slot_count: int, *, folder: Path) -> Iterator[None]:
-    """Have a limit on the server for as long as a worker of this host runs; none for a host without slots.
+    """Keep a limit on the server for as long as a worker of this host runs; none for a host without slots.
 
-    The first worker makes it, and gives it `slot_count` where one was left over; the others leave it as it is, for
-    an operator may have turned it down; the last one removes it. A worker that is killed counts as gone at once.
+    The first worker makes it, or sets a limit that was left over to `slot_count`. The others leave it as it is, for an
+    operator may have turned it down. The last one removes it. A worker that is killed counts as gone at once.
     """
     if slot_count < 1:
         yield
@@ -220,7 +220,7 @@ def _make_limit(name: str, slot_count: int, *, keep: bool) -> None:
             try:
                 client.read_global_concurrency_limit_by_name(name)
             except ObjectNotFound:
-                pass  # an operator deleted it; a worker that starts makes it again
+                pass  # an operator deleted it; the next worker makes it again
             else:
                 return
         client.upsert_global_concurrency_limit_by_name(name, slot_count)

@@ -1,14 +1,13 @@
-"""The automations for runs that nobody else tells the server about, for their worker died too.
+"""Automations for runs whose end nobody reports, because their worker died too.
 
-A worker notices within seconds that a run's process ended. When the worker is gone too, only the server is left to
-notice.
+A worker notices within seconds that the process of a run has ended. If the worker is gone too, only the server can.
 
-- A *zombie*, whose process died unseen with its worker or its whole host: a film that waits for such a shard would wait
-  for ever. Runs of our deployments beat every 30 s (`prefect.yaml`), by events of Prefect's own; four beats in a row
-  that are missing end the run as Crashed.
-- An *orphan*, which a worker took and died before it started it: it has no process and never had a beat. It is put back
-  into its queue, and another worker takes it. Was its worker only slow, it runs twice, which costs a look at the store:
-  two parents of a film share its children, and two children its segments.
+- A *zombie* died together with its worker or its host. A film that waits for such a shard would wait for ever. Runs of
+  our deployments send a heartbeat, an event of Prefect's own, every 30 s (`prefect.yaml`). After four missing ones the
+  run is ended as Crashed.
+- An *orphan* was taken by a worker that died before it started the run, so it never had a process or a heartbeat. It is
+  put back into its queue, and another worker takes it. If its worker was only slow, the run happens twice. That costs a
+  look at the store: two parents of a film share its children, and two children share its segments.
 """
 
 from __future__ import annotations
@@ -36,16 +35,16 @@ __all__ = [
 ]
 
 TAG = "fanreel"
-"""What every deployment is tagged with: runs of others beat as they like, and are theirs to end."""
+"""The tag of every deployment of ours. Runs without it are left alone."""
 
 BEAT_SECONDS = 30
-"""Prefect's least; `prefect.yaml` sets it."""
+"""The shortest interval that Prefect allows; `prefect.yaml` sets it."""
 
 SILENT_SECONDS = 4 * BEAT_SECONDS
-"""A window of fewer than three beats ends healthy runs, whose beats wait while a server starts again."""
+"""A window of fewer than three heartbeats ends healthy runs, whose heartbeats wait while a server restarts."""
 
 ORPHANED_SECONDS = 300
-"""From a worker's taking a run to its flow's first line: seconds, and a minute on a machine that is very busy."""
+"""A run starts seconds after its worker took it, a minute after it on a very busy machine."""
 
 _BEAT = "prefect.flow-run.heartbeat"
 
@@ -53,15 +52,15 @@ _NO_BEAT_IS_DUE = (
     *("Completed", "Failed", "Crashed", "Cancelled", "TimedOut", "Cached"),
     *("Scheduled", "AwaitingRetry", "AwaitingConcurrencySlot", "Late", "Paused", "Suspended"),
 )
-"""Names of states in which nothing has to beat. Running, Pending and Cancelling are not among them: what dies there
-stays there."""
+"""Names of states in which no heartbeat is due. Running, Pending and Cancelling are not among them: a run that dies in
+one of these stays in it."""
 
 
 def zombie_automation(*, silent_seconds: float = SILENT_SECONDS) -> AutomationCore:
-    """Return the automation for runs that died at work.
+    """Return the automation for zombies.
 
     Args:
-        silent_seconds: A run that has beaten, and then does not for so long, is dead; at least 10.
+        silent_seconds: A run whose heartbeats stop for so long is dead; at least 10.
     """
     return _automation(
         "fanreel: end runs that died unseen",
@@ -75,10 +74,10 @@ def zombie_automation(*, silent_seconds: float = SILENT_SECONDS) -> AutomationCo
 
 
 def orphan_automation(*, pending_seconds: float = ORPHANED_SECONDS) -> AutomationCore:
-    """Return the automation for runs that their worker took and never started.
+    """Return the automation for orphans.
 
     Args:
-        pending_seconds: A run that is taken, and does not start for so long, has nobody to start it; at least 10.
+        pending_seconds: A run that does not start for so long after it was taken has no worker; at least 10.
     """
     return _automation(
         "fanreel: put back runs that were never started",
@@ -106,7 +105,7 @@ def _automation(
     state: StateType,
     message: str,
 ) -> AutomationCore:
-    """Return what sets the state of a run of ours when, after one event, none of those expected comes in time."""
+    """Return an automation that sets the state of a run of ours if none of the expected events follows in time."""
     trigger = EventTrigger(
         match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
         match_related=ResourceSpecification(
@@ -128,12 +127,12 @@ def _events(states: Iterable[str]) -> Iterator[str]:
 
 
 def find_automation(client: SyncPrefectClient, automation: AutomationCore) -> Findings:
-    """Return what is to be changed for the automation to be there, once; it is known by its name."""
+    """Return what to change so that the server has the automation once; it is known by its name."""
     return look_at_automation(automation, client.read_automations_by_name(automation.name))
 
 
 def look_at_automation(automation: AutomationCore, found: list[Automation]) -> Findings:
-    """Return what of those with its name is to be changed: the first is mended, the others are deleted."""
+    """Return what to change of those with its name: the first is mended, the others are deleted."""
     where, findings = f"automation {automation.name!r}", Findings()
     if not found:
         findings.add([Difference(where)], lambda client: client.create_automation(automation))

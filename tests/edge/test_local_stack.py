@@ -65,7 +65,7 @@ def test_a_port_that_is_taken_is_told_of(tmp_path: Path, capsys: pytest.CaptureF
         port = taken.getsockname()[1]
         assert local_stack.main(["up", "--port", str(port), "--folder", str(tmp_path / "up")]) == 1
     told = capsys.readouterr()
-    assert f"port {port} of 127.0.0.1 cannot be had" in told.err
+    assert f"port {port} of 127.0.0.1 cannot be used" in told.err
     assert "PORT=4300 make up" in told.err
     assert not local_stack.Stack(tmp_path / "up").is_running("server")
 
