@@ -1,7 +1,6 @@
-"""The flow `render-shard`: one encoder session makes a run of a film's segments, on the machine of a pool's worker.
+"""The flow `render-shard`: one encoder session makes a shard of a film, on the machine of a pool's worker.
 
-A film's own flow starts it, where its job names pools; people have no need to. `prefect.yaml` deploys it, for each pool
-under the pool's name.
+The flow of a film whose job names pools starts it. `prefect.yaml` deploys it once for each pool, under the pool's name.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 from prefect import flow, unmapped
 
 from fanreel.dispatch.pools import DeviceKind
+from tasks.child_runs import label_if_refused
 from tasks.pick_up import pick_up
 from tasks.render import render
 from tasks.runner import HOST_TASK_RUNNER
@@ -26,16 +26,16 @@ def render_shard(
     encoders: list[str] | None = None,
     because: str = "",
 ) -> None:
-    """Make those of a film's segments that the store lacks.
+    """Make the segments of a shard that the store lacks.
 
     Args:
         plan: Address of the film's plan in the store.
-        start_segment: Index of the first of its segments.
-        end_segment: Index past the last one.
-        device: What to encode with: of the deployment.
-        encoders: Whose segments the film may have; what its job allows if left out.
-        because: What went wrong with them before, and where; stands in the segments' records.
+        start_segment: Index of the shard's first segment.
+        end_segment: Index past its last segment.
+        device: What to encode with; the deployment sets it.
+        encoders: Encoders whose segments the film may have; those that its job allows if left out.
+        because: What went wrong with the segments before, and in which pool; their records keep it.
     """
-    with watch_flow():
+    with watch_flow(), label_if_refused():
         film = pick_up(plan, start_segment, end_segment, device=device, encoders=encoders or [], because=because)
         render.map(film.order.shards, film=unmapped(film)).result()

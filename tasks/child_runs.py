@@ -3,41 +3,42 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
+from httpx import HTTPError
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
-from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.objects import FlowRun, State, StateType, WorkerStatus
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.deployments import run_deployment
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectNotFound, PrefectException
+from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled, Cancelling
 
-from fanreel import errors
 from fanreel.dispatch.children import Child, Phase, Pool, SegmentRun, Start
 from fanreel.dispatch.pools import DeviceKind, MeasuredSpeed
 from fanreel.errors import InvalidJobError, MediaError, RequestError
 from fanreel.host.calibration import calibration_from_json, calibration_speeds
 
-__all__ = ["SHARD_FLOW", "ChildRuns", "read_pool_devices", "read_speeds"]
+__all__ = ["SHARD_FLOW", "ChildRuns", "label_if_refused", "read_pool_devices", "read_speeds"]
 
 SHARD_FLOW = "render-shard"
-"""Name of the flow whose deployments, one a pool and named after it, render shards."""
+"""The flow that renders a shard; it has a deployment for each pool, named after the pool."""
 
 PAGE = 200
-"""Flow runs that the server lists at a time: its own limit."""
+"""The most flow runs that the server lists at a time."""
 
 POOL_LOOK_SECONDS = 10.0
-"""How often pools are looked at; workers are seen to come and go by their heartbeats of 30 s."""
+"""How often pools are read; workers are seen to come and go by their heartbeats of 30 s."""
 
 SETTLE_SECONDS = 3.0
-"""How long a crash is waited through: a worker that leaves puts its runs back within a second of their end."""
+"""How long a crash does not count: a worker that ends puts its runs back within a second of their end."""
 
 _PHASES: Mapping[StateType, Phase] = {
     StateType.SCHEDULED: Phase.WAITING,
@@ -48,12 +49,8 @@ _PHASES: Mapping[StateType, Phase] = {
     StateType.COMPLETED: Phase.DONE,
 }
 
-_HOPELESS = tuple(
-    name
-    for name in errors.__all__
-    if isinstance(kind := getattr(errors, name), type) and issubclass(kind, RequestError | MediaError)
-)
-"""What is wrong with the job or its photos is wrong on every machine."""
+_REFUSED = "fanreel.refused"
+"""Label of a child run whose job or photos would be refused on every machine."""
 
 LONGEST_REASON = 300
 
@@ -62,10 +59,10 @@ class ChildRuns:
     """The child runs of one film on one server.
 
     Args:
-        film: What their tag names the film by.
-        name: What people call the film.
-        parameters: Of every child, its segments apart.
-        speeds: Frames a second that one child of each pool is thought to make; the preferred pool first.
+        film: The address of the film's plan; children are tagged with its beginning.
+        name: The film's file name.
+        parameters: Parameters of every child, without its segments.
+        speeds: Frames a second that one child of each pool is estimated to make; the preferred pool first.
     """
 
     def __init__(self, film: str, *, name: str, parameters: Mapping[str, Any], speeds: Mapping[str, float]) -> None:
@@ -76,12 +73,12 @@ class ChildRuns:
         self._looked_at = 0.0
 
     def list(self) -> list[Child]:
-        """Return all that the film ever had, the newest first."""
+        """Return all children that the film ever had, the newest first."""
         with get_client(sync_client=True) as client:
-            return [self._settle(child) for run in self._runs(client) if (child := _child(run)) is not None]
+            return [self._settle(child, run) for run in self._runs(client) if (child := _child(run)) is not None]
 
     def start(self, start: Start) -> Child:
-        """Start a child, or return the one that another parent of the film has just started for the same."""
+        """Start a child, or return the same one, if another parent of the film has just started it."""
         run = start.segments
         key = f"{self._film}:{run.start}-{run.end}:{start.number}"
         last = run.end - 1
@@ -102,7 +99,7 @@ class ChildRuns:
         return _child(made) or Child(str(made.id), start.pool, run, Phase.WAITING)
 
     def cancel(self, child: Child, reason: str) -> None:
-        """Tell a child to end. One that no worker has taken ends at once: nobody would tell that it has."""
+        """Tell a child to end. One that no worker has taken is ended by force: no worker would end it."""
         state = Cancelled if child.phase is Phase.WAITING else Cancelling
         with get_client(sync_client=True) as client:
             try:
@@ -118,9 +115,9 @@ class ChildRuns:
             self._looked_at = time.monotonic()
         return self._pools
 
-    def _settle(self, child: Child) -> Child:
+    def _settle(self, child: Child, run: FlowRun) -> Child:
         """Return a child that has just crashed as one that leaves: its worker may put it back into its queue."""
-        if child.phase is not Phase.FAILED or not child.reason.startswith("Crashed"):
+        if run.state_type is not StateType.CRASHED:
             self._crashed_at.pop(child.key, None)
             return child
         since = self._crashed_at.setdefault(child.key, time.monotonic())
@@ -137,8 +134,22 @@ class ChildRuns:
                 return
 
 
+@contextmanager
+def label_if_refused() -> Iterator[None]:
+    """Label the flow run whose body this context is, if its job or photos are at fault: its film then fails at once.
+
+    The error is raised on. A label that cannot be set costs tries in other pools.
+    """
+    try:
+        yield
+    except (RequestError, MediaError):
+        with suppress(HTTPError, PrefectException), get_client(sync_client=True) as client:
+            client.update_flow_run_labels(UUID(flow_run.id), {_REFUSED: True})
+        raise
+
+
 def read_pool_devices(pools: Iterable[str]) -> dict[str, DeviceKind]:
-    """Return what the workers of each pool encode with: what the pool's deployment of the shards' flow says.
+    """Return what the workers of each pool encode with, as the pool's deployment of the shards' flow says.
 
     Raises:
         InvalidJobError: There is no server, or no such deployment on it.
@@ -160,7 +171,7 @@ def read_pool_devices(pools: Iterable[str]) -> dict[str, DeviceKind]:
 
 
 def read_speeds() -> list[MeasuredSpeed]:
-    """Return how fast one session is on the hosts that were calibrated, as their Prefect Variables say."""
+    """Return the speed of one session on each calibrated host, from the hosts' Prefect Variables."""
     with get_client(sync_client=True) as client:
         variables = client.read_variables(limit=PAGE)
     speeds: list[MeasuredSpeed] = []
@@ -169,7 +180,7 @@ def read_speeds() -> list[MeasuredSpeed]:
             try:
                 speeds += calibration_speeds(calibration_from_json(json.dumps(variable.value).encode()))
             except ValueError:
-                continue  # of another version; what it would say is seen in the film's own speed soon
+                continue  # of another version; the film's own children will show their speed soon
     return speeds
 
 
@@ -181,18 +192,17 @@ def _count_workers(client: SyncPrefectClient, pool: str) -> int:
         workers = client.read_workers_for_work_pool(pool)
     except ObjectNotFound:
         return 0
-    return sum(str(worker.status).upper().endswith("ONLINE") for worker in workers)
+    return sum(worker.status is WorkerStatus.ONLINE for worker in workers)
 
 
 def _child(run: FlowRun) -> Child | None:
-    """Return a flow run as a child; None if it is none: people may give their runs any tag."""
+    """Return a flow run as a child; None if it is no child: people may give their runs any tag."""
     start, end = run.parameters.get("start_segment"), run.parameters.get("end_segment")
     if not isinstance(start, int) or not isinstance(end, int) or run.state is None:
         return None
     phase = _PHASES.get(run.state.type, Phase.FAILED)
     reason = _reason(run.state) if phase is Phase.FAILED else ""
-    hopeless = phase is Phase.FAILED and any(re.search(rf"\b{name}\b", reason) for name in _HOPELESS)
-    return Child(str(run.id), run.work_pool_name or "", SegmentRun(start, end), phase, reason, hopeless)
+    return Child(str(run.id), run.work_pool_name or "", SegmentRun(start, end), phase, reason, _REFUSED in run.labels)
 
 
 def _reason(state: State[Any]) -> str:

@@ -1,4 +1,8 @@
-"""Slots of a Prefect concurrency limit: taken, kept and given back by a thread of their own."""
+"""Slots of a Prefect concurrency limit: taken, kept and given back by a thread of their own.
+
+Prefect's `concurrency()` is not used. While it waits it sleeps for up to half a minute, with every waiter of the
+process, and it does not tell a refusal from a failure. The client's own requests answer with an HTTP status.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,11 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from contextvars import copy_context
 from enum import Enum
+from uuid import UUID
 
 from httpx import HTTPError, HTTPStatusError
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.responses import GlobalConcurrencyLimitResponse
-from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
-from prefect.concurrency.sync import concurrency
+from prefect.client.schemas.responses import ConcurrencyLimitWithLeaseResponse, GlobalConcurrencyLimitResponse
 from prefect.exceptions import ObjectNotFound, PrefectException
 
 from fanreel.errors import FanreelError, SessionBusyError
@@ -23,31 +26,34 @@ from fanreel.sessions.gate import SessionGate
 __all__ = ["ANSWER_SECONDS", "LEASE_SECONDS", "Answer", "LimitSlots"]
 
 LEASE_SECONDS = 60
-"""Slots of a process that was killed come back after so long. The least that a Prefect server takes."""
+"""The slots of a killed process come back after so long: the least that a Prefect server accepts."""
 
 ANSWER_SECONDS = 10.0
-"""A server that does not answer for so long does not answer; Prefect's client alone would ask it for a minute."""
+"""A server that is silent for so long counts as away; Prefect's client alone would ask it for a minute."""
+
+RENEW_SECONDS = LEASE_SECONDS / 3
+"""How often the lease is renewed: one renewal may fail, and the next one is still in time."""
 
 _LOOK_SECONDS = 0.25
-_GIVE_BACK_SECONDS = 3.0  # above the 2 s for which Prefect waits for its renewal, when the server is gone
+_GIVE_BACK_SECONDS = 3.0
 
-# Whoever has the turn asks the server twice a second at most, so that all others together do not ask it more often
-# than that: they wait for the turn, and ask without it after `_TURN_SECONDS`, then every few seconds.
+# One waiter of the host has the turn, and asks the server up to twice a second. The others wait for the turn; without
+# it they ask after `_TURN_SECONDS`, and then every few seconds.
 _FIRST_PAUSE_SECONDS = 0.1
 _LAST_PAUSE_SECONDS = 0.5
 _TURN_SECONDS = 0.75
 _LAST_TURN_SECONDS = 4.0
 
-_TAKEN_MEANWHILE = (422, 423)  # the limit was turned down below what was asked for; others were faster
+_TAKEN_MEANWHILE = (422, 423)  # an operator lowered the limit; others were faster
 
 
 class Answer(Enum):
-    """What became of asking for slots."""
+    """The answer to a request for slots."""
 
     HELD = "held"
     """They are ours until they are given back."""
     NO_LIMIT = "no limit"
-    """Nobody made such a limit, or an operator switched it off."""
+    """There is no such limit, or an operator switched it off."""
     BUSY = "busy"
     """They did not become free in time."""
     SILENCE = "silence"
@@ -55,22 +61,22 @@ class Answer(Enum):
 
 
 class _GivenUpError(Exception):
-    """Nobody waits for the slots any more."""
+    """Nobody waits for the slots any longer."""
 
 
 class LimitSlots:
     """Slots of one limit, asked for from the moment this is made until `give_back`.
 
-    Prefect's client tries again for a minute when a server does not answer. Only the thread in here waits for that.
-    While slots are taken the server is only read; it is asked for slots when it has some.
+    Prefect's client tries again for a minute when a server does not answer; only the thread in here waits for that.
+    While all slots are taken the limit is only read.
 
     Args:
         name: Of the limit.
         weight: Slots to take; more than the limit has takes all of them.
         timeout_seconds: How long to wait for them; 0 tries once.
-        turn: Has one slot for all who wait for this limit on this host: who comes later lets the first one try
-            first, so that a process that takes a slot again and again cannot shut others out.
-        holders: Has a slot for each of the limit's that is held on this host (`tasks.lost_slots`).
+        turn: A gate of one slot, for all who wait for this limit on this host: the first one to wait asks first, so
+            that a process that takes a slot again and again cannot shut others out.
+        holders: The gate whose slots stand for those of the limit that are held on this host (`tasks.lost_slots`).
 
     Attributes:
         reason: Why the server cannot be used, or the slots were not given back; empty if all is well.
@@ -130,20 +136,20 @@ class LimitSlots:
             pass
         except FanreelError as error:
             self._error = error
-        except (HTTPError, PrefectException, ConcurrencySlotAcquisitionError) as error:
+        except (HTTPError, PrefectException) as error:
             self.reason = f"{type(error).__name__}: {error}"
         finally:
             self._answered.set()  # whatever happened, nobody waits for ever
 
     def _ask_and_keep(self) -> Answer:
-        with ExitStack() as asking:
-            for client in self._attempts(asking):
+        with get_client(sync_client=True) as client, ExitStack() as asking:
+            for _ in self._attempts(asking):
                 limit = self._read(client)
                 if limit is None or not limit.active:
                     return Answer.NO_LIMIT
                 self.slot_count = limit.limit
                 slots = min(self._weight, limit.limit)
-                if slots and limit.active_slots + slots <= limit.limit and self._keep(slots, asking):
+                if slots and limit.active_slots + slots <= limit.limit and self._keep(client, slots, asking):
                     return Answer.HELD
         return Answer.BUSY
 
@@ -156,39 +162,52 @@ class LimitSlots:
         finally:
             self._asked_at = None
 
-    def _keep(self, slots: int, asking: ExitStack) -> bool:
+    def _keep(self, client: SyncPrefectClient, slots: int, asking: ExitStack) -> bool:
         """Take slots and keep them until they are to be given back; return whether they could be had."""
+        try:
+            # A slot of the holders first: whoever counts them to find lost slots holds them all, for a moment.
+            with self._holders.hold(weight=slots, timeout_seconds=_LOOK_SECONDS):
+                lease = self._take(client, slots)
+                if lease is None:
+                    return False
+                try:
+                    self._answer = Answer.HELD
+                    asking.close()
+                    self._answered.set()
+                    self._renew_until_let_go(client, lease)
+                finally:
+                    client.release_concurrency_slots_with_lease(lease)
+        except SessionBusyError:
+            return False
+        return True
+
+    def _take(self, client: SyncPrefectClient, slots: int) -> UUID | None:
+        """Take slots; return their lease, or None if they are not free any more, or the limit was deleted."""
         self._asked_at = time.monotonic()
         try:
-            with (
-                self._holders.hold(weight=slots, timeout_seconds=_LOOK_SECONDS),  # whoever counts them is quick
-                concurrency(
-                    self._name,
-                    occupy=slots,
-                    max_retries=0,  # Prefect would sleep for as long as sessions last, and all of our process with it
-                    lease_duration=LEASE_SECONDS,
-                    strict=True,
-                    raise_on_lease_renewal_failure=False,
-                ),
-            ):
-                self._asked_at = None
-                self._answer = Answer.HELD
-                asking.close()
-                self._answered.set()
-                self._let_go.wait()
-        except SessionBusyError:  # more than anyone thought of hold slots here
-            return False
-        except ConcurrencySlotAcquisitionError as error:
-            if _is_taken_meanwhile(error):
-                return False
+            answer = client.increment_concurrency_slots_with_lease([self._name], slots, "concurrency", LEASE_SECONDS)
+        except HTTPStatusError as error:
+            if error.response.status_code in _TAKEN_MEANWHILE:
+                return None
             raise
         finally:
             self._asked_at = None
-        return True
+        taken = ConcurrencyLimitWithLeaseResponse.model_validate(answer.json())
+        return taken.lease_id if taken.limits else None
 
-    def _attempts(self, asking: ExitStack) -> Iterator[SyncPrefectClient]:
-        """Yield for every time that the server may be asked; the last time is when the timeout is over."""
-        client = asking.enter_context(get_client(sync_client=True))
+    def _renew_until_let_go(self, client: SyncPrefectClient, lease: UUID) -> None:
+        """Renew the lease; where that fails the session goes on, for the host's own locks count it too."""
+        failure = ""
+        while not self._let_go.wait(RENEW_SECONDS):
+            try:
+                client.renew_concurrency_lease(lease, LEASE_SECONDS)
+                failure = ""
+            except (HTTPError, PrefectException) as error:
+                failure = f"it did not renew the lease of slots: {type(error).__name__}: {error}"
+        self.reason = failure
+
+    def _attempts(self, asking: ExitStack) -> Iterator[None]:
+        """Yield whenever the server may be asked; for the last time when the timeout is over."""
         has_turn, pause_seconds, turn_seconds = False, 0.0, _TURN_SECONDS
         while True:
             left_seconds = max(0.0, self._deadline - time.monotonic())
@@ -200,7 +219,7 @@ class LimitSlots:
                 pause_seconds, turn_seconds = _FIRST_PAUSE_SECONDS, min(turn_seconds * 1.4, _LAST_TURN_SECONDS)
             if self._let_go.is_set():
                 raise _GivenUpError
-            yield client
+            yield
             if time.monotonic() >= self._deadline:
                 return
 
@@ -214,10 +233,3 @@ class LimitSlots:
     def _end_if_given_up(self) -> None:
         if self._let_go.is_set():
             raise _GivenUpError
-
-
-def _is_taken_meanwhile(error: ConcurrencySlotAcquisitionError) -> bool:
-    cause = error.__cause__
-    if cause is None:
-        return True  # the limit was deleted since it was read
-    return isinstance(cause, HTTPStatusError) and cause.response.status_code in _TAKEN_MEANWHILE

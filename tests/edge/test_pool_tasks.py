@@ -196,21 +196,23 @@ class TestChildRuns:
         monkeypatch.setattr(child_runs, "SETTLE_SECONDS", 0.0)
         assert (runs.list()[0].phase, runs.list()[0].reason) == (Phase.FAILED, "Crashed: killed")
 
-    @pytest.mark.parametrize(
-        ("message", "is_hopeless"),
-        [
-            ("PhotoChangedError: a.jpg", True),
-            ("NotAllowedError: /etc is outside", True),
-            ("SessionLostError: session 7 died", False),
-            ("NotAllowedErrors are many", False),
-        ],
-    )
-    def test_what_is_wrong_with_the_job_is_wrong_everywhere(
-        self, film: FilmPlan, message: str, is_hopeless: bool
-    ) -> None:
-        runs = _runs(_address(film))
-        _force(runs.start(Start(POOL, SegmentRun(0, 1), 0)), Failed(message=message))
-        assert runs.list()[0].is_hopeless is is_hopeless
+    def test_what_is_wrong_with_the_job_is_wrong_everywhere(self, film: FilmPlan) -> None:
+        child = self.run(film, Start(POOL, SegmentRun(900, 901), 0))
+        assert (child.phase, child.is_hopeless) == (Phase.FAILED, True)
+        assert "segments 900 to 901" in child.reason
+
+    def test_what_is_wrong_with_an_encoder_is_not(self, film: FilmPlan) -> None:
+        child = self.run(film, Start("nvenc", SegmentRun(0, 1), 0))
+        assert (child.phase, child.is_hopeless) == (Phase.FAILED, False)
+        assert "nvenc" in child.reason
+
+    def run(self, film: FilmPlan, start: Start) -> Child:
+        """Run a child in this process, with the encoder of its pool's device; return it as it is listed then."""
+        runs = ChildRuns(_address(film), name="film.mp4", parameters={"plan": _address(film)}, speeds={POOL: 30.0})
+        run = _read(runs.start(start))
+        run_flow(render_shard, flow_run=run, parameters=run.parameters, return_type="state")
+        (child,) = runs.list()
+        return child
 
     def test_runs_of_people_with_the_same_tag_are_left_alone(self, film: FilmPlan) -> None:
         runs = _runs(_address(film))
@@ -283,6 +285,7 @@ class TestFilm:
             patch.setattr(child_runs.ChildRuns, "start", _after(lambda: draw_photo(photo, seed=1), ChildRuns.start))
             state = render_slideshow(job, return_state=True)
         assert state.is_failed()
+        assert "could not be rendered in 1 try" in str(_error(state)), "it is wrong everywhere"
         assert "PhotoChangedError" in str(state.message) + str(_error(state))
         assert not (tmp_path / "out/film.mp4").exists()
         assert all(child.phase in (Phase.DONE, Phase.FAILED) for child in _runs(_address(plan)).list())

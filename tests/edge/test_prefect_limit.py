@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import re
 import socket
 import threading
 import time
@@ -14,6 +15,7 @@ from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import pytest
 from prefect import flow, task
@@ -391,6 +393,33 @@ class TestServer:
         assert time.monotonic() - start < 20
         assert inner_slots_in_use(tmp_path) == 0
 
+    def test_a_lease_is_renewed_for_as_long_as_a_session_runs(
+        self, operator: Operator, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(limit_slots, "RENEW_SECONDS", 0.1)
+        operator.make(1)
+        with around(operator.name, tmp_path).hold(timeout_seconds=5):
+            wait_until(lambda: len(renewed_leases(proxy)) >= 3, seconds=PATIENCE_SECONDS, what="three renewals")
+            assert operator.in_use == 1
+        assert operator.in_use == 0
+
+    def test_a_lease_that_was_lost_ends_no_session_and_is_told_of(
+        self, operator: Operator, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(limit_slots, "RENEW_SECONDS", 0.1)
+        operator.make(1)
+        warnings: list[str] = []
+        with around(operator.name, tmp_path, warn=warnings.append).hold(timeout_seconds=5):
+            lease = wait_until(lambda: renewed_leases(proxy), seconds=PATIENCE_SECONDS, what="a renewal")[0]
+            operator.client.release_concurrency_slots_with_lease(UUID(lease))
+            count = len(renewed_leases(proxy))
+            wait_until(
+                lambda: len(renewed_leases(proxy)) > count + 1, seconds=PATIENCE_SECONDS, what="a renewal in vain"
+            )
+            assert not warnings
+        assert len(warnings) == 1
+        assert "it did not renew the lease of slots" in warnings[0]
+
     def test_it_goes_away_while_a_session_runs(self, operator: Operator, proxy: Proxy, tmp_path: Path) -> None:
         operator.make(1)
         warnings: list[str] = []
@@ -403,6 +432,11 @@ class TestServer:
         with gate.hold(timeout_seconds=5), gate.hold(timeout_seconds=5):
             assert inner_slots_in_use(tmp_path) == 2
         assert len(warnings) == 1
+
+
+def renewed_leases(proxy: Proxy) -> list[str]:
+    """Return the lease of every renewal that was asked for."""
+    return [found[1] for line in proxy.requests if (found := re.search(r"/leases/([0-9a-f-]+)/renew ", line))]
 
 
 def is_refused(gate: SessionGate, timeout_seconds: float) -> bool:
