@@ -12,6 +12,7 @@ import resource
 import struct
 import subprocess
 import time
+from collections.abc import Callable
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -487,7 +488,7 @@ def test_a_sample_rate_is_written_where_it_fits(rate: int, written: int) -> None
     assert struct.unpack(">HHHHI", entry[24:36]) == (2, 16, 0, 0, written)
 
 
-def test_six_hours_of_tables_build_within_a_second() -> None:
+def test_six_hours_of_tables_cost_no_loop_over_the_samples() -> None:
     count = 648_000
     rng = np.random.default_rng(0)
     sizes = rng.integers(100, 9000, count).astype(np.uint32)
@@ -497,13 +498,20 @@ def test_six_hours_of_tables_build_within_a_second() -> None:
         sample_ticks=rng.integers(1001, 1003, count),
         sync_samples=np.arange(0, count, 30),
     )
-    lengths = sizes.reshape(1080, 600).sum(axis=1)
-    took = []
-    for _ in range(3):
-        started = time.thread_time()  # what else the machine does is no matter
-        header = mp4_header(tracks=[track], chunks=nowhere(*((600, int(length)) for length in lengths)))
-        took.append(time.thread_time() - started)
-    assert min(took) < 1
+    chunks = nowhere(*((600, int(length)) for length in sizes.reshape(1080, 600).sum(axis=1)))
+
+    def fastest(make: Callable[[], object]) -> float:
+        took = []
+        for _ in range(3):
+            started = time.thread_time()  # what else the machine does is no matter
+            make()
+            took.append(time.thread_time() - started)
+        return min(took)
+
+    tables = fastest(lambda: mp4_header(tracks=[track], chunks=chunks))
+    loop = fastest(lambda: b"".join(struct.pack(">I", size) for size in sizes.tolist()))
+    assert tables < 4 * loop, "four tables, each in less than Python packs one"
+    header = mp4_header(tracks=[track], chunks=chunks)
     assert unpacked(content_of(header, b"stsz")[8:], 1)[:, 0].tolist() == sizes.tolist()
 
 
@@ -635,7 +643,9 @@ def test_a_platform_without_a_call_still_writes(film: Path, clip: Clip, name: st
 
 
 def test_the_same_input_gives_the_same_bytes(film: Path, clip: Clip) -> None:
-    time.sleep(1.1)  # a creation time would show
+    for name in ("mvhd", "tkhd", "mdhd"):
+        # After version and flags: the times of creation and modification.
+        assert content_of(film.read_bytes(), name.encode())[4:12] == bytes(8)
     again = film.with_name("again.mp4")
     write_mp4(again, tracks=[video_track(clip)], chunks=payload_chunks(film.parent, clip.samples, per_chunk=15))
     assert again.read_bytes() == film.read_bytes()
@@ -745,8 +755,9 @@ def test_the_layout_of_ffmpegs_file(film: Path, clip: Clip) -> None:
 def test_a_file_cut_anywhere_is_refused_or_called_truncated(film: Path) -> None:
     data, cut = film.read_bytes(), film.with_name("cut.mp4")
     content = read_layout(film).spans[-1].content_byte
-    for length in [*range(content), content, content + 1, len(data) - 1]:
-        cut.write_bytes(data[:length])
+    cut.write_bytes(data)
+    for length in (len(data) - 1, content + 1, content, *reversed(range(content))):
+        os.truncate(cut, length)
         if length < content:
             with pytest.raises(MediaError, match=r"cut\.mp4 is not a whole MP4 file: ."):
                 read_layout(cut)
