@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from blake3 import blake3
 
 from fanreel.errors import SegmentDamagedError, StorageAwayError, StorageError
+from fanreel.store import names
 from fanreel.store.files import StoredFiles
 from fanreel.store.inventory import Item, Kind, file_of_record, open_segment, take_inventory
 from fanreel.store.manifest import manifest_from_json
-from fanreel.store.names import RECORD
 from fanreel.store.seals import check_segment
 
 __all__ = ["Checked", "DamagedItem", "check_store", "discard_items"]
@@ -56,7 +56,7 @@ def check_store(files: StoredFiles) -> Checked:
     inventory = take_inventory(files)
     items = inventory.of(Kind.SEGMENT, Kind.PHOTO, Kind.PLAN, Kind.MANIFEST)
     # A segment's file without a record may be one that is being put; a record without a file never is.
-    items += [item for item in inventory.of(Kind.ORPHAN) if item.names[0].endswith(RECORD)]
+    items += [item for item in inventory.of(Kind.ORPHAN) if item.names[0].endswith(names.RECORD)]
     with ThreadPoolExecutor(READERS) as pool:
         reasons = list(pool.map(lambda item: _find_damage(files, item), items))
     damaged = tuple(DamagedItem(item, reason) for item, reason in zip(items, reasons, strict=True) if reason)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from fanreel.errors import storage_error
-from fanreel.store.names import DRAFTS, KEPT_FOLDERS
+from fanreel.store import names
 from fanreel.store.seals import pieces_of
 
-__all__ = ["FolderFiles", "StoredFile", "StoredFiles", "read_file"]
+__all__ = ["FolderFiles", "StoredFile", "StoredFiles", "read_file", "storage_errors"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,20 @@ def read_file(files: StoredFiles, name: str) -> bytes | None:
     return None if pieces is None else b"".join(pieces)
 
 
+@contextlib.contextmanager
+def storage_errors(verb: str, root: Path) -> Iterator[None]:
+    """Raise errors of the file system as `StorageError`: the store could not be read, or written.
+
+    Args:
+        verb: "read" or "write".
+        root: The store's folder.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(error, doing=f"{verb} the store {root}") from error
+
+
 class FolderFiles:
     """The files of a store in a folder.
 
@@ -77,9 +92,9 @@ class FolderFiles:
 
     def list(self, *folders: str) -> Iterator[StoredFile]:
         """Yield every file; one that is removed meanwhile is left out."""
-        for folder in folders or (*KEPT_FOLDERS, DRAFTS):
-            for parent, _, names in os.walk(self._root / folder, onerror=self._refuse):
-                for name in names:
+        for folder in folders or (*names.KEPT_FOLDERS, names.DRAFTS):
+            for parent, _, found_names in os.walk(self._root / folder, onerror=self._refuse):
+                for name in found_names:
                     path = Path(parent, name)
                     try:
                         found = path.stat()
@@ -90,42 +105,30 @@ class FolderFiles:
 
     def pieces(self, name: str) -> Iterator[bytes] | None:
         """Return the bytes of a file."""
-        try:
-            file = (self._root / name).open("rb", buffering=0)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise storage_error(error, doing=f"read the store {self._root}") from error
-
-        def read() -> Iterator[bytes]:
-            try:
-                with file:
-                    yield from pieces_of(file)
-            except OSError as error:
-                raise storage_error(error, doing=f"read the store {self._root}") from error
-
-        return read()
+        with storage_errors("read", self._root), contextlib.suppress(FileNotFoundError):
+            return self._read((self._root / name).open("rb", buffering=0))
+        return None
 
     def remove(self, *names: str) -> None:
         """Remove files."""
-        try:
+        with storage_errors("write", self._root):
             for name in names:
                 (self._root / name).unlink(missing_ok=True)
-        except OSError as error:
-            raise storage_error(error, doing=f"write the store {self._root}") from error
 
     def now(self) -> float:
         """Return the time of the file system's clock: of a shared folder, another machine's."""
-        try:
+        with storage_errors("write", self._root):
             self._root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self._root) as file:
                 return os.fstat(file.fileno()).st_mtime
-        except OSError as error:
-            raise storage_error(error, doing=f"write the store {self._root}") from error
 
     def sweep(self, *, older_seconds: float) -> int:
         """Remove nothing: half-made files lie in scratch folders, which the next run removes."""
         return 0
+
+    def _read(self, file: BinaryIO) -> Iterator[bytes]:
+        with storage_errors("read", self._root), file:
+            yield from pieces_of(file)
 
     def _refuse(self, error: OSError) -> None:
         if not isinstance(error, FileNotFoundError):

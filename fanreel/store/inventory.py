@@ -10,19 +10,9 @@ from enum import StrEnum
 
 from fanreel.errors import SegmentDamagedError, StorageError
 from fanreel.segments.record import SegmentRecord
+from fanreel.store import names
 from fanreel.store.files import StoredFile, StoredFiles, read_file
 from fanreel.store.manifest import WORK_SECONDS, FilmManifest, manifest_from_json
-from fanreel.store.names import (
-    DRAFTS,
-    MANIFESTS,
-    PAYLOAD_DIGITS,
-    PHOTOS,
-    PLANS,
-    RECORD,
-    SEGMENTS,
-    VIDEO,
-    parse_name,
-)
 from fanreel.store.seals import open_record
 
 __all__ = ["Inventory", "Item", "Kind", "StoredFilm", "file_of_record", "open_segment", "take_inventory"]
@@ -153,7 +143,7 @@ def open_segment(text: bytes, *, name: str) -> SegmentRecord:
     Raises:
         SegmentDamagedError: It holds none, or another segment's.
     """
-    said = parse_name(name)
+    said = names.parse(name)
     if said is None:
         raise SegmentDamagedError(f"{name} is no segment's name")
     return open_record(text, address=said.digest, encoder=said.encoder)
@@ -161,16 +151,16 @@ def open_segment(text: bytes, *, name: str) -> SegmentRecord:
 
 def file_of_record(record: SegmentRecord, parts: Iterable[StoredFile]) -> StoredFile | None:
     """Return which of the files of a segment holds the payload of its record, or None if none does."""
-    names = {part: parse_name(part.name) for part in parts}
-    by_payload = {name.payload: part for part, name in names.items() if name and name.suffix == VIDEO}
-    return by_payload.get("") or by_payload.get(record.payload_digest[:PAYLOAD_DIGITS])
+    named = {part: names.parse(part.name) for part in parts}
+    by_payload = {name.payload: part for part, name in named.items() if name and name.suffix == names.VIDEO}
+    return by_payload.get("") or by_payload.get(record.payload_digest[: names.PAYLOAD_DIGITS])
 
 
 def _read_manifests(files: StoredFiles) -> tuple[list[FilmManifest], list[StoredFile]]:
     """Return the manifests of a store, and the files of those that cannot be read."""
 
     def read(file: StoredFile) -> FilmManifest | StoredFile | None:
-        name = parse_name(file.name)
+        name = names.parse(file.name)
         text = read_file(files, file.name) if name else None
         if name is None or text is None:
             return None
@@ -180,7 +170,7 @@ def _read_manifests(files: StoredFiles) -> tuple[list[FilmManifest], list[Stored
             return file
 
     with ThreadPoolExecutor(READERS) as pool:
-        read_all = list(pool.map(read, files.list(MANIFESTS)))
+        read_all = list(pool.map(read, files.list(names.MANIFESTS)))
     manifests = [found for found in read_all if isinstance(found, FilmManifest)]
     return manifests, [found for found in read_all if isinstance(found, StoredFile)]
 
@@ -189,11 +179,11 @@ def _sort(files: StoredFiles, listed: Iterable[StoredFile]) -> Iterator[tuple[Ki
     """Yield the kind, the digest and the files of each item."""
     segments: dict[tuple[str, str], list[StoredFile]] = {}
     for file in listed:
-        name = parse_name(file.name)
+        name = names.parse(file.name)
         if name is None:
-            if file.name.startswith(f"{DRAFTS}/"):
+            if file.name.startswith(f"{names.DRAFTS}/"):
                 yield Kind.DRAFT, "", [file]
-        elif name.folder == SEGMENTS:
+        elif name.folder == names.SEGMENTS:
             segments.setdefault((name.digest, name.encoder), []).append(file)
         else:
             yield _KINDS[name.folder], name.digest, [file]
@@ -204,8 +194,8 @@ def _sort(files: StoredFiles, listed: Iterable[StoredFile]) -> Iterator[tuple[Ki
 
 def _part(files: StoredFiles, parts: list[StoredFile]) -> Iterator[tuple[Kind, list[StoredFile]]]:
     """Yield what the files of one address and encoder are: a segment, and videos that no record names."""
-    records = [part for part in parts if part.name.endswith(RECORD)]
-    videos = [part for part in parts if part.name.endswith(VIDEO)]
+    records = [part for part in parts if part.name.endswith(names.RECORD)]
+    videos = [part for part in parts if part.name.endswith(names.VIDEO)]
     if not records or not videos:
         yield Kind.ORPHAN, parts
         return
@@ -221,4 +211,4 @@ def _part(files: StoredFiles, parts: list[StoredFile]) -> Iterator[tuple[Kind, l
     yield Kind.SEGMENT, records + videos
 
 
-_KINDS = {PHOTOS: Kind.PHOTO, PLANS: Kind.PLAN, MANIFESTS: Kind.MANIFEST}
+_KINDS = {names.PHOTOS: Kind.PHOTO, names.PLANS: Kind.PLAN, names.MANIFESTS: Kind.MANIFEST}

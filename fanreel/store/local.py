@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 
-from fanreel.errors import PhotoChangedError, storage_error
+from fanreel.errors import PhotoChangedError
 from fanreel.segments.record import SegmentRecord
-from fanreel.store.files import FolderFiles
-from fanreel.store.names import photo_name, record_name, segment_file_name
+from fanreel.store import names
+from fanreel.store.files import FolderFiles, storage_errors
 from fanreel.store.seals import check_segment_file, file_digest, seal_record
 from fanreel.store.segment_store import SegmentStore
 from fanreel.store.workspace import LOCK_NAME, Workspace, locked
@@ -44,7 +42,7 @@ class LocalStore(SegmentStore):
     def put(self, record: SegmentRecord, path: Path) -> None:
         """Check the file against its record, from disk, and move it into place."""
         kept = self._segment_path(record)
-        with self._writing():
+        with storage_errors("write", self.root):
             check_segment_file(record, path)
             kept.parent.mkdir(parents=True, exist_ok=True)
             with locked(kept.parent / LOCK_NAME):
@@ -52,27 +50,30 @@ class LocalStore(SegmentStore):
                     path.unlink()
                     return
                 path.replace(kept)
-                with _removed_on_error(kept):
-                    self._write(record_name(record.address, record.encoder), seal_record(record))
+                try:
+                    self._write(names.record(record.address, record.encoder), seal_record(record))
+                except BaseException:
+                    kept.unlink(missing_ok=True)
+                    raise
 
     def discard_if_damaged(self, record: SegmentRecord) -> bool:
         """Remove a segment if it is no longer whole."""
         kept = self._segment_path(record)
-        with self._writing():
+        with storage_errors("write", self.root):
             if self._is_whole(record):
                 return False
             kept.parent.mkdir(parents=True, exist_ok=True)
             with locked(kept.parent / LOCK_NAME):
                 # Looked at again: someone may just have made it anew.
                 if not self._is_whole(record):
-                    self.files.remove(record_name(record.address, record.encoder))
+                    self.files.remove(names.record(record.address, record.encoder))
                     kept.unlink(missing_ok=True)
         return True
 
     def put_photo(self, digest: str, path: Path) -> None:
         """Copy a photo into place, unless one of its length is there."""
-        kept = self.root / photo_name(digest)
-        with self._writing():
+        kept = self.root / names.photo(digest)
+        with storage_errors("write", self.root):
             if kept.exists() and kept.stat().st_size == path.stat().st_size:
                 return
             kept.parent.mkdir(parents=True, exist_ok=True)
@@ -85,20 +86,16 @@ class LocalStore(SegmentStore):
 
     def local_photo(self, digest: str) -> Path | None:
         """Return the photo's own file, or None."""
-        path = self.root / photo_name(digest)
-        try:
+        path = self.root / names.photo(digest)
+        with storage_errors("read", self.root), contextlib.suppress(FileNotFoundError):
             if file_digest(path) == digest:
                 return path
             path.unlink(missing_ok=True)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise storage_error(error, doing=f"read the store {self.root}") from error
         return None
 
     def _write(self, name: str, data: bytes) -> None:
         path = self.root / name
-        with self._writing():
+        with storage_errors("write", self.root):
             path.parent.mkdir(parents=True, exist_ok=True)
             with self.scratch() as folder:
                 part = folder / path.name
@@ -109,35 +106,12 @@ class LocalStore(SegmentStore):
                 part.replace(path)
 
     def _file_bytes(self, record: SegmentRecord) -> int | None:
-        try:
+        with storage_errors("read", self.root), contextlib.suppress(FileNotFoundError):
             return self._segment_path(record).stat().st_size
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise storage_error(error, doing=f"read the store {self.root}") from error
+        return None
 
     def _is_whole(self, record: SegmentRecord) -> bool:
         return self.find_verified(record.address, encoders=(record.encoder,)) is not None
 
-    def _writing(self) -> AbstractContextManager[None]:
-        return _writing_into(self.root)
-
     def _segment_path(self, record: SegmentRecord) -> Path:
-        return self.root / segment_file_name(record.address, record.encoder)
-
-
-@contextlib.contextmanager
-def _writing_into(root: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise storage_error(error, doing=f"write the store {root}") from error
-
-
-@contextlib.contextmanager
-def _removed_on_error(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
+        return self.root / names.segment_file(record.address, record.encoder)

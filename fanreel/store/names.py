@@ -7,28 +7,6 @@ from dataclasses import dataclass
 
 from fanreel.errors import StorageError
 
-__all__ = [
-    "DRAFTS",
-    "FETCHED",
-    "KEPT_FOLDERS",
-    "MANIFESTS",
-    "PAYLOAD_DIGITS",
-    "PHOTOS",
-    "PLANS",
-    "RECORD",
-    "SCRATCH",
-    "SEGMENTS",
-    "TENANTS",
-    "VIDEO",
-    "StoredName",
-    "manifest_name",
-    "parse_name",
-    "photo_name",
-    "plan_name",
-    "record_name",
-    "segment_file_name",
-]
-
 SEGMENTS, PLANS, PHOTOS, MANIFESTS = "segments", "plans", "photos", "films"
 KEPT_FOLDERS = (SEGMENTS, PLANS, PHOTOS, MANIFESTS)
 """What the machines of a store share."""
@@ -49,7 +27,7 @@ _DIGEST = "[0-9a-f]{64}"
 _PATTERNS = {
     SEGMENTS: re.compile(
         rf"{SEGMENTS}/[0-9a-f]{{2}}/(?P<digest>{_DIGEST})\.(?P<encoder>[a-z0-9-]+)"
-        rf"(?:\.(?P<payload>[0-9a-f]{{{PAYLOAD_DIGITS}}}))?(?P<suffix>{RECORD}|{VIDEO})"
+        rf"(?:\.(?P<payload>[0-9a-f]{{{PAYLOAD_DIGITS}}}))?(?P<suffix>{re.escape(RECORD)}|{re.escape(VIDEO)})"
     ),
     PHOTOS: re.compile(rf"{PHOTOS}/[0-9a-f]{{2}}/(?P<digest>{_DIGEST})"),
     PLANS: re.compile(rf"{PLANS}/(?P<digest>{_DIGEST})\.json"),
@@ -76,36 +54,36 @@ class StoredName:
     suffix: str = ""
 
 
-def parse_name(name: str) -> StoredName | None:
+def parse(name: str) -> StoredName | None:
     """Return what a name says, or None if it is none of a store's."""
     folder = name.partition("/")[0]
     match = _PATTERNS[folder].fullmatch(name) if folder in _PATTERNS else None
     return StoredName(folder, **{key: value or "" for key, value in match.groupdict().items()}) if match else None
 
 
-def record_name(address: str, encoder: str) -> str:
+def record(address: str, encoder: str) -> str:
     """Return the name of a segment's record."""
     # Each encoder has names of its own: jobs that insist on one must not overwrite another's segments for ever.
     return f"{SEGMENTS}/{address[:2]}/{address}.{encoder}{RECORD}"
 
 
-def segment_file_name(address: str, encoder: str, *, payload_digest: str = "") -> str:
+def segment_file(address: str, encoder: str, *, payload_digest: str = "") -> str:
     """Return the name of a segment's file, with the first digits of its payload's digest if that is given."""
     digits = f".{payload_digest[:PAYLOAD_DIGITS]}" if payload_digest else ""
     return f"{SEGMENTS}/{address[:2]}/{address}.{encoder}{digits}{VIDEO}"
 
 
-def plan_name(address: str) -> str:
+def plan(address: str) -> str:
     """Return the name of a plan."""
     return f"{PLANS}/{_require_digest(address)}.json"
 
 
-def photo_name(digest: str) -> str:
+def photo(digest: str) -> str:
     """Return the name of a photo."""
     return f"{PHOTOS}/{_require_digest(digest)[:2]}/{digest}"
 
 
-def manifest_name(plan: str) -> str:
+def manifest(plan: str) -> str:
     """Return the name of the manifest of the film whose plan has this address."""
     return f"{MANIFESTS}/{_require_digest(plan)}.json"
 

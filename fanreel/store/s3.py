@@ -18,8 +18,8 @@ from fanreel.errors import (
 from fanreel.remote.s3 import s3
 from fanreel.remote.s3_uri import S3Uri
 from fanreel.segments.record import SegmentRecord
+from fanreel.store import names
 from fanreel.store.files import StoredFile
-from fanreel.store.names import FETCHED, KEPT_FOLDERS, photo_name, record_name, segment_file_name
 from fanreel.store.seals import check_segment_file, file_digest, seal_record
 from fanreel.store.segment_store import SegmentStore
 from fanreel.store.workspace import Fetched, Workspace
@@ -44,7 +44,7 @@ class S3Store(SegmentStore):
     def __init__(self, place: S3Uri, *, workspace: Workspace) -> None:
         super().__init__(S3Files(place), workspace=workspace)
         self._place = place
-        self._fetched = Fetched(workspace.root / FETCHED)
+        self._fetched = Fetched(workspace.root / names.FETCHED)
 
     def local_copy(self, record: SegmentRecord) -> Path:
         """Return a copy of the segment's file, whose bytes were compared when they came."""
@@ -71,7 +71,7 @@ class S3Store(SegmentStore):
         if self.find_verified(record.address, encoders=(record.encoder,)) is None:
             place = self._segment_place(record)
             s3().upload(path, place, content_type=VIDEO)
-            self._write(record_name(record.address, record.encoder), seal_record(record))
+            self._write(names.record(record.address, record.encoder), seal_record(record))
             with contextlib.suppress(StorageError):  # the segment is kept, whether or not this disk takes a copy
                 self._fetched.keep(path, self._fetched.path(place.name))
         path.unlink(missing_ok=True)
@@ -92,13 +92,13 @@ class S3Store(SegmentStore):
         videos = {self._segment_place(record)}
         with contextlib.suppress(SegmentMissingError, SegmentDamagedError):
             videos.add(self._segment_place(self._read_record(record.address, record.encoder)))
-        self.files.remove(record_name(record.address, record.encoder))
+        self.files.remove(names.record(record.address, record.encoder))
         s3().delete(*videos)
         return True
 
     def put_photo(self, digest: str, path: Path) -> None:
         """Upload a photo, unless one of its length is there."""
-        place = self._place / photo_name(digest)
+        place = self._place / names.photo(digest)
         try:
             size_bytes = path.stat().st_size
             kept = s3().head(place)
@@ -113,7 +113,7 @@ class S3Store(SegmentStore):
 
     def local_photo(self, digest: str) -> Path | None:
         """Return a copy of the photo, or None."""
-        place = self._place / photo_name(digest)
+        place = self._place / names.photo(digest)
         kept = self._fetched.path(digest)
         with contextlib.suppress(OSError):
             if self._fetched.has(kept) and file_digest(kept) == digest:
@@ -148,7 +148,7 @@ class S3Store(SegmentStore):
         return found.size_bytes if found else None
 
     def _segment_place(self, record: SegmentRecord) -> S3Uri:
-        name = segment_file_name(record.address, record.encoder, payload_digest=record.payload_digest)
+        name = names.segment_file(record.address, record.encoder, payload_digest=record.payload_digest)
         return self._place / name
 
 
@@ -169,7 +169,7 @@ class S3Files:
     def list(self, *folders: str) -> Iterator[StoredFile]:
         """Yield every object."""
         above = len(self._place.key) + 1 if self._place.key else 0
-        for folder in folders or KEPT_FOLDERS:
+        for folder in folders or names.KEPT_FOLDERS:
             for found in s3().list(self._place / folder):
                 yield StoredFile(found.uri.key[above:], found.size_bytes, found.modified_at.timestamp())
 
@@ -188,4 +188,4 @@ class S3Files:
     def sweep(self, *, older_seconds: float) -> int:
         """Abort uploads that were begun so long ago and never ended: their parts cost money, and no list shows them."""
         before = s3().now(self._place) - timedelta(seconds=older_seconds)
-        return sum(s3().abort_uploads(self._place / folder, before=before) for folder in KEPT_FOLDERS)
+        return sum(s3().abort_uploads(self._place / folder, before=before) for folder in names.KEPT_FOLDERS)

@@ -12,9 +12,9 @@ from fanreel.errors import SegmentDamagedError, SegmentMissingError, StorageErro
 from fanreel.plan.encoding import EVERY_ENCODER
 from fanreel.plan.film import FilmPlan, plan_digest, plan_to_json
 from fanreel.segments.record import SegmentRecord
+from fanreel.store import names
 from fanreel.store.files import StoredFiles, read_file
 from fanreel.store.manifest import FilmManifest, manifest_from_json, manifest_to_json
-from fanreel.store.names import manifest_name, plan_name, record_name
 from fanreel.store.seals import check_segment_file, open_plan, open_record
 from fanreel.store.workspace import Workspace
 
@@ -91,7 +91,7 @@ class SegmentStore(ABC):
     def put_plan(self, plan: FilmPlan) -> str:
         """Keep a plan and return its address."""
         address = plan_digest(plan)
-        self._write(plan_name(address), plan_to_json(plan))
+        self._write(names.plan(address), plan_to_json(plan))
         return address
 
     def get_plan(self, address: str) -> FilmPlan:
@@ -100,18 +100,18 @@ class SegmentStore(ABC):
         Raises:
             StorageError: It is not there, or damaged.
         """
-        text = read_file(self.files, plan_name(address))
+        text = read_file(self.files, names.plan(address))
         if text is None:
             raise StorageError(f"the plan {address[:12]} is not in {self.files}; plan again")
         return open_plan(text, address=address, where=str(self.files))
 
     def put_manifest(self, manifest: FilmManifest) -> None:
         """Keep what is known of a film, in the place of what was known before."""
-        self._write(manifest_name(manifest.plan), manifest_to_json(manifest))
+        self._write(names.manifest(manifest.plan), manifest_to_json(manifest))
 
     def get_manifest(self, plan: str) -> FilmManifest | None:
         """Return what is known of the film whose plan has this address, or None."""
-        text = read_file(self.files, manifest_name(plan))
+        text = read_file(self.files, names.manifest(plan))
         return None if text is None else manifest_from_json(text, plan=plan)
 
     @abstractmethod
@@ -147,7 +147,7 @@ class SegmentStore(ABC):
         """Return how long the segment's file is, or None if it is missing."""
 
     def _read_record(self, address: str, encoder: str) -> SegmentRecord:
-        text = read_file(self.files, record_name(address, encoder))
+        text = read_file(self.files, names.record(address, encoder))
         if text is None:
             raise SegmentMissingError(f"segment {address[:12]} by {encoder} is not in {self.files}")
         return open_record(text, address=address, encoder=encoder)

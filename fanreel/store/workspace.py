@@ -18,7 +18,7 @@ from pathlib import Path
 from fanreel.errors import storage_error
 from fanreel.plan.film import FilmPlan, plan_digest
 from fanreel.settings import Settings
-from fanreel.store.names import DRAFTS, SCRATCH, TENANTS
+from fanreel.store import names
 
 __all__ = ["BUSY_SECONDS", "DRAFT_SECONDS", "IDLE_SECONDS", "LOCK_NAME", "Fetched", "Workspace", "locked"]
 
@@ -50,11 +50,11 @@ class Workspace:
     @classmethod
     def of(cls, settings: Settings) -> Workspace:
         """Return the workspace that the operator chose, or a tenant's part of it."""
-        return cls(settings.store / TENANTS / settings.tenant if settings.tenant else settings.store)
+        return cls(settings.store / names.TENANTS / settings.tenant if settings.tenant else settings.store)
 
     def draft_path(self, plan: FilmPlan) -> Path:
         """Return a new path where a film may wait to be published; drafts older than a week are removed on the way."""
-        folder = self.root / DRAFTS
+        folder = self.root / names.DRAFTS
         with contextlib.suppress(OSError):
             for draft in folder.iterdir():
                 if draft.stat().st_mtime < time.time() - DRAFT_SECONDS:
@@ -69,7 +69,7 @@ class Workspace:
             StorageError: It cannot be made.
         """
         try:
-            folder, lock = _make_locked_folder(self.root / SCRATCH)
+            folder, lock = _make_locked_folder(self.root / names.SCRATCH)
         except OSError as error:
             raise storage_error(error, doing=f"write the store {self.root} (FANREEL_STORE names another)") from error
         try:
