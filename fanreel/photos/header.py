@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import logging
 import os
 import struct
-import warnings
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +12,7 @@ from pathlib import Path
 
 import cv2
 import pi_heif
-from PIL import AvifImagePlugin, ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from fanreel.errors import UnreadablePhotoError
 from fanreel.photos.structure import is_whole, png_chunks, webp_chunks
@@ -29,17 +27,6 @@ __all__ = [
     "read_header",
     "shown_path",
 ]
-
-Image.MAX_IMAGE_PIXELS = None  # the bound is ours (Settings.max_photo_megapixels) and its error names the photo
-# What the libraries have to say of a file (a damaged EXIF block) they say without naming the photo.
-warnings.filterwarnings("ignore", module=r"PIL\.")
-logging.getLogger("PIL").addHandler(logging.NullHandler())
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-
-# A photo is decoded beside a session's own threads, of which there are as many as there are cores.
-AvifImagePlugin.DEFAULT_MAX_THREADS = 1
-pi_heif.options.DECODE_THREADS = 1
-pi_heif.options.THUMBNAILS = pi_heif.options.DEPTH_IMAGES = pi_heif.options.AUX_IMAGES = False
 
 # Pillow opens more, such as PostScript, which would fail half-way through a film.
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
@@ -82,10 +69,11 @@ class PhotoHeader:
         orientation: What turns the pixels that come out of the decoder upright; a key of `TURNS`.
         has_alpha: Some pixels may be transparent.
         is_deep: Its samples have 16 bits.
+        profile: The embedded ICC profile.
+        is_whole: The file holds all that its structure says it does.
         is_animated: There are more pictures behind the first one.
         is_inverted: The largest 16-bit sample is black.
         clear_grey: The 16-bit grey that counts as transparent.
-        profile: The embedded ICC profile.
     """
 
     format: str
@@ -95,6 +83,7 @@ class PhotoHeader:
     has_alpha: bool
     is_deep: bool
     profile: bytes | None
+    is_whole: bool
     is_animated: bool = False
     is_inverted: bool = False
     clear_grey: int | None = None
@@ -128,7 +117,7 @@ def read_header(path: Path, data: bytes) -> PhotoHeader:
         raise UnreadablePhotoError(f"{shown_path(path)}: {reason}") from None
     except DECODER_ERRORS as error:
         raise UnreadablePhotoError(f"{shown_path(path)}: {' '.join(str(error).split())}") from None
-    if not is_whole(header.format, data):
+    if not header.is_whole:
         raise UnreadablePhotoError(f"{shown_path(path)}: the file is cut short; copy it again, or leave it out")
     if 0 in header.stored_px:
         raise UnreadablePhotoError(f"{shown_path(path)}: has no pixels")
@@ -146,7 +135,7 @@ def shown_path(path: Path) -> str:
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
-def open_image(data: bytes) -> Image.Image:
+def open_image(data: bytes) -> ImageFile.ImageFile:
     """Return the picture, not yet decoded, of any format but HEIF."""
     return Image.open(io.BytesIO(data), formats=_FORMATS)
 
@@ -178,6 +167,7 @@ def _heif_header(data: bytes) -> PhotoHeader:
         has_alpha=image.has_alpha,
         is_deep=False,
         profile=image.info.get("icc_profile"),
+        is_whole=is_whole("HEIF", data),
     )
 
 
@@ -206,6 +196,7 @@ def _webp_header(data: bytes) -> PhotoHeader:
         has_alpha=bool(flags & 0x10),
         is_deep=False,
         profile=chunks.get(b"ICCP"),
+        is_whole=is_whole("WEBP", data),
         is_animated=bool(flags & 0x02),
     )
 
@@ -229,6 +220,7 @@ def _pillow_header(data: bytes) -> PhotoHeader:
             is_inverted=is_deep and tags.get(ExifTags.Base.PhotometricInterpretation) == 0,
             clear_grey=clear if isinstance(clear, int) else None,
             profile=profile if isinstance(profile, bytes) else None,
+            is_whole=is_whole(kind, data, pixels=image.tile),
         )
 
 

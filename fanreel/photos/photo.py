@@ -11,6 +11,7 @@ from blake3 import blake3
 
 from fanreel.errors import PhotoChangedError, PhotoNotFoundError, UnreadablePhotoError, storage_error
 from fanreel.photos.header import DECODER_ERRORS, TURNS, read_header, shown_path
+from fanreel.photos.library_settings import photo_settings
 from fanreel.photos.pixels import REDUCTIONS, can_reduce, decode_pixels
 from fanreel.plan.content import Photo
 
@@ -42,7 +43,8 @@ def read_photo(path: Path, *, max_megapixels: float) -> Photo:
         StorageError: The disk fails.
     """
     data = _read_bytes(path)
-    header = read_header(path, data)
+    with photo_settings():
+        header = read_header(path, data)
     width, height = header.upright_px
     if width * height > max_megapixels * 1e6:
         raise UnreadablePhotoError(
@@ -75,13 +77,14 @@ def decode_photo(path: Path, photo: Photo, *, largest_reduction: float) -> Decod
         ) from None
     if blake3(data).hexdigest() != photo.digest:
         raise PhotoChangedError(f"{shown_path(path)}: changed since the film was planned; run the same command again")
-    header = read_header(path, data)
-    reduction = max(factor for factor in REDUCTIONS if factor <= max(1.0, largest_reduction))
-    reduction = reduction if can_reduce(header) else 1
-    try:
-        pixels = decode_pixels(data, header, reduction=reduction)
-    except DECODER_ERRORS:
-        pixels = None
+    with photo_settings():
+        header = read_header(path, data)
+        reduction = max(factor for factor in REDUCTIONS if factor <= max(1.0, largest_reduction))
+        reduction = reduction if can_reduce(header) else 1
+        try:
+            pixels = decode_pixels(data, header, reduction=reduction)
+        except DECODER_ERRORS:
+            pixels = None
     if pixels is None:
         raise UnreadablePhotoError(
             f"{shown_path(path)}: its pixels do not decode; open and save it again, or leave it out"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Sequence
 
 __all__ = ["is_whole", "png_chunks", "webp_chunks"]
 
@@ -15,37 +15,35 @@ _JPEG_END = b"\xff\xd9"
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)  # any but stuffing, fill and restarts
 _JPEG_BARE = (0x01, 0xD8)  # markers without a segment; restarts are one more kind
 
-_TIFF_ITEM_BYTES = {
-    1: 1,
-    2: 1,
-    3: 2,
-    4: 4,
-    5: 8,
-    6: 1,
-    7: 1,
-    8: 2,
-    9: 4,
-    10: 8,
-    11: 4,
-    12: 8,
-    13: 4,
-    16: 8,
-    17: 8,
-    18: 8,
-}
+_TIFF_ITEM_BYTES = bytes([0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8])  # by kind; 0 is no kind
 _TIFF_NUMBERS = {3: "H", 4: "I", 16: "Q"}
 _TIFF_PLACES = ((273, 279), (324, 325))  # offsets and byte counts, of strips and of tiles
 
 
-def is_whole(kind: str, data: bytes) -> bool:
+def is_whole(kind: str, data: bytes, *, pixels: Sequence[tuple] = ()) -> bool:
     """Return whether everything that `kind` of file says it holds lies within `data`.
 
     Args:
         kind: The format in Pillow's words, or HEIF.
         data: The file.
+        pixels: For BMP and GIF, where the pixels are: Pillow's `ImageFile.tile`.
     """
     try:
-        return _CHECKS[kind](data)
+        match kind:
+            case "JPEG" | "MPO":
+                return _whole_jpeg(data)
+            case "PNG":
+                return any(name == b"IEND" for name, _ in png_chunks(data))
+            case "WEBP":  # Source: RFC 9649, 2.4
+                return 8 + struct.unpack_from("<I", data, 4)[0] <= len(data)
+            case "BMP":
+                return _whole_bmp(data, *pixels[0])
+            case "GIF":
+                return _behind_blocks(data, pixels[0][2]) <= len(data)
+            case "TIFF":
+                return _whole_tiff(data)
+            case _:
+                return _whole_heif(data)
     except (struct.error, IndexError):  # a field that would tell is itself behind the end
         return False
 
@@ -101,44 +99,14 @@ def _whole_jpeg(data: bytes) -> bool:
         scanned |= marker == 0xDA and place < len(data)
 
 
-def _whole_png(data: bytes) -> bool:
-    return any(name == b"IEND" for name, _ in png_chunks(data))
-
-
-def _whole_webp(data: bytes) -> bool:
-    """Source: RFC 9649, 2.4."""
-    return 8 + struct.unpack_from("<I", data, 4)[0] <= len(data)
-
-
-def _whole_bmp(data: bytes) -> bool:
-    """Source: Microsoft, BITMAPFILEHEADER and BITMAPINFOHEADER."""
-    offset, header_bytes = struct.unpack_from("<II", data, 10)
-    if header_bytes == 12:
-        width, height, planes, bits = struct.unpack_from("<4H", data, 18)
-        compression, pixel_bytes = 0, 0
-    else:
-        width, height, planes, bits, compression, pixel_bytes = struct.unpack_from("<iiHHII", data, 18)
-    if compression in (0, 3, 6):  # stored as they are: rows of whole 32-bit words
-        pixel_bytes = (width * bits * planes + 31) // 32 * 4 * abs(height)
+def _whole_bmp(data: bytes, codec: str, extents: tuple[int, ...], offset: int, args: tuple) -> bool:
+    """Return whether all pixels are there. Source: Microsoft, BITMAPINFOHEADER; only packed pixels tell their bytes."""
+    pixel_bytes = args[1] * extents[3] if codec == "raw" else struct.unpack_from("<I", data, 34)[0]
     return offset + pixel_bytes <= len(data)
 
 
-def _whole_gif(data: bytes) -> bool:
-    """Return whether the first picture is there. Source: GIF89a, 15 to 24."""
-    place = 13 + _gif_table_bytes(data[10])
-    while data[place] == 0x21:  # extensions
-        place = _behind_blocks(data, place + 2)
-    if data[place] != 0x2C:
-        return False
-    place += 10 + _gif_table_bytes(data[place + 9])
-    return _behind_blocks(data, place + 1) <= len(data)
-
-
-def _gif_table_bytes(flags: int) -> int:
-    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
-
-
 def _behind_blocks(data: bytes, place: int) -> int:
+    """Return where a GIF's blocks of data end that start at `place`. Source: GIF89a, 15."""
     while data[place]:
         # Nearly all blocks have 255 bytes, and a picture of 10 MB has 40,000 of them.
         lengths = data[place : place + 256 * 1024 : 256]
@@ -153,21 +121,21 @@ def _whole_tiff(data: bytes) -> bool:
     """Return whether the first picture's fields, strips and tiles are there. Source: TIFF 6.0, 2; BigTIFF."""
     order = "<" if data[:2] == b"II" else ">"
     is_big = struct.unpack_from(f"{order}H", data, 2)[0] == 43
-    head, count, entry, inline = (8, "Q", "HHQ", 8) if is_big else (4, "H", "HHI", 4)
-    (place,) = struct.unpack_from(f"{order}{'Q' if is_big else 'I'}", data, head)
-    (entries,) = struct.unpack_from(order + count, data, place)
+    number, count, inline = ("Q", "Q", 8) if is_big else ("I", "H", 4)
+    field = struct.Struct(f"{order}HH{number}")
+    (place,) = struct.unpack_from(order + number, data, inline)
+    (fields,) = struct.unpack_from(order + count, data, place)
     place += struct.calcsize(order + count)
     values: dict[int, tuple[int, ...]] = {}
-    for _ in range(entries):
-        tag, kind, items = struct.unpack_from(order + entry, data, place)
-        place += struct.calcsize(order + entry)
-        size = _TIFF_ITEM_BYTES.get(kind, 0) * items
-        at = place if size <= inline else struct.unpack_from(f"{order}{'Q' if is_big else 'I'}", data, place)[0]
+    for start in range(place, place + fields * (field.size + inline), field.size + inline):
+        tag, kind, items = field.unpack_from(data, start)
+        size = items * (_TIFF_ITEM_BYTES[kind] if kind < len(_TIFF_ITEM_BYTES) else 0)
+        at = start + field.size
+        at = at if size <= inline else struct.unpack_from(order + number, data, at)[0]
         if at + size > len(data):
             return False
         if any(tag in pair for pair in _TIFF_PLACES) and kind in _TIFF_NUMBERS:
             values[tag] = struct.unpack_from(f"{order}{items}{_TIFF_NUMBERS[kind]}", data, at)
-        place += inline
     return all(
         offset + size <= len(data)
         for offsets, sizes in _TIFF_PLACES
@@ -226,16 +194,3 @@ def _item_ends(data: bytes, place: int) -> Iterator[int]:
             end = base + take(offset_bytes) + take(length_bytes)
             if method == 0:
                 yield end
-
-
-_CHECKS: Mapping[str, Callable[[bytes], bool]] = {
-    "JPEG": _whole_jpeg,
-    "MPO": _whole_jpeg,
-    "PNG": _whole_png,
-    "WEBP": _whole_webp,
-    "BMP": _whole_bmp,
-    "GIF": _whole_gif,
-    "TIFF": _whole_tiff,
-    "AVIF": _whole_heif,
-    "HEIF": _whole_heif,
-}

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import struct
 import time
 
 import cv2
@@ -22,9 +23,17 @@ def texture(width=300, height=200, seed=7):
     return cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
+def bmp_rle(indices):
+    """A BMP of 8 bits with runs, which Pillow does not write. Source: Microsoft, BITMAPINFOHEADER, BI_RLE8."""
+    rows = (b"".join(bytes((1, index)) for index in row) + b"\0\0" for row in indices[::-1].tolist())
+    pixels, colours = b"".join(rows) + b"\0\1", b"".join(bytes((n, 255 - n, n // 2, 0)) for n in range(256))
+    height, width = indices.shape
+    header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(pixels), 2835, 2835, 256, 0) + colours
+    return struct.pack("<2sIII", b"BM", 14 + len(header) + len(pixels), 0, 14 + len(header)) + header + pixels
+
+
 TEXTURE = texture()
 PROFILE = rgb_profile(P3_PRIMARIES)
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # pytest undoes the engine's own filter
 FILES = {
     "jpeg": encoded(TEXTURE, "JPEG", exif=exif(6), icc_profile=PROFILE),
     "progressive jpeg": encoded(TEXTURE, "JPEG", progressive=True),
@@ -41,6 +50,7 @@ FILES = {
     "tiff with its fields last": tiff(TEXTURE, photometric=2, tags={34675: (7, tuple(PROFILE))}),
     "tiff motorola 16": tiff(TEXTURE.astype(np.uint16) * 257, photometric=2, order=">"),
     "bmp": encoded(TEXTURE, "BMP"),
+    "bmp rle": bmp_rle(TEXTURE[:, :, 0]),
     "gif": encoded(TEXTURE, "GIF"),
     "gif animated": encoded(TEXTURE, "GIF", save_all=True, append_images=[Image.new("RGB", (300, 200))]),
     "avif": encoded(TEXTURE, "AVIF", exif=exif(6), icc_profile=PROFILE),
