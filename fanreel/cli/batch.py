@@ -90,11 +90,11 @@ def _for_each(
 
 def _check(row: BatchRow, host: Host, *, shown: bool) -> None:
     """Raise an error if a row's photos cannot be read, or its film cannot be published."""
-    from fanreel.render.draft import destination_of
+    from fanreel.publish.open import open_destination
     from fanreel.render.here import plan_job
 
     for plan in plan_job(row.job, host=host):
-        destination_of(plan, settings=host.settings).check()
+        open_destination(plan.output, settings=host.settings).check()
         if shown:
             print(f"row {row.number}: {plan.output}: {plan.seconds:.2f} s, {len(plan.segments)} segments")
 

@@ -4,7 +4,6 @@ Uses join, store, remote and below.
 
 Public:
 
-    destination: Destination, LocalFolder
-    published: verify_film, verify_published
-    s3_destination: S3Folder
+    open: open_destination
+    published: verify_published
 """

@@ -4,7 +4,7 @@ Uses every other room of the engine.
 
 Public:
 
-    draft: Draft, destination_of
+    draft: Draft
     film_run: FilmRun, FilmStoppedError, FilmWatcher
     here: plan_job, render_job, render_segments
     inbox: make_inbox_film

@@ -17,12 +17,11 @@ from fanreel.join.concat import concat_segments
 from fanreel.join.verify import require_sound
 from fanreel.plan.encoding import allowed_encoders
 from fanreel.plan.film import FilmPlan, plan_digest
-from fanreel.publish.destination import Destination, LocalFolder
-from fanreel.remote.locations import check_allowed, scheme_of
+from fanreel.publish.open import open_destination
 from fanreel.segments.record import SegmentRecord
 from fanreel.settings import Settings
 
-__all__ = ["Draft", "Join", "destination_of", "join_film", "publish_film"]
+__all__ = ["Draft", "Join", "join_film", "publish_film"]
 
 log = logging.getLogger(__name__)
 
@@ -124,20 +123,6 @@ def join_film(
     return Draft(str(path), size_bytes, dict(made_by), dict(fallbacks), join)
 
 
-def destination_of(plan: FilmPlan, *, settings: Settings) -> Destination:
-    """Return where the film goes.
-
-    Raises:
-        NotAllowedError: This host may not publish there.
-    """
-    check_allowed(plan.output, settings=settings)
-    if not scheme_of(plan.output):
-        return LocalFolder(Path(plan.output))
-    from fanreel.publish.s3_destination import S3Folder  # boto3 takes half a second
-
-    return S3Folder(plan.output, settings)
-
-
 def publish_film(plan: FilmPlan, draft: Draft, *, settings: Settings) -> str:
     """Move a draft to the film's output and return where it is now. Done again, it changes nothing.
 
@@ -145,7 +130,7 @@ def publish_film(plan: FilmPlan, draft: Draft, *, settings: Settings) -> str:
         NotAllowedError: This host may not publish there.
         StorageError: It cannot be published; what was there before still is.
     """
-    destination = destination_of(plan, settings=settings)
+    destination = open_destination(plan.output, settings=settings)
     if not Path(draft.path).exists() and destination.holds(plan_digest(plan)):
         return plan.output
     return destination.publish(Path(draft.path))

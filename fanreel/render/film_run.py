@@ -20,7 +20,8 @@ from fanreel.intake.photo_sharing import share_photos
 from fanreel.plan.film import FilmPlan
 from fanreel.plan.segments import Segment
 from fanreel.plan.shards import Shard
-from fanreel.render.draft import Draft, destination_of, join_film, publish_film
+from fanreel.publish.open import open_destination
+from fanreel.render.draft import Draft, join_film, publish_film
 from fanreel.render.film_state import begin_film, mark_published
 from fanreel.render.order import RenderOrder, order_in_pools, order_render
 from fanreel.render.shard import ShardWatch, render_shard
@@ -111,7 +112,7 @@ class FilmRun:
             StorageError: The store or the output cannot be used.
         """
         begun_at = time.time()
-        destination_of(plan, settings=host.settings).check()
+        open_destination(plan.output, settings=host.settings).check()
         begin_film(host.store, plan)
         if pools is not None and host.settings.remote_store:
             # Machines that mount the folder of a store mount the photos too.
@@ -243,7 +244,7 @@ class FilmRun:
             encoders=draft.encoders,
             fallbacks=draft.fallbacks,
             left_out=plan.left_out,
-            link=destination_of(plan, settings=settings).link(),
+            link=open_destination(plan.output, settings=settings).link(),
         )
 
     @contextmanager

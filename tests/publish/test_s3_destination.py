@@ -28,11 +28,12 @@ from fanreel.host.host import Host, open_host
 from fanreel.join.certificate import certificate_path, read_certificate
 from fanreel.plan.film import FilmPlan, plan_digest
 from fanreel.publish import s3_destination
+from fanreel.publish.open import open_destination
 from fanreel.publish.published import verify_film, verify_published
 from fanreel.publish.s3_destination import S3Folder
 from fanreel.remote import s3 as s3_module
 from fanreel.remote.s3_uri import parse_s3_uri
-from fanreel.render.draft import destination_of, join_film, publish_film
+from fanreel.render.draft import join_film, publish_film
 from fanreel.render.film_run import FilmRun, FilmWatcher
 from fanreel.render.here import plan_job, render_job
 from fanreel.render.order import order_render
@@ -538,7 +539,7 @@ class TestFilm:
         plan = self.plan(host, photos, folder)
         server.fail(Fault(status=503, times=-1))
         with pytest.raises(StorageAwayError):
-            destination_of(plan, settings=host.settings).holds(plan_digest(plan))
+            open_destination(plan.output, settings=host.settings).holds(plan_digest(plan))
 
     def test_damage_is_found_by_whoever_fetches_it(self, host: Host, photos: Path, folder: Path, tmp_path: Path):
         render_job(make_job(photos.parent, output=url(folder), seconds_per_slide=1), host=host)

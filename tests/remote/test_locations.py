@@ -16,8 +16,9 @@ from fanreel.intake.photo_sharing import localize_photos, share_photos
 from fanreel.intake.sources import fetch_stills, output_place
 from fanreel.job.slideshow import parse_job
 from fanreel.plan.film import FilmPlan
+from fanreel.publish.open import open_destination
 from fanreel.remote.locations import check_allowed, scheme_of, shown_location
-from fanreel.render.draft import destination_of, join_film, publish_film
+from fanreel.render.draft import join_film, publish_film
 from fanreel.render.here import plan_job, render_job
 from fanreel.sessions.launcher import Launcher
 from fanreel.settings import Settings, read_settings
@@ -448,7 +449,7 @@ class TestOnAnotherMachine:
         render_job(make_job(tmp_path, seconds_per_slide=1, output="first/film.mp4"), host=host)
         draft, other = join_film(plan, host=host), self.other(host, launcher, tmp_path, str(tmp_path / "allowed"))
         with pytest.raises(NotAllowedError):
-            destination_of(plan, settings=other.settings)
+            open_destination(plan.output, settings=other.settings)
         with pytest.raises(NotAllowedError):
             publish_film(plan, draft, settings=other.settings)
         assert not Path(plan.output).exists()
