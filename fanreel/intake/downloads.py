@@ -78,7 +78,7 @@ class Downloads:
         return self._workspace.local_photo(digest)
 
     def _fetch_page(self, url: str) -> Path:
-        from fanreel.remote.web import WebVersion, download  # what reads no web page has no need of it
+        from fanreel.remote.web_download import WebVersion, download  # urllib3 is loaded only where it is needed
 
         name = blake3(_SIGNATURE.sub("", url).encode()).hexdigest()
         note = self._note(name)

@@ -7,5 +7,5 @@ Public:
     locations: check_allowed, scheme_of, shown_location, WEB
     s3: s3
     s3_uri: S3Object, S3Uri, parse_s3_uri
-    web: WebVersion, download
+    web_download: WebVersion, download
 """

@@ -1,7 +1,7 @@
 """Locations that jobs name: paths of this machine, ``s3://`` URIs and ``http(s)://`` URLs.
 
 Where the operator sets roots (`Settings.roots`), jobs read and publish inside of these roots only. A web URL is
-checked against the roots only if one of them is a web URL; `fanreel.remote.web` bounds all downloads from the web.
+checked against the roots only if one of them is a web URL; what bounds all downloads is `fanreel.remote.web_download`.
 """
 
 from __future__ import annotations

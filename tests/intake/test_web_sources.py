@@ -1,10 +1,13 @@
 """Photos from the web: bounded in size, time and redirects, from public hosts only, and nothing secret is shown."""
 
+import contextlib
 import ipaddress
 import logging
 import os
 import socket
+import threading
 import time
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -28,9 +31,9 @@ from fanreel.intake.sources import fetch_stills
 from fanreel.job.slideshow import parse_job
 from fanreel.photos.photo import read_photo
 from fanreel.plan.film import plan_films, plan_to_json
-from fanreel.remote import web_addresses
-from fanreel.remote.web import MOST_REDIRECTS
-from fanreel.remote.web_addresses import is_public
+from fanreel.remote import host_addresses
+from fanreel.remote.host_addresses import is_public
+from fanreel.remote.web_download import MOST_REDIRECTS
 from fanreel.settings import Settings
 
 SECRET = "marked-secret-9c1f"
@@ -74,6 +77,25 @@ def refusal(kind: type[FanreelError], settings: Settings, *urls: str) -> str:
 
 def with_bounds(settings: Settings, **words: object) -> Settings:
     return Settings(**{name: getattr(settings, name) for name in ("store", "private_hosts")} | words)
+
+
+def name_server(monkeypatch: pytest.MonkeyPatch, names: dict[str, list[Sequence[str]]]) -> list[str]:
+    """Have names resolve to addresses: the first list the first time, and so on; return the names that were asked for.
+
+    An address that stands for itself is resolved as ever: no name server is asked for it.
+    """
+    asked: list[str] = []
+    resolve = socket.getaddrinfo
+
+    def answer(host: str, port: int, *args: object, **more: object):
+        if host not in names:
+            return resolve(host, port, *args, **more)
+        asked.append(host)
+        addresses = names[host][min(asked.count(host), len(names[host])) - 1]
+        return [found for address in addresses for found in resolve(address, port, type=socket.SOCK_STREAM)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", answer)
+    return asked
 
 
 class TestDownload:
@@ -231,7 +253,7 @@ class TestRefusals:
         server.answers["/a.png"] = drip(server, data)
         started_at = time.monotonic()
         text = refusal(StorageAwayError, with_bounds(settings, download_seconds=0.7), f"{server.url}/a.png?{SIGNED}")
-        assert "not here after 0.7 s; FANREEL_DOWNLOAD_SECONDS gives it more" in text
+        assert "not downloaded after 0.7 s; FANREEL_DOWNLOAD_SECONDS allows more time" in text
         assert time.monotonic() - started_at < 25, "it would have dripped for longer"
 
     def test_a_server_that_is_down_is_away(self, server: WebServer, settings: Settings):
@@ -405,16 +427,9 @@ class TestAddresses:
         self, settings: Settings, monkeypatch: pytest.MonkeyPatch
     ):
         """The name shows another address to whoever asks a second time."""
-        asked = []
-
-        def resolve(host: str, port: int, *args: object, **words: object):
-            asked.append(host)
-            return real(f"127.0.0.{2 if len(asked) == 1 else 1}", port, *args, **words)
-
-        real = socket.getaddrinfo
         with serve_web(address="127.0.0.2") as shown, serve_web(port=shown.port) as hidden:
             shown.answers["/a.png"], hidden.answers["/a.png"] = say(200, PHOTO), say(200, picture(9))
-            monkeypatch.setattr(socket, "getaddrinfo", resolve)
+            asked = name_server(monkeypatch, {"two.test": [["127.0.0.2"], ["127.0.0.1"]]})
             (still,) = stills(with_bounds(settings, private_hosts=("two.test",)), f"http://two.test:{shown.port}/a.png")
             assert still.source.photo.digest == blake3(PHOTO).hexdigest()
             assert asked == ["two.test"]
@@ -425,11 +440,8 @@ class TestAddresses:
     def test_a_name_with_one_private_address_is_refused_whole(
         self, settings: Settings, monkeypatch: pytest.MonkeyPatch, addresses: tuple[str, ...]
     ):
-        def resolve(host: str, port: int, **words: object):
-            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
-
-        monkeypatch.setattr(socket, "getaddrinfo", resolve)
-        monkeypatch.setattr(web_addresses.socket.socket, "connect", lambda *_: pytest.fail("it was connected to"))
+        name_server(monkeypatch, {"mixed.test": [addresses]})
+        monkeypatch.setattr(host_addresses.socket.socket, "connect", lambda *_: pytest.fail("it was connected to"))
         refusal(NotAllowedError, settings, "http://mixed.test/a.png")
 
     @pytest.mark.parametrize(
@@ -447,11 +459,8 @@ class TestAddresses:
     def test_a_host_without_an_answer_on_its_first_address(
         self, server: WebServer, settings: Settings, monkeypatch: pytest.MonkeyPatch
     ):
-        def resolve(host: str, port: int, **words: object):
-            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"127.0.0.{n}", port)) for n in (3, 1)]
-
         server.answers["/a.png"] = say(200, PHOTO)
-        monkeypatch.setattr(socket, "getaddrinfo", resolve)
+        name_server(monkeypatch, {"two.test": [["127.0.0.3", "127.0.0.1"]]})
         assert stills(with_bounds(settings, private_hosts=("two.test",)), f"http://two.test:{server.port}/a.png")
 
 
@@ -504,10 +513,44 @@ class TestTls:
         refusal(StorageError, other, f"https://localhost:{secured.port}/a.png")
         assert secured.requests == []
 
+    def test_a_certificate_is_of_the_name_and_not_of_the_address(
+        self, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        path = certificate(tmp_path, x509.DNSName("two.test"))
+        monkeypatch.setenv("SSL_CERT_FILE", str(path))
+        name_server(monkeypatch, {name: [["127.0.0.1"]] for name in ("two.test", "other.test")})
+        known = with_bounds(settings, private_hosts=("*",))
+        with serve_web(certificate=path) as named:
+            named.answers["/a.png"] = say(200, PHOTO)
+            assert stills(known, f"https://two.test:{named.port}/a.png")
+            for host in ("other.test", "127.0.0.1"):
+                assert "certificate is not valid" in refusal(StorageError, known, f"https://{host}:{named.port}/a.png")
+            assert len(named.requests) == 1
+
     def test_a_handshake_that_never_ends(self, settings: Settings):
         with socket.create_server(("127.0.0.1", 0)) as mute:
             url = f"https://127.0.0.1:{mute.getsockname()[1]}/a.png"
             refusal(StorageAwayError, with_bounds(settings, download_seconds=0.5), url)
+
+    def test_a_handshake_that_drips_is_cut_off(self, settings: Settings):
+        """Each byte of it comes well within any time that is given to one read."""
+        over = threading.Event()
+
+        def drip_handshake(listening: socket.socket) -> None:
+            connection, _ = listening.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(b"\x16\x03\x03\x40\x00")  # a record of the handshake, 16 KiB long
+                while not over.wait(0.02):
+                    connection.sendall(b"\0")
+
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            threading.Thread(target=drip_handshake, args=(listening,), daemon=True).start()
+            url = f"https://127.0.0.1:{listening.getsockname()[1]}/a.png"
+            try:
+                text = refusal(StorageAwayError, with_bounds(settings, download_seconds=0.7), url)
+            finally:
+                over.set()
+        assert "not downloaded after 0.7 s" in text
 
 
 def test_what_signs_an_address_is_written_nowhere(

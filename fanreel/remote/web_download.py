@@ -1,7 +1,7 @@
-"""Downloads from the web, bounded in size, time, redirects, and in whom they may come from.
+"""Downloads from the web, bounded in size, time and redirects, and only from addresses that this host allows.
 
-The name of a host is resolved once; the address that was checked is the one that is connected to, so that no name
-server can show one address to the check and another to the connection. No proxy is used.
+The name of a host is resolved once. The address that was checked is the one that is connected to: a name server cannot
+give one address to the check and another to the connection. No proxy is used.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from typing import BinaryIO, Self
 from urllib.parse import urljoin
 
 from urllib3 import HTTPResponse
-from urllib3.connection import HTTPConnection
-from urllib3.exceptions import HTTPError, LocationParseError
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, LocationParseError, NewConnectionError
 from urllib3.util import Url, parse_url
 
 from fanreel.errors import (
@@ -34,16 +34,19 @@ from fanreel.errors import (
     UnreadablePhotoError,
     storage_error,
 )
+from fanreel.remote.host_addresses import resolve
 from fanreel.remote.locations import check_allowed, shown_location
-from fanreel.remote.web_addresses import connect, resolve
 from fanreel.settings import Settings
 
 __all__ = ["WebVersion", "download"]
 
 MOST_REDIRECTS = 5
 
+CONNECT_SECONDS = 10.0
+"""Longest wait for one address of a host; servers usually answer within one or two seconds."""
+
 IDLE_SECONDS = 30.0
-"""A server that says nothing for so long is given up."""
+"""Longest wait for the next bytes of a server."""
 
 READ_BYTES = 1 << 16
 
@@ -58,11 +61,11 @@ _PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True)
 class WebVersion:
-    """What a server calls the bytes it gave, to be asked later whether they are still the same.
+    """A server's identifiers of the bytes that it sent, which tell later whether it still has the same.
 
     Attributes:
-        etag: Its ETag; empty if it gave none.
-        modified: Its Last-Modified; empty if it gave none.
+        etag: The header ETag; empty if there was none.
+        modified: The header Last-Modified; empty if there was none.
     """
 
     etag: str = ""
@@ -70,21 +73,21 @@ class WebVersion:
 
 
 def download(url: str, path: Path, *, settings: Settings, known: WebVersion | None = None) -> WebVersion | None:
-    """Write what a web address holds to `path`; return its version, or None if it is `known`, which writes nothing.
+    """Download a URL to `path` and return its version. If that is `known`, write nothing and return None.
 
     Args:
-        url: ``http://`` or ``https://``; its query is shown nowhere.
-        path: A file in a folder that exists; where it fails, half a file may be left there.
-        settings: Bounds, and which hosts with private addresses are allowed.
-        known: The version that is here already.
+        url: ``http://`` or ``https://``; its query, which may be secret, is never shown.
+        path: A file in a folder that exists; an error may leave a part of the file there.
+        settings: The bounds, and the hosts whose addresses may be private.
+        known: The version that is already here.
 
     Raises:
-        InvalidJobError: The address is none, or holds a password.
-        NotAllowedError: It leads to where this host may not go.
-        PhotoNotFoundError: There is nothing.
-        UnreadablePhotoError: It is too large, or not for us.
+        InvalidJobError: The URL is not valid, or contains a password.
+        NotAllowedError: It, or a redirect, leads outside of what this host allows.
+        PhotoNotFoundError: The server has no such file, or the host does not exist.
+        UnreadablePhotoError: The file is too large, or the server refuses to send it.
         StorageAwayError: The server does not answer in time, or cannot for now.
-        StorageError: The connection is not safe, or the file cannot be written.
+        StorageError: The server's certificate is not valid, or the file cannot be written.
     """
     with _Deadline(settings.download_seconds) as deadline:
         try:
@@ -94,7 +97,7 @@ def download(url: str, path: Path, *, settings: Settings, known: WebVersion | No
 
 
 class _Deadline:
-    """Ends a connection when its time is over, whatever is being waited for: headers and bodies may drip for ever."""
+    """Ends a connection when its time is over: a server that sends a byte now and then keeps any timeout of a read."""
 
     def __init__(self, seconds: float) -> None:
         self._ends_at = time.monotonic() + seconds
@@ -119,19 +122,19 @@ class _Deadline:
         return self._ends_at - time.monotonic()
 
     def watch(self, opened: socket.socket | None) -> None:
-        """End this connection, if there is one, and no other, when the time is over."""
+        """End this connection when the time is over, in place of the one watched before; None watches nothing."""
         with self._lock:
             if self._watched is not None:
                 self._watched.close()
-            # A descriptor of our own: TLS takes the connection's over.
-            self._watched = opened.dup() if opened is not None else None
+            # A descriptor of its own, which neither TLS nor the end of the connection closes.
+            self._watched = socket.fromfd(opened.fileno(), opened.family, opened.type) if opened else None
         self._end_if_over()
 
     def check(self, shown: str) -> None:
-        """Raise `StorageAwayError` if the time is over: the end of what came may then be of our own making."""
+        """Raise `StorageAwayError` if the time is over: then the connection may have been ended here."""
         if self.left_seconds <= 0:
             raise StorageAwayError(
-                f"{shown}: not here after {self._seconds:g} s; FANREEL_DOWNLOAD_SECONDS gives it more"
+                f"{shown}: not downloaded after {self._seconds:g} s; FANREEL_DOWNLOAD_SECONDS allows more time"
             )
 
     def _end_if_over(self) -> None:
@@ -154,62 +157,74 @@ def _follow(url: str, path: Path, settings: Settings, known: WebVersion, deadlin
                 return _take(response, path, settings, known, deadline, shown=shown)
             following = response.headers.get("Location", "")
         url = _next(url, following)
-    raise NotAllowedError(f"{shown}: redirected more than {MOST_REDIRECTS} times; give the address where it ends")
+    raise NotAllowedError(f"{shown}: redirected more than {MOST_REDIRECTS} times; give the URL where the redirects end")
 
 
 def _parsed(url: str) -> Url:
     shown = shown_location(url)
     if not url.isprintable() or re.search(r"[\s\\]", url):
-        raise InvalidJobError(f"{shown}: no web address: it has spaces, backslashes or control characters")
+        raise InvalidJobError(
+            f"{shown}: not a web URL: it contains a space, a backslash or a control character; write it as %20"
+        )
     try:
         address = parse_url(url)
     except LocationParseError:
-        raise InvalidJobError(f"{shown}: no web address") from None
+        raise InvalidJobError(f"{shown}: not a web URL; http:// or https://, and the name of a host") from None
     if address.auth is not None:
-        raise InvalidJobError(f"{shown}: an address with a user's name and password is not taken")
+        raise InvalidJobError(f"{shown}: a URL with a user name or a password is not allowed; use a signed URL")
     if not address.host or address.scheme not in _PORTS:
-        raise InvalidJobError(f"{shown}: no web address; http:// or https://, and the name of a host")
+        raise InvalidJobError(f"{shown}: not a web URL; http:// or https://, and the name of a host")
     return address
 
 
 def _next(url: str, location: str) -> str:
-    """Return where a redirect leads; what of it is not allowed is found when it is followed."""
+    """Return the URL that a redirect leads to; whether it is allowed is checked when it is followed."""
     if not location:
-        raise UnreadablePhotoError(f"{shown_location(url)}: redirected to nowhere")
+        raise UnreadablePhotoError(f"{shown_location(url)}: the server redirects, but names no URL")
     following = urljoin(url, location)
     scheme = following.partition("://")[0].lower()
     if scheme not in _PORTS:
-        raise NotAllowedError(f"{shown_location(url)}: redirected to what is no web address")
+        raise NotAllowedError(f"{shown_location(url)}: redirected to something other than http:// or https://")
     if url.lower().startswith("https:") and scheme != "https":
-        raise NotAllowedError(f"{shown_location(url)}: redirected from https to http, where anyone may change it")
+        raise NotAllowedError(f"{shown_location(url)}: redirected from https to http, which is not encrypted")
     return following
 
 
 @contextlib.contextmanager
 def _answer(address: Url, settings: Settings, known: WebVersion, deadline: _Deadline) -> Iterator[HTTPResponse]:
-    """Yield the answer of the server at `address`, its headers read."""
-    host, scheme = (address.host or "").strip("[]"), address.scheme or ""
-    port, shown = address.port or _PORTS[scheme], shown_location(address.url)
-    addresses = resolve(host, port, private_hosts=settings.private_hosts, shown=shown)
-    deadline.check(shown)
-    with contextlib.ExitStack() as stack:
-        opened = stack.enter_context(contextlib.closing(connect(addresses, seconds=deadline.left_seconds)))
-        deadline.watch(opened)
-        opened.settimeout(IDLE_SECONDS)
-        if scheme == "https":
-            secured = ssl.create_default_context().wrap_socket(opened, server_hostname=host)
-            opened = stack.enter_context(contextlib.closing(secured))
-        connection = HTTPConnection(host, port, timeout=IDLE_SECONDS)
-        connection.sock = opened
-        stack.callback(connection.close)
+    """Yield the server's response; its status and headers have been read."""
+    with contextlib.closing(_connect(address, settings, deadline)) as connection:
+        deadline.watch(connection.sock)
+        connection.timeout = IDLE_SECONDS
         connection.request("GET", address.request_uri, headers=_headers(address, known), preload_content=False)
-        response = connection.getresponse()
-        stack.callback(response.close)
-        yield response
+        with contextlib.closing(connection.getresponse()) as response:
+            yield response
+
+
+def _connect(address: Url, settings: Settings, deadline: _Deadline) -> HTTPConnection:
+    """Return a connection to the first of a host's addresses that answers; TLS proves the host's name, not them."""
+    host, port = (address.host or "").strip("[]"), address.port or _PORTS[address.scheme or ""]
+    shown = shown_location(address.url)
+    refused: HTTPError = HTTPError("no address")
+    for number in resolve(host, port, private_hosts=settings.private_hosts, shown=shown):
+        deadline.check(shown)
+        # For TLS, the handshake is included.
+        seconds = min(CONNECT_SECONDS, deadline.left_seconds)
+        if address.scheme == "https":
+            connection: HTTPConnection = HTTPSConnection(number, port, timeout=seconds, server_hostname=host)
+        else:
+            connection = HTTPConnection(number, port, timeout=seconds)
+        try:
+            connection.connect()
+        except (NewConnectionError, ConnectTimeoutError) as error:
+            refused = error
+        else:
+            return connection
+    raise refused
 
 
 def _headers(address: Url, known: WebVersion) -> dict[str, str]:
-    # As browsers write it, since signatures are made of it: the port only where it is not the scheme's own.
+    # As browsers write it, because signatures include it: with the port only if it is not the scheme's default.
     port = f":{address.port}" if address.port not in (None, _PORTS[address.scheme or ""]) else ""
     headers = {"Host": f"{address.host}{port}", "User-Agent": "fanreel", "Accept-Encoding": "identity"}
     if known.etag:
@@ -230,7 +245,7 @@ def _take(
     if status >= 500 or status in BUSY:
         raise StorageAwayError(f"{shown}: the server cannot answer for now ({status})")
     if status != 200:
-        hint = "; is the address still valid?" if status in REFUSED else ""
+        hint = "; is the URL still valid?" if status in REFUSED else ""
         raise UnreadablePhotoError(f"{shown}: the server refuses ({status}){hint}")
     too_large = UnreadablePhotoError(
         f"{shown}: over {most / 1e6:g} MB; FANREEL_MAX_DOWNLOAD_MEGABYTES raises the bound"
@@ -257,7 +272,7 @@ def _opened(path: Path) -> BinaryIO:
 
 
 def _write(file: BinaryIO, piece: bytes, path: Path) -> None:
-    """Write at once, so that a full disk is not taken for a broken connection when the file is closed."""
+    """Write without buffering: a full disk must be reported here, not as a broken connection when the file closes."""
     try:
         file.write(piece)
         file.flush()
@@ -266,7 +281,7 @@ def _write(file: BinaryIO, piece: bytes, path: Path) -> None:
 
 
 def _explain(error: Exception, shown: str, deadline: _Deadline) -> StorageError:
-    """Return the error for what the network did. It has none of the libraries' texts, which may hold the address."""
+    """Return the error for a failure of the network, without the library's text, which may contain the whole URL."""
     deadline.check(shown)
     if isinstance(error, ssl.SSLCertVerificationError):
         return StorageError(f"{shown}: its certificate is not valid ({error.verify_message})")
