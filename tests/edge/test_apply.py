@@ -579,9 +579,14 @@ def test_an_inbox_turns_the_nights_on(
     assert apply.apply_all(client, read_deployments(file)) == 0
     found = client.read_deployment_by_name("render-inbox/nightly")
     assert (found.parameters["inbox"], found.schedules[0].active) == ("s3://films/inbox", True)
+    # Without anyone noticing, sqlalchemy 2.1 keeps the scheduler from making a single run.
     wait_until(
-        lambda: [run for run in served.ask("flow_runs/filter", {}) if run["auto_scheduled"]],
-        seconds=120,
+        lambda: [
+            run
+            for run in served.ask("flow_runs/filter", {"flow_runs": {"deployment_id": {"any_": [str(found.id)]}}})
+            if run["auto_scheduled"] and run["state_type"] == "SCHEDULED"
+        ],
+        seconds=200,
         what="a night is due",
     )
     assert apply.check_all(client, read_deployments(file)) == 0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import urllib.error
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -60,7 +60,7 @@ def _has_begun(store: Path) -> bool:
 @pytest.mark.usefixtures("worker")
 def test_a_run_that_is_watched_ends_with_a_film(served: Served, tmp_path: Path) -> None:
     _draw(tmp_path, first_seed=200)
-    done = served.run("deployment", "run", NAME, "--params", job_parameters(tmp_path), "--watch")
+    done = served.run("deployment", "run", NAME, "--params", "-", "--watch", text=job_parameters(tmp_path))
 
     assert done.returncode == 0, done.stdout + done.stderr
     film = tmp_path / "out/film.mp4"
@@ -70,19 +70,15 @@ def test_a_run_that_is_watched_ends_with_a_film(served: Served, tmp_path: Path) 
 
 
 @pytest.mark.soak
-@pytest.mark.usefixtures("worker")
-def test_parameters_come_from_a_file_too(served: Served, tmp_path: Path) -> None:
-    _draw(tmp_path, first_seed=210)
-    done = served.run("deployment", "run", NAME, "--params", "-", "--watch", text=job_parameters(tmp_path))
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-@pytest.mark.soak
-@pytest.mark.parametrize("words", [{"sise": "320x180"}, {"output": 3}, {"encoding": {"preset": "quick"}}])
-def test_a_bad_job_is_refused_before_a_run_exists(served: Served, tmp_path: Path, words: dict[str, Any]) -> None:
+def test_a_bad_job_is_refused_before_a_run_exists(served: Served, tmp_path: Path) -> None:
     before = len(flow_runs(served))
-    done = served.run("deployment", "run", NAME, "--params", job_parameters(tmp_path, **words), "--watch")
+    done = served.run("deployment", "run", NAME, "--params", job_parameters(tmp_path, sise="320x180"), "--watch")
     assert done.returncode == 1
+    deployment = served.ask(f"deployments/name/{NAME}")["id"]
+    for words in ({"output": 3}, {"encoding": {"preset": "quick"}}):
+        asked = {"parameters": json.loads(job_parameters(tmp_path, **words))}
+        with pytest.raises(urllib.error.HTTPError, match="409"):
+            served.ask(f"deployments/{deployment}/create_flow_run", asked)
     assert len(flow_runs(served)) == before
 
 
@@ -116,19 +112,3 @@ def test_a_cancelled_run_leaves_no_session(served: Served, worker: int, tmp_path
 
     wait_until(is_over, seconds=200, what="the run is cancelled and its sessions are gone")
     assert not (tmp_path / "out/film.mp4").exists()
-
-
-@pytest.mark.soak
-def test_a_schedule_makes_runs(served: Served, tmp_path: Path) -> None:
-    # Without anyone noticing, sqlalchemy 2.1 keeps the scheduler from making a single one.
-    entry = "flows/render_slideshow.py:render_slideshow"
-    words = ["--name", "nightly", "--pool", "local", "--cron", "0 3 * * *", "--params", job_parameters(tmp_path)]
-    done = served.run("deploy", entry, *words)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-    wait_until(
-        lambda: [run for run in flow_runs(served) if run["auto_scheduled"] and run["state_type"] == "SCHEDULED"],
-        seconds=200,
-        what="a scheduled run",
-    )
-    assert served.run("deployment", "delete", "render-slideshow/nightly").returncode == 0
