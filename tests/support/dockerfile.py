@@ -12,11 +12,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-INSTRUCTIONS = {
-    *("ADD", "ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "LABEL", "ONBUILD", "RUN"),
-    *("SHELL", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR"),
-}
-
 
 @dataclass(frozen=True)
 class Instruction:
@@ -61,8 +56,6 @@ def _instructions(text: str) -> Iterator[Instruction]:
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     for line in re.sub(r"\\\n\s*", " ", "\n".join(lines)).splitlines():
         name, _, rest = line.strip().partition(" ")
-        if name not in INSTRUCTIONS:
-            raise ValueError(f"{name!r} is no instruction: {line!r}")
         flags = {}
         while match := re.match(r"--([a-z-]+)=(\S+)\s+", rest):
             flags[match[1]] = match[2]
