@@ -1,23 +1,23 @@
-"""Child runs of a film, pools and the bounds of their dispatch: the words that a dispatcher and its edge share."""
+"""The vocabulary of dispatch: child runs and pools as the server shows them, the bounds, and what is to be done."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
 
-__all__ = ["Cancel", "Child", "DispatchRules", "Phase", "Pool", "SegmentRun", "Start"]
+__all__ = ["Blame", "Cancel", "Child", "DispatchRules", "Phase", "Pool", "SegmentRun", "Start"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class SegmentRun:
-    """A run of a film's segments, `[start, end)` by their index."""
+    """Consecutive segments of a film: the indices `[start, end)`."""
 
     start: int
     end: int
 
     @property
     def indices(self) -> range:
-        """The index of each."""
+        """The index of each segment."""
         return range(self.start, self.end)
 
     def __str__(self) -> str:
@@ -26,12 +26,12 @@ class SegmentRun:
 
 
 class Phase(Enum):
-    """Where a child run is in its life."""
+    """The state of a child run, as far as dispatch needs it."""
 
     WAITING = "waiting"
     """No worker has taken it yet."""
     TAKEN = "taken"
-    """A worker has, and is about to start it."""
+    """A worker has taken it and is about to start it."""
     RUNNING = "running"
     LEAVING = "leaving"
     """It was told to end and has not ended yet."""
@@ -45,12 +45,12 @@ class Child:
     """A child run, as the server shows it.
 
     Attributes:
-        key: What identifies it.
-        pool: Where it runs, or waits to.
-        segments: What it makes, those apart that are there already.
-        phase: Where it is.
+        key: Identifies the child.
+        pool: The pool in which it runs or waits.
+        segments: The segments that it makes, without those that are there already.
+        phase: Its state.
         reason: Why it failed; for people.
-        is_hopeless: It failed in a way in which it would fail anywhere.
+        is_hopeless: Whether it would fail the same way in every pool.
     """
 
     key: str
@@ -66,9 +66,9 @@ class Pool:
     """A work pool, as the server shows it.
 
     Attributes:
-        name: Its name.
+        name: The pool's name.
         worker_count: Workers that are online.
-        fps: Frames of the film that one child is thought to make a second, above 0.
+        fps: Frames of the film that one child makes a second, above 0; an estimate.
     """
 
     name: str
@@ -78,16 +78,16 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class DispatchRules:
-    """How patient a dispatch is, and how large its shards are.
+    """How long a dispatch waits, and how large its shards are.
 
     Attributes:
-        late_seconds: A child that no worker took for so long is given to another pool that has room; one that its
-            worker took and did not start is given up.
-        stall_seconds: A child that runs and made no segment for so long is given up.
-        leave_seconds: A child that was told to end and did not for so long counts as dead.
-        wait_seconds: So long may nothing at all be started or made before the film fails.
-        shortest_seconds: Shards are not cut smaller than so much work; infinite: the film is one shard.
-        longest_seconds: Nor larger: so much work is lost at most by a crash, and so late may the last one end.
+        late_seconds: After so long without a worker a child's segments go to another pool that has room. A child that
+            a worker has taken has as long to start.
+        stall_seconds: A running child has so long for each segment.
+        leave_seconds: A child that was told to end and has not ended after so long counts as dead.
+        wait_seconds: The film fails when nothing was started or made for so long.
+        shortest_seconds: The least work in a shard; infinite: the film is one shard.
+        longest_seconds: The most work in a shard: what a crash loses at most.
     """
 
     late_seconds: float = 60.0
@@ -103,11 +103,11 @@ class Start:
     """Start a child.
 
     Attributes:
-        pool: Where.
-        segments: What it is to make.
-        number: How many children there were for exactly these segments. With the film and the segments it names the
-            child, so that two parents that start the same one start it once.
-        because: What went wrong with them before, and where; empty if nothing did.
+        pool: The pool that gets it.
+        segments: The segments that it is to make.
+        number: How many children there were for exactly these segments. Film, segments and number name the child, so
+            that two parents that decide the same start it once.
+        because: What went wrong with the segments before, and in which pool; empty if nothing did.
     """
 
     pool: str
@@ -116,9 +116,29 @@ class Start:
     because: str = ""
 
 
+class Blame(Enum):
+    """What is at fault where a child is told to end."""
+
+    NOBODY = "nobody"
+    """Another pool, or another size, is better by now."""
+    POOL = "pool"
+    """Its segments had no chance."""
+    SEGMENT = "segment"
+    """The segment that it did not make, in its pool."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Tell a child to end; what it made is kept."""
+    """Tell a child to end; the segments that it made are kept.
+
+    Attributes:
+        child: The child.
+        reason: Why; for people.
+        blame: What is at fault.
+        instead: The pool whose free slot its segments are meant for; empty if none is.
+    """
 
     child: Child
     reason: str
+    blame: Blame
+    instead: str = ""

@@ -1,4 +1,4 @@
-"""Which work pools may render a film, with which encoders, and how fast one child of each is thought to be."""
+"""Which work pools may render a film, with which encoders, and how fast one child of each is estimated to be."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ class DeviceKind(StrEnum):
 
 
 UNMEASURED_PX_PER_SECOND: Mapping[DeviceKind, float] = {DeviceKind.GPU: 4e8, DeviceKind.CPU: 6e7}
-"""Pixels that one session is taken to encode a second as long as no host was calibrated: 200 and 30 frames of 1080p.
-They decide how large the first shards are, and nothing else; what a film's own children do is seen within minutes."""
+"""Pixels a second that one session is taken to encode where no host was calibrated: 200 and 30 frames of 1080p.
+They decide the size of the first shards only; within minutes the film's own children show their speed."""
 
 
 @dataclass(frozen=True, slots=True)
 class MeasuredSpeed:
-    """What one session of a calibrated host makes.
+    """The speed of one session on a calibrated host.
 
     Attributes:
-        device: Of which kind.
-        px_per_second: Pixels a second.
+        device: The kind of device that encodes.
+        px_per_second: Pixels that it encodes a second.
     """
 
     device: DeviceKind
@@ -45,9 +45,9 @@ class PoolChoice:
     """The pools of a film.
 
     Attributes:
-        devices: What each encodes with, the preferred pool first; at least one.
-        encoders: Whose segments the film may have, the best one first.
-        left_out: Pools that were named and cannot make it.
+        devices: What each pool encodes with, the preferred pool first; at least one.
+        encoders: The encoders whose segments the film may have, the best one first.
+        left_out: Pools that the job names and that cannot make the film.
     """
 
     devices: Mapping[str, DeviceKind]
@@ -58,15 +58,15 @@ class PoolChoice:
 def choose_pools(encoding: EncodingPlan, devices: Mapping[str, DeviceKind]) -> PoolChoice:
     """Return which of the pools may render a film, and with which encoders.
 
-    All that have an encoder which the job allows may, where segments of two encoders can share the film: in H.264,
-    unless the job forbids that any but the best one makes some. Else those that have the best encoder among them.
+    An H.264 film may have segments of several encoders, unless the job says `fallback: never`: then every pool with an
+    encoder that the job allows may render it. All other films get the pools that have the best of these encoders.
 
     Args:
-        encoding: What is asked of the encoder.
+        encoding: What the job asks of the encoder.
         devices: What each pool that the job names encodes with, the preferred one first.
 
     Raises:
-        InvalidJobError: None of them has such an encoder.
+        InvalidJobError: No pool has an encoder that the job allows.
     """
     allowed = allowed_encoders(encoding)
     encoders = tuple(name for name in allowed if any(encoders_on(device, [name]) for device in devices.values()))
@@ -88,9 +88,9 @@ def encoders_on(device: DeviceKind, encoders: Iterable[str]) -> tuple[str, ...]:
 
 
 def expect_fps(encoding: EncodingPlan, device: DeviceKind, measured: Iterable[MeasuredSpeed]) -> float:
-    """Return how many frames of a film one child is thought to make a second, by what calibrated hosts do.
+    """Return how many frames of a film one child is estimated to make a second: the median of the calibrated hosts.
 
-    The median of the hosts: which of them has which pool's workers is not known, and changes.
+    Which host has the workers of which pool is not known, and changes.
     """
     known = [speed.px_per_second for speed in measured if speed.device is device and speed.px_per_second > 0]
     return (median(known) if known else UNMEASURED_PX_PER_SECOND[device]) / (encoding.width_px * encoding.height_px)

@@ -9,7 +9,9 @@ import pytest
 
 from fanreel.dispatch.children import Cancel, Child, DispatchRules, Phase, Pool, SegmentRun, Start
 from fanreel.dispatch.dispatcher import Dispatcher
-from fanreel.dispatch.shard_sizes import MOST_SHARDS, PoolLoad, ShardSizes, cut_run
+from fanreel.dispatch.history import FilmSegments
+from fanreel.dispatch.moment import PoolView
+from fanreel.dispatch.shard_sizes import MOST_SHARDS, ShardSizes, cut_run
 
 FRAMES = 100
 """Of each segment: at 10 frames a second one takes 10 s."""
@@ -611,63 +613,68 @@ class TestParents:
         assert film.tick() == [Start("cpu", SegmentRun(0, 4), 1)]
 
 
-def sizes(
-    *loads: PoolLoad, total: int = 100_000, missing: int | None = None, count: int = 0, rules: DispatchRules = RULES
-) -> ShardSizes:
-    named = {f"pool-{number}": load for number, load in enumerate(loads)}
-    known = total if missing is None else missing
-    return ShardSizes(named, total_frames=total, frames_missing=known, shard_count=count, rules=rules)
+def next_frames(
+    *pools: PoolView,
+    total: int = 100_000,
+    missing: int | None = None,
+    count: int = 0,
+    rules: DispatchRules = RULES,
+    waiting: int = 100_000,
+) -> float:
+    """Return the frames of the next shard for the first of some pools."""
+    named = {f"pool-{number}": pool for number, pool in enumerate(pools)}
+    sizes = ShardSizes(named, total, total if missing is None else missing, count, rules)
+    return sizes.next_frames("pool-0", started={}, frames_waiting=waiting)
 
 
-def load(fps: float = 10.0, slots: int = 1, *, known: bool = True, ends: tuple[float, ...] = (), waiting: int = 0):
-    return PoolLoad(fps, slots, known, ends, waiting)
+def pool(fps: float = 10.0, slots: int = 1, *, known: bool = True, ends: tuple[float, ...] = (), queued: int = 0):
+    return PoolView(name="", worker_count=1, fps=fps, slots=slots, is_full=known, ends=ends, leaving_count=queued)
 
 
 class TestSizes:
     def test_the_last_shards_end_when_the_film_does(self) -> None:
         # 30 s of work for two slots; one is busy for 12 s more. A shard of the other one takes what ends then too.
-        size = sizes(load(slots=2, ends=(12.0,)), missing=300 + 120, count=198, rules=RULES).next_size("pool-0", 300)
-        assert size == 10.0 * 21.0
+        assert next_frames(pool(slots=2, ends=(12.0,)), missing=300 + 120, count=198, waiting=300) == 10.0 * 21.0
 
     def test_no_shard_is_shorter_than_the_shortest_or_empty(self) -> None:
-        assert sizes(load(), total=10).next_size("pool-0", 10) == RULES.shortest_seconds * 10.0
-        assert sizes(load(), total=10, rules=replace(RULES, shortest_seconds=0.0)).next_size("pool-0", 10) > 0
+        assert next_frames(pool(), total=10, waiting=10) == RULES.shortest_seconds * 10.0
+        assert next_frames(pool(), total=10, waiting=10, rules=replace(RULES, shortest_seconds=0.0)) > 0
 
     def test_as_long_as_slots_are_not_known_no_shard_is_longer_than_the_longest(self) -> None:
-        assert sizes(load(known=False)).next_size("pool-0", 100_000) == RULES.longest_seconds * 10.0
+        assert next_frames(pool(known=False)) == RULES.longest_seconds * 10.0
 
     def test_a_film_of_days_still_has_no_more_than_200(self) -> None:
-        size = sizes(load(known=False), total=10**8).next_size("pool-0", 10**8)
+        size = next_frames(pool(known=False), total=10**8, waiting=10**8)
         assert size == pytest.approx(10**8 / MOST_SHARDS)
 
     def test_they_shrink_towards_the_end(self) -> None:
-        seen = []
+        seen: list[float] = []
         left = 10**6
         while left > 0:
-            seen.append(sizes(load(slots=16), total=10**6, missing=left, count=len(seen)).next_size("pool-0", left))
+            seen.append(next_frames(pool(slots=16), total=10**6, missing=left, count=len(seen), waiting=left))
             left -= round(seen[-1])
         assert seen[0] > 2 * seen[-1]
 
     def test_a_shard_that_will_wait_for_long_is_smaller(self) -> None:
-        now = sizes(load(slots=4, ends=()), count=150)
-        later = sizes(load(slots=4, ends=(500.0, 600.0, 700.0, 800.0), waiting=2), count=150)
-        assert later.next_size("pool-0", 1000) < now.next_size("pool-0", 1000)
+        now = next_frames(pool(slots=4), count=150, waiting=1000)
+        later = next_frames(pool(slots=4, ends=(500.0, 600.0, 700.0, 800.0), queued=2), count=150, waiting=1000)
+        assert later < now
+
+    def test_those_that_get_a_shard_at_the_same_moment_wait_for_each_other(self) -> None:
+        sizes = ShardSizes({"pool-0": pool(slots=2, ends=(0.0, 500.0))}, 100_000, 100_000, 150, RULES)
+        first, second = (sizes.next_frames("pool-0", started={"pool-0": n}, frames_waiting=1000) for n in range(2))
+        assert second < first
 
     def test_pools_without_workers_do_not_count(self) -> None:
-        alone = sizes(load(slots=4)).next_size("pool-0", 100_000)
-        beside = sizes(load(slots=4), load(fps=1000.0, slots=0)).next_size("pool-0", 100_000)
-        assert alone == beside
+        assert next_frames(pool(slots=4)) == next_frames(pool(slots=4), pool(fps=1000.0, slots=0))
 
 
 class TestCut:
     def cut(self, waiting: list[int], size: float, *, missing: set[int] | None = None, avoided: dict | None = None):
-        return cut_run(
-            waiting,
-            size,
-            frame_counts=[FRAMES] * 20,
-            missing=set(waiting) if missing is None else missing,
-            avoided=avoided or {},
-        )
+        segments = FilmSegments([FRAMES] * 20, set(waiting) if missing is None else missing)
+        for index, counts in (avoided or {}).items():
+            segments.histories[index].avoided.update(counts)
+        return cut_run(waiting, size, segments)
 
     @pytest.mark.parametrize(("size", "end"), [(1, 1), (149, 1), (150, 2), (249, 2), (250, 3), (inf, 5)])
     def test_it_is_rounded_to_whole_segments(self, size: float, end: int) -> None:

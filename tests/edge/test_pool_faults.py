@@ -1,8 +1,7 @@
 """Films on many machines, of which any may die at any moment: each film is made, certified, and no frame of it differs.
 
-One farm (pool_farm.py) serves all tests of this module. A fault comes at the first sign of what it is to meet, never
-after a fixed time. All films are made of the same photos at different qualities: they share all frames and no segment.
-The shortest tests are the last: a process of xdist is given its next module when two tests of this one are left.
+One farm (pool_farm.py) serves all tests of this module; test_pools.py has one more, for the faults of `make soak`.
+A fault comes at the first sign of what it is to meet, never after a fixed time.
 """
 
 from __future__ import annotations
@@ -15,33 +14,26 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.jobs import make_job
-from support.kills import is_running, kill_at_work
-from support.pool_farm import AUTH_MARK, PATIENCE_SECONDS, PREFIX, SIZE, Farm, Film, Machine
+from support.farm_films import ENDS, Film, check_film, check_nothing_is_left, count_work, fingerprints
+from support.farm_machine import Machine, do_all, thaw
+from support.farm_server import AUTH_MARK, PATIENCE_SECONDS
+from support.pool_farm import PREFIX, Farm
 from support.pool_secrets import QUERY_MARK, found_in, serve_photos, start_films, written_in_database, written_in_files
 from support.processes import wait_until
-from support.s3_server import Fault
 
-from fanreel.host.host import open_host
-from fanreel.join.certificate import Certificate, certificate_path, read_certificate
+from fanreel.join.certificate import certificate_path, read_certificate
 from fanreel.publish.published import verify_film
-from fanreel.render.here import render_job
-from fanreel.settings import Settings
-from tasks.limit_slots import LEASE_SECONDS
 
-pytestmark = [pytest.mark.soak, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(2400)]
 
-CANCEL_SECONDS = 20.0
-"""Within which a cancelled film has ended, its children and their encoders too, on a machine that is not busy."""
-
-DATABASE_AWAY_SECONDS = 10.0
-STORE_AWAY_SECONDS = 20.0
+DATABASE_AWAY_SECONDS, STORE_AWAY_SECONDS = 10.0, 20.0
+"""How long these faults last."""
 
 MOST_SHARD_FRAMES = 8 * 96 * 2
 """In flight with one child, at most."""
@@ -51,90 +43,7 @@ MOST_ROWS_A_RUN = 500
 """Most are of events, which the server keeps for a week."""
 
 
-@pytest.fixture(scope="module")
-def truth(farm: Farm, tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
-    """The fingerprint of every frame of the films, as fed to the encoder of an undisturbed run in this process."""
-    return render_here(farm, tmp_path_factory.mktemp("truth"))
-
-
-def render_here(farm: Farm, folder: Path) -> list[bytes]:
-    """Render the film without pools; return the fingerprints of its frames."""
-    host = open_host(Settings(store=folder / "store", lock_folder=folder / "locks"))
-    try:
-        render_job(make_job(folder, photos=[str(farm.folder / "photos")], **SIZE), host=host)
-    finally:
-        host.launcher.close()
-    return fingerprints(verify_film(folder / "out/film.mp4", full=True))
-
-
-@pytest.fixture
-def slow_gpus(farm: Farm) -> Iterator[None]:
-    """Sessions on the emulated GPU last for seconds."""
-    farm.gpus.set(microseconds_per_frame=15_000)
-    yield
-    farm.gpus.set(microseconds_per_frame=2000)
-
-
 IMPATIENT = {"FANREEL_LATE_SECONDS": "30", "FANREEL_STALL_SECONDS": "30"}
-
-
-def fingerprints(certificate: Certificate) -> list[bytes]:
-    return [fingerprint for record in certificate.segments for fingerprint in record.fingerprint_list]
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a film cost.
-
-    Attributes:
-        encoders: Segments by encoder.
-        frames_twice: Frames of segments that were made whole by more than one session.
-        frames_lost: Frames that sessions which did not end by themselves may have made in vain: at most this many.
-        children: Its child runs, by the type of the state that they ended in.
-    """
-
-    encoders: Counter[str]
-    frames_twice: int
-    frames_lost: int
-    children: Counter[str]
-
-
-def check_film(farm: Farm, film: Film, truth: Sequence[bytes]) -> Work:
-    """Prove the film, and that nothing is left of its making; return what it cost."""
-    certificate = verify_film(film.path, full=True)
-    assert len(certificate.segments) >= 20
-    assert fingerprints(certificate) == truth
-    check_nothing_is_left(farm)
-    work = count_work(film, certificate)
-    print(f"\n{film.name}: {work}")
-    return work
-
-
-def check_nothing_is_left(farm: Farm) -> None:
-    wait_until(lambda: not farm.left_over(), seconds=120, what=f"nothing is left to run: {farm.left_over()}")
-    wait_until(lambda: not farm.held_slots(), seconds=LEASE_SECONDS + 120, what=f"no slot is held: {farm.held_slots()}")
-    assert farm.open_uploads() == []
-    assert farm.half_files() == []
-
-
-def count_work(film: Film, certificate: Certificate) -> Work:
-    sessions = film.sessions()
-    kept = Counter(record.event.session for record in certificate.segments)
-    frames = [record.frame_count for record in certificate.segments]
-    stored = Counter[int]()
-    for record in certificate.segments:
-        stored[record.event.session] += record.frame_count
-    done = sum(session.frames for session in sessions if session.frames >= 0)
-    cut_off = [session for session in sessions if session.frames < 0]
-    kept_of_those = sum(stored[session.pid] for session in cut_off)
-    asked_of_those = sum(frames[index] for session in cut_off for index in session.segments)
-    assert set(kept) <= {session.pid for session in sessions}
-    return Work(
-        encoders=Counter(record.encoder for record in certificate.segments),
-        frames_twice=done + kept_of_those - certificate.frame_count,
-        frames_lost=asked_of_those - kept_of_those,
-        children=Counter(child["state_type"] for child in film.children()),
-    )
 
 
 def test_undisturbed_both_pools_make_it_and_nothing_twice(farm: Farm, truth: list[bytes]) -> None:
@@ -146,7 +55,7 @@ def test_undisturbed_both_pools_make_it_and_nothing_twice(farm: Farm, truth: lis
     assert (work.frames_twice, work.frames_lost) == (0, 0)
     assert set(work.children) == {"COMPLETED"}
 
-    tasks = farm.ask("task_runs/filter", {"flow_runs": {"id": {"any_": [film.id]}}})
+    tasks = farm.server.ask("task_runs/filter", {"flow_runs": {"id": {"any_": [film.id]}}})
     children = sum(work.children.values())
     assert len(tasks) == PARENT_TASKS + children, [
         task["name"] for task in tasks
@@ -157,47 +66,6 @@ def test_undisturbed_both_pools_make_it_and_nothing_twice(farm: Farm, truth: lis
     assert rows["flow_run"] == 1 + children
     assert rows["task_run"] == len(tasks) + CHILD_TASKS * children
     assert sum(rows.values()) < MOST_ROWS_A_RUN * rows["flow_run"]
-
-
-def test_cancelled_its_children_and_encoders_end(farm: Farm, truth: list[bytes]) -> None:
-    gpu, cpus = farm.machines["nvenc-1"], [farm.machines["cpu-1"], farm.machines["cpu-2"]]
-
-    def both_pools_are_at_work() -> bool:
-        return bool(gpu.sessions_at_work()) and any(cpu.sessions_at_work() for cpu in cpus)
-
-    farm.gpus.set(microseconds_per_frame=100_000)
-    try:
-        # x264 is slow enough with this preset that its child has not ended when the GPU's begins.
-        film = farm.start(farm.job("cancelled", quality=21, preset="best"))
-        wait_until(both_pools_are_at_work, seconds=PATIENCE_SECONDS, what="both pools make segments")
-        at_work = [pid for machine in (gpu, *cpus) for pid in machine.below()]
-        told_at = time.monotonic()
-        load = max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0)))
-        farm.cancel(film)
-        wait_until(
-            lambda: not any(map(is_running, at_work)), seconds=PATIENCE_SECONDS, what="children and encoders end"
-        )
-        seconds = time.monotonic() - told_at
-        film.wait("CANCELLED")
-        all_seconds = time.monotonic() - told_at
-    finally:
-        farm.gpus.set(microseconds_per_frame=2000)
-    print(
-        f"\ncancelled: {len(at_work)} children and encoders ended in {seconds:.1f} s, the film in {all_seconds:.1f} s"
-    )
-    check_nothing_is_left(farm)
-    assert seconds < CANCEL_SECONDS * load
-    assert not film.path.exists()
-    wait_until(lambda: farm.gpus.open_sessions() == 0, seconds=30, what="no session is open")
-    wait_until(lambda: all(map(is_final, film.children())), seconds=PATIENCE_SECONDS, what="every child run has ended")
-    ended = {child["state_type"] for child in film.children()}
-    assert "CANCELLED" in ended
-    assert ended <= {"CANCELLED", "COMPLETED"}
-    # What was made is kept, and the same job goes on from there.
-    again = farm.start(film.job)
-    again.wait()
-    check_nothing_is_left(farm)
-    assert fingerprints(verify_film(again.path, full=True)) == truth
 
 
 def test_a_worker_that_is_told_to_end_hands_back_what_it_holds(farm: Farm, truth: list[bytes]) -> None:
@@ -213,7 +81,7 @@ def test_a_worker_that_is_told_to_end_hands_back_what_it_holds(farm: Farm, truth
     handed_back = [
         child
         for child in film.children()
-        for state in farm.ask(f"flow_run_states/?flow_run_id={child['id']}")
+        for state in farm.server.ask(f"flow_run_states/?flow_run_id={child['id']}")
         if "handed back: its worker cpu-1" in (state["message"] or "")
     ]
     assert len(handed_back) == 1
@@ -262,61 +130,6 @@ def ran_at_once(one: dict[str, Any], other: dict[str, Any]) -> bool:
     )
 
 
-def test_encoders_and_children_die_and_the_store_fails_now_and_then(
-    farm: Farm, truth: list[bytes], slow_gpus: None
-) -> None:
-    faults = [
-        Fault(cut=True, method="PUT", part="/segments/", every=3),
-        Fault(status=503, times=-1, every=11, part=PREFIX),
-        Fault(status=500, times=-1, every=17, part=PREFIX),
-    ]
-    film = farm.start(farm.job("killed", quality=24, output="s3://films/out/killed.mp4"))
-    gpu, cpu = farm.machines["nvenc-1"], farm.machines["cpu-1"]
-    wait_until(cpu.flow_processes, seconds=PATIENCE_SECONDS, what="the film is dispatched")
-    farm.s3.fail(*faults)
-    try:
-        do_all(lambda: any(map(kill_at_work, gpu.sessions_at_work())), lambda: kill_child_that_renders(cpu))
-        film.wait()
-    finally:
-        farm.s3.heal()
-    assert all(fault.met for fault in faults), faults
-    work = check_film(farm, film, truth)
-    assert work.children["CRASHED"] == 1
-    assert work.frames_twice == 0
-
-
-def do_all(*actions: Callable[[], object]) -> None:
-    """Try each action until it has found what it is for, in turns: none may miss its moment for another's."""
-    left = list(actions)
-
-    def are_done() -> bool:
-        left[:] = [action for action in left if not action()]
-        return not left
-
-    wait_until(are_done, seconds=PATIENCE_SECONDS, what="each fault has met what it is for")
-
-
-def kill_child_that_renders(machine: Machine) -> bool:
-    """kill -9 a worker's child run while a session of it makes a segment; return whether there was one."""
-    if not machine.sessions_at_work():
-        return False
-    stopped = machine.freeze()  # what is seen from now on stays so
-    try:
-        children = machine.flow_processes() if machine.sessions_at_work() else []
-        for pid in children:
-            os.kill(pid, signal.SIGKILL)
-    finally:
-        thaw(stopped)
-    return bool(children)
-
-
-def thaw(stopped: Sequence[int]) -> None:
-    """Let the processes of a machine that was frozen go on, those that are still there."""
-    for pid in stopped:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGCONT)
-
-
 def test_a_worker_dies_with_its_host_and_another_is_frozen(farm: Farm, truth: list[bytes], slow_gpus: None) -> None:
     dead, frozen = farm.machines["cpu-1"], farm.machines["cpu-2"]
     film = farm.start(farm.job("hosts", quality=25), env=IMPATIENT)
@@ -351,9 +164,9 @@ def test_the_server_goes_and_a_segment_is_spoilt(farm: Farm, truth: list[bytes],
     film = farm.start(farm.job("server", quality=26))
     old = set(farm.objects("segments/"))
     wait_until(farm.machines["nvenc-1"].sessions_at_work, seconds=PATIENCE_SECONDS, what="a session is at work")
-    farm.kill_server()
+    farm.server.kill()
     spoilt = wait_until(lambda: spoil_one(farm, old), seconds=PATIENCE_SECONDS, what="a segment to spoil")
-    farm.start_server()
+    farm.server.start()
     film.wait()
     work = check_film(farm, film, truth)
     assert work.frames_twice == spoilt_frames(film, spoilt)
@@ -441,7 +254,6 @@ def without_cpu_workers(farm: Farm) -> Iterator[None]:
             machine.await_start()
 
 
-ENDS = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 PENDING_SECONDS = 60.0
 FILMS_AT_ONCE = 2
 KILL_SEED = 20261127
@@ -496,8 +308,8 @@ class Killer:
             self._farm.s3.start()
             return True
         if kind == "server":
-            self._farm.kill_server()
-            self._farm.start_server()
+            self._farm.server.kill()
+            self._farm.server.start()
             return True
         machines = sorted(self._farm.machines.values(), key=lambda one: one.name)
         victims = [pid for machine in machines for pid in sorted(PIDS[kind](machine))]
@@ -595,17 +407,3 @@ def test_no_credential_is_written_anywhere(farm: Farm, tmp_path: Path) -> None:
     planted.write_text(f"secret: {AUTH_MARK}")
     assert written_in_files(farm) == {"planted.txt": [AUTH_MARK]}
     planted.unlink()
-
-
-def test_a_worker_of_the_gpu_pool_that_cannot_encode_says_why(farm: Farm) -> None:
-    machine = farm.add("nvenc-none", "nvenc", extra=farm.gpus.without("libnvidia-encode.so.1").environment)
-    assert machine.process is not None
-    assert machine.process.wait(PATIENCE_SECONDS) == 4
-    farm.remove(machine)
-    assert "this host does not encode for a pool of GPUs: " in machine.said()
-
-
-def test_the_api_wants_its_auth_string(farm: Farm) -> None:
-    for wrong in ("", "fanreel:another"):
-        assert farm.status_of("flow_runs/count", auth=wrong) == 401
-    assert farm.status_of("flow_runs/count") == 200

@@ -5,29 +5,21 @@
         film.wait()
 
 Each worker is a machine of its own: it has its own workspace and its own locks, and starts its runs Prefect's own way.
-They share the store, which is in S3,
-and the GPU of the emulated driver. Whatever a farm starts carries its mark in its environment, so that it is found
-wherever the kernel hung it when its parent died.
+Workers share the store, which is in S3, and the GPU of the emulated driver. Whatever a farm starts carries its mark in
+its environment, so that it is found wherever the kernel hung it when its parent died.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import functools
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -35,212 +27,26 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from support.emulated_nvenc import EmulatedDriver
+from support.farm_films import SIZE, Film
+from support.farm_machine import Machine, SessionLog
+from support.farm_server import AUTH, PATIENCE_SECONDS, FarmServer
 from support.jobs import draw_photo
-from support.kills import is_running, open_files, state_and_parent
+from support.kills import is_running
 from support.postgresql import Database, database_or_skip
-from support.prefect_server import PREFECT, copy_checkout, free_port, server_environment
-from support.processes import descendants, wait_until
+from support.prefect_server import copy_checkout, free_port, server_environment
 from support.s3_server import S3Server, serve_s3
 
 from fanreel.host.calibration import Calibration, CurvePoint, DeviceCalibration, calibration_to_json
 from fanreel.store.local import LocalStore
 
-__all__ = ["AUTH_MARK", "Farm", "Film", "Machine", "run_farm"]
+__all__ = ["PREFIX", "Farm", "run_farm"]
 
-AUTH_MARK = "marked-auth-string-4f1c"
-AUTH = f"fanreel:{AUTH_MARK}"
 PREFIX = "farm"
-PATIENCE_SECONDS = 400.0
-"""Only a farm that does not work waits so long, on the busiest machine."""
-
 WARM = "from fanreel.draw import planes; planes.warm()"
 PHOTO_COUNT = 24
-SIZE = {"size": "320x180", "fps": "16", "seconds_per_slide": 6}
 SEGMENTS_A_SHARD, FRAMES_A_SEGMENT = 6, 96
 CHILD_FPS = 120.0
 """What both pools' children are said to make a second, so that both get shards, and each worker and GPU session one."""
-
-_SESSION = re.compile(r"START segments? (\d+)(?:-(\d+))? of (\S+): session (\d+), (\w+)")
-_DONE = re.compile(r"DONE segments? \S+ of (\S+): session (\d+), .*, (\d+) frames in")
-
-
-@dataclass(frozen=True, slots=True)
-class SessionLog:
-    """An encoder session, as the log of its worker tells of it.
-
-    Attributes:
-        film: What it worked for.
-        pid: Its process.
-        encoder: What it encoded with.
-        segments: Indices of the segments that it was asked for.
-        frames: Frames that it made; -1 if it did not end by itself.
-    """
-
-    film: str
-    pid: int
-    encoder: str
-    segments: range
-    frames: int
-
-
-@dataclass
-class Machine:
-    """A worker, with a workspace and locks of its own; it can die and be started again."""
-
-    farm: Farm
-    name: str
-    pool: str
-    limit: int | None = None
-    extra: dict[str, str] = field(default_factory=dict)
-    workspace: Path | None = None
-    process: subprocess.Popen[bytes] | None = None
-    log_start: int = 0
-
-    @property
-    def folder(self) -> Path:
-        return self.farm.folder / self.name
-
-    @property
-    def log(self) -> Path:
-        return self.folder / "worker.log"
-
-    @property
-    def env(self) -> dict[str, str]:
-        own = {
-            "FANREEL_WORKSPACE": str(self.workspace or self.folder / "workspace"),
-            "FANREEL_LOCK_FOLDER": str(self.folder / "locks"),
-            "FANREEL_CALIBRATION": str(self.folder / "calibration.json"),
-        }
-        return self.farm.env | own | self.extra
-
-    @property
-    def pid(self) -> int:
-        assert self.process is not None
-        return self.process.pid
-
-    def is_running(self) -> bool:
-        """Whether the worker is there."""
-        return self.process is not None and self.process.poll() is None
-
-    def start(self) -> Machine:
-        """Start the worker; `await_start` returns when it works."""
-        self.folder.mkdir(exist_ok=True)
-        arguments = ["--pool", self.pool, "--name", self.name]
-        arguments += [] if self.limit is None else ["--limit", str(self.limit)]
-        command = [sys.executable, "-m", "deployments.worker", *arguments]
-        with self.log.open("ab") as log:
-            self.log_start = log.tell()
-            self.process = subprocess.Popen(command, cwd=self.farm.checkout, env=self.env, stdout=log, stderr=log)
-        return self
-
-    def await_start(self) -> Machine:
-        """Return when it has started."""
-
-        def has_started() -> bool:
-            assert self.process is not None
-            assert self.process.poll() is None, self.said()
-            return b"started!" in self.log.read_bytes()[self.log_start :]
-
-        wait_until(has_started, seconds=PATIENCE_SECONDS, what=f"{self.name} has started")
-        return self
-
-    def said(self) -> str:
-        """Return its log."""
-        return self.log.read_text(errors="replace")
-
-    def below(self) -> dict[int, str]:
-        """Return what runs below it."""
-        return descendants(self.pid)
-
-    def flow_processes(self) -> list[int]:
-        """Return the processes of the flow runs that it has started: its children."""
-        return [pid for pid in self.below() if state_and_parent(pid)[1] == self.pid]
-
-    def launchers(self) -> list[int]:
-        """Return the launchers of encoder sessions below it, and the sessions, which are their forks."""
-        return [pid for pid, line in self.below().items() if "fanreel.sessions.session_server" in line]
-
-    def sessions_at_work(self) -> list[int]:
-        """Return the encoder sessions below it that make a segment at this moment."""
-        return [pid for pid in self.launchers() if any(name.endswith(".packets") for name in open_files(pid))]
-
-    def tell_to_end(self) -> None:
-        """Tell the worker to end, as a supervisor does."""
-        assert self.process is not None
-        self.process.terminate()
-
-    def stop(self) -> None:
-        """End the worker as a supervisor does, and wait for it."""
-        self.tell_to_end()
-        self.await_end()
-
-    def await_end(self) -> None:
-        """Return when the worker has ended."""
-        assert self.process is not None
-        self.process.wait(PATIENCE_SECONDS)
-
-    def freeze(self) -> list[int]:
-        """Stop the worker and all below it, as a machine that hangs; return its processes."""
-        os.kill(self.pid, signal.SIGSTOP)
-        stopped = [self.pid]
-        while new := [pid for pid in self.below() if pid not in stopped]:
-            for pid in new:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGSTOP)
-                stopped.append(pid)
-        return stopped
-
-    def kill_tree(self) -> None:
-        """kill -9 the worker and all below it, as if the power went."""
-        stopped = self.freeze()
-        for pid in stopped:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        assert self.process is not None
-        self.process.wait(60)
-        wait_until(lambda: not any(map(is_running, stopped)), seconds=60, what="its tree is gone")
-
-
-class Film:
-    """A film's flow run."""
-
-    def __init__(self, farm: Farm, job: dict[str, Any], run_id: str, env: Mapping[str, str]) -> None:
-        self.farm, self.job, self.id, self.env = farm, job, run_id, env
-        self.name = Path(job["output"]).name
-        self.started_at = time.monotonic()
-
-    @property
-    def path(self) -> Path:
-        """Where the film is, the server's own file if it is in S3."""
-        output: str = self.job["output"]
-        in_bucket = output.removeprefix("s3://films/")
-        return self.farm.s3.bucket / in_bucket if in_bucket != output else Path(self.job["base"]) / output
-
-    def read(self) -> dict[str, Any]:
-        """Return its run as the server has it."""
-        return self.farm.ask(f"flow_runs/{self.id}")
-
-    def is_over(self) -> bool:
-        """Whether it has ended, however; not as far as a server tells that is away."""
-        with contextlib.suppress(OSError):
-            return self.read()["state_type"] in ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
-        return False
-
-    def wait(self, state: str = "COMPLETED") -> float:
-        """Return how many seconds it took to come to an end, which has to be of this type."""
-        wait_until(self.is_over, seconds=PATIENCE_SECONDS, what=f"{self.name} is over", pause_seconds=0.5)
-        run = self.read()
-        assert run["state_type"] == state, f"{run['state_type']}: {run['state']['message']}"
-        return time.monotonic() - self.started_at
-
-    def children(self) -> list[dict[str, Any]]:
-        """Return the child runs of this film, whichever parent started them."""
-        asked = {"flow_runs": {"name": {"like_": f"{self.name} "}}, "sort": "START_TIME_ASC"}
-        return self.farm.ask("flow_runs/filter", asked)
-
-    def sessions(self) -> list[SessionLog]:
-        """Return every encoder session that worked for this film."""
-        return [session for session in self.farm.sessions() if session.film == self.name]
 
 
 class Farm:
@@ -250,8 +56,9 @@ class Farm:
         folder: All its files are below.
         checkout: What the workers run.
         env: Of all its processes; the machines' own apart.
+        server: Prefect's.
         s3: The store's server.
-        database: Prefect's.
+        database: Of Prefect's server.
         gpus: What the workers of the pool `nvenc` have.
         machines: The workers that it has, by name.
         left: Those that it had.
@@ -262,10 +69,9 @@ class Farm:
         self.checkout = copy_checkout(folder / "checkout")
         self.machines: dict[str, Machine] = {}
         self.left: list[Machine] = []
-        self._port = free_port()
-        self._server: subprocess.Popen[bytes] | None = None
+        port = free_port()
         self.env = (
-            server_environment(folder, self._port)
+            server_environment(folder, port)
             | s3.env
             | {
                 "FANREEL_FARM": str(folder),  # the mark
@@ -280,49 +86,7 @@ class Farm:
                 "PYTHONFAULTHANDLER": "1",  # so that SIGABRT shows where a process hangs
             }
         )
-
-    # The server
-
-    def start_server(self) -> None:
-        """Start Prefect's server, and return when it answers."""
-        command = [*PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(self._port)]
-        with (self.folder / "server.log").open("ab") as log:
-            self._server = subprocess.Popen(command, cwd=self.folder, env=self.env, stdout=log, stderr=log)
-
-        def is_up() -> bool:
-            assert self._server is not None
-            assert self._server.poll() is None, (self.folder / "server.log").read_text()
-            with contextlib.suppress(OSError):
-                return self.ask("health") is True
-            return False
-
-        wait_until(is_up, seconds=PATIENCE_SECONDS, what="the server is up", pause_seconds=0.2)
-
-    def kill_server(self) -> None:
-        """kill -9 Prefect's server."""
-        assert self._server is not None
-        for pid in [self._server.pid, *descendants(self._server.pid)]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self._server.wait(60)
-
-    def ask(self, path: str, body: dict[str, Any] | None = None, *, auth: str = AUTH) -> Any:
-        """Return what the server's API answers."""
-        headers = {"content-type": "application/json"}
-        if auth:
-            headers["authorization"] = "Basic " + base64.b64encode(auth.encode()).decode()
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"http://127.0.0.1:{self._port}/api/{path}", data, headers)
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.loads(answer.read() or b"null")
-
-    def status_of(self, path: str, *, auth: str = AUTH) -> int:
-        """Return the status that the server's API answers with to a question that has no body to speak of."""
-        try:
-            self.ask(path, {}, auth=auth)
-        except urllib.error.HTTPError as error:
-            return error.code
-        return HTTPStatus.OK
+        self.server = FarmServer(folder, port=port, env=self.env)
 
     def prefect(
         self, *arguments: str, module: str = "prefect", env: Mapping[str, str] = {}
@@ -336,7 +100,7 @@ class Farm:
 
     def add(self, name: str, pool: str, **words: Any) -> Machine:
         """Start a worker; `await_start` returns when it works."""
-        machine = Machine(self, name, pool, **words)
+        machine = Machine(name, pool, self.folder / name, self.checkout, self.env, **words)
         self.machines[name] = machine
         return machine.start()
 
@@ -348,7 +112,7 @@ class Farm:
     def processes(self) -> dict[int, str]:
         """Return the command line of everything that carries the farm's mark, the servers' processes apart."""
         mark = f"FANREEL_FARM={self.folder}\0".encode()
-        servers = {self._server.pid, *descendants(self._server.pid)} if self._server else set[int]()
+        servers = self.server.pids()
         found = {}
         for entry in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
@@ -363,14 +127,7 @@ class Farm:
 
     def sessions(self) -> list[SessionLog]:
         """Return every encoder session that the workers' logs tell of."""
-        found: list[SessionLog] = []
-        for machine in (*self.machines.values(), *self.left):
-            text = machine.said()
-            done = {(film, int(pid)): int(frames) for film, pid, frames in _DONE.findall(text)}
-            for first, last, film, pid, encoder in _SESSION.findall(text):
-                segments = range(int(first), int(last or first) + 1)
-                found.append(SessionLog(film, int(pid), encoder, segments, done.get((film, int(pid)), -1)))
-        return found
+        return [session for machine in (*self.machines.values(), *self.left) for session in machine.sessions()]
 
     # The store
 
@@ -430,20 +187,20 @@ class Farm:
     def start(self, job: dict[str, Any], *, env: Mapping[str, str] = {}) -> Film:
         """Start a film, as whoever asks the server for it does, with `env` in its parent's environment."""
         asked = {"parameters": {"job": job}, "state": {"type": "SCHEDULED"}, "job_variables": {"env": dict(env)}}
-        made = self.ask(f"deployments/{self._deployment_id}/create_flow_run", asked)
+        made = self.server.ask(f"deployments/{self._deployment_id}/create_flow_run", asked)
         return Film(self, job, made["id"], env)
 
     @functools.cached_property
     def _deployment_id(self) -> str:
-        return self.ask("deployments/name/render-slideshow/pools")["id"]
+        return self.server.ask("deployments/name/render-slideshow/pools")["id"]
 
     def cancel(self, film: Film) -> None:
         """Cancel a film, as the UI does."""
-        self.ask(f"flow_runs/{film.id}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}})
+        self.server.ask(f"flow_runs/{film.id}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}})
 
     def held_slots(self) -> dict[str, float]:
         """Return the limits of which somebody holds a slot, and how many."""
-        limits = self.ask("v2/concurrency_limits/filter", {})
+        limits = self.server.ask("v2/concurrency_limits/filter", {})
         return {limit["name"]: limit["active_slots"] for limit in limits if limit["active_slots"]}
 
 
@@ -458,11 +215,11 @@ def run_farm(folder: Path) -> Iterator[Farm]:
             draw_photo(folder / "photos" / f"photo-{number:02}.jpg", seed=5000 + number)
         try:
             warm = subprocess.Popen([sys.executable, "-c", WARM], cwd=farm.checkout, env=farm.env)
-            farm.start_server()
+            farm.server.start()
             assert warm.wait(PATIENCE_SECONDS) == 0
             applied = farm.prefect(module="deployments.apply")
             assert applied.returncode == 0, applied.stdout + applied.stderr
-            farm.ask("variables/", {"name": "calibration_farm", "value": _calibration()})
+            farm.server.ask("variables/", {"name": "calibration_farm", "value": _calibration()})
             farm.add("control", "control")
             farm.add("cpu-1", "cpu", limit=1)
             farm.add("cpu-2", "cpu", limit=1)
@@ -489,8 +246,7 @@ def _end(farm: Farm) -> None:
     for machine in farm.machines.values():
         if machine.process and machine.process.poll() is None:
             machine.process.kill()
-    if farm._server is not None:
-        farm.kill_server()
+    farm.server.kill()
     for pid in farm.processes():
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
-from support.pool_farm import AUTH_MARK, Farm, Film
+from support.farm_films import Film
+from support.farm_server import AUTH_MARK
+from support.pool_farm import Farm
 from support.s3_server import SECRET_KEY
 from support.web_certificate import certificate
 from support.web_server import WebServer, say, serve_web
