@@ -215,6 +215,12 @@ class TestDrivers:
         assert encoders(place.sound_film()) == {"nvenc": SLIDES}
         assert place.gpus.most_sessions() == 2
 
+    def test_with_an_nvml_that_hangs_films_are_made_all_the_same(self, place: Workplace) -> None:
+        place.gpus.set(hang="nvml")
+        done = place.render().check()
+        assert encoders(place.sound_film()) == {"nvenc": SLIDES}
+        assert re.search(r"NVML .* does not answer", done.err)
+
     def test_instances_of_a_partitioned_gpu_are_devices(self, place: Workplace) -> None:
         place.gpus.set(mig=1, mig_instances=1)
         place.render().check()
@@ -323,6 +329,10 @@ class TestFaults:
     def test_a_driver_that_hangs_from_the_start_is_left(self, place: Workplace) -> None:
         place.environment = {"FANREEL_HANG_SECONDS": "3"}
         place.gpus.set(hang="open")
+        refused = place.render(encoding={"fallback": "never"})
+        assert refused.code == 4
+        assert "was killed" in errors(refused)[-1]
+
         done = place.render().check()
         assert encoders(place.sound_film()) == {"x264": SLIDES}
         assert "nvenc: session hung" in done.out
@@ -351,6 +361,15 @@ class TestFaults:
         assert made["x264"] >= 1
         fallbacks = {record.event.fallback for record in certificate.segments if record.encoder == "x264"}
         assert fallbacks == {"nvenc: gpu lost (5)"}
+
+    def test_a_lost_gpu_and_none_left_is_one_error_for_who_insists(self, place: Workplace) -> None:
+        place.gpus.set(fail_picture=20, fail_code=5)
+        for encoding in ({"encoder": "nvenc"}, {"fallback": "never"}):
+            refused = place.render(encoding=encoding)
+            assert refused.code == 4
+            (said,) = errors(refused)
+            assert "(5)" in said
+            assert not place.film.exists()
 
     def test_a_killed_session_is_tried_again(self, place: Workplace) -> None:
         place.gpus.set(microseconds_per_frame=3000)
@@ -412,7 +431,7 @@ def watch_engines(place: Workplace, *, name: str, **words: Any) -> tuple[float, 
 
 @pytest.mark.soak
 def test_it_keeps_the_contract_of_every_encoder(place: Workplace) -> None:
-    command = [sys.executable, "-m", "pytest", "-q", str(Path(__file__).with_name("test_encoder.py"))]
+    command = [sys.executable, "-m", "pytest", "-q", "tests/encode/test_encoder.py"]
     env = place.env(FANREEL_TEST_ENCODERS="nvenc")
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=280, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stdout
