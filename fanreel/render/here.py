@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 from fanreel.errors import FanreelError, InvalidJobError
@@ -135,13 +137,19 @@ class _Attempts:
         raise AssertionError
 
     def render_all(self, order: RenderOrder) -> None:
-        """Render the shards of an order side by side; the first one that fails ends the others."""
+        """Render the shards of an order, as many at once as it has sessions; the first one that fails ends the others.
+
+        A shard that waits for its next try keeps its thread, so that no other shard runs into the same fault meanwhile.
+        """
+        waiting: SimpleQueue[tuple[Shard, Future[None]]] = SimpleQueue()
+        futures = [Future[None]() for _ in order.shards]
+        for pair in zip(order.shards, futures, strict=True):
+            waiting.put(pair)
         # Daemons, unlike the threads of an executor: one that waits an hour for a session must not keep an
         # interrupted program from ending.
-        futures = [Future[None]() for _ in order.shards]
         threads = [
-            threading.Thread(target=self._render, args=pair, name=f"shard-{pair[0].index}", daemon=True)
-            for pair in zip(order.shards, futures, strict=True)
+            threading.Thread(target=self._take_turns, args=[waiting], name=f"shard-{index}", daemon=True)
+            for index in range(min(order.sessions.sessions, len(order.shards)))
         ]
         try:
             for thread in threads:
@@ -150,6 +158,11 @@ class _Attempts:
         except BaseException:
             self._leave(threads)
             raise
+
+    def _take_turns(self, waiting: SimpleQueue[tuple[Shard, Future[None]]]) -> None:
+        with contextlib.suppress(Empty):
+            while not self.over.is_set():
+                self._render(*waiting.get_nowait())
 
     def _render(self, shard: Shard, future: Future[None]) -> None:
         try:
