@@ -140,8 +140,8 @@ def read_certificate(path: Path) -> Certificate:
         raise storage_error(error, doing=f"read the certificate {path}") from None
     except ValidationError as error:
         detail = error.errors()[0]
-        place = ".".join(map(str, detail["loc"])) or "it"
-        raise MediaError(f"{path}: not a certificate: {place}: {detail['msg']}") from None
+        field = ".".join(map(str, detail["loc"])) or "it"
+        raise MediaError(f"{path}: not a certificate: {field}: {detail['msg']}") from None
     except SegmentDamagedError as error:
         raise MediaError(f"{path}: not a certificate: {error}") from None
     if wrong:

@@ -43,12 +43,12 @@ class _Expected:
     dts: Sequence[int]
     keyframes: frozenset[int]
     thumbnails: Mapping[int, bytes]
-    places: Mapping[bytes, int]
+    index_of: Mapping[bytes, int]
     segment_ends: Sequence[int]
 
-    def where(self, place: int) -> str:
+    def where(self, index: int) -> str:
         """Return how a packet is named in findings."""
-        return f"packet {place} (segment {bisect_right(self.segment_ends, place)})"
+        return f"packet {index} (segment {bisect_right(self.segment_ends, index)})"
 
 
 def check_packets(container: InputContainer, certificate: Certificate) -> Iterator[Finding]:
@@ -103,37 +103,37 @@ def _expect(certificate: Certificate) -> _Expected:
     for record in certificate.segments:
         start = len(digests)
         digests += record.packet_digest_list
-        places = {frame: start + place for place, frame in enumerate(record.packet_frames)}
-        keyframes |= {places[frame] for frame in record.keyframes}
-        thumbnails |= {places[sample.frame]: unpack(sample.thumbnail, THUMBNAIL_BYTES)[0] for sample in record.samples}
+        indices = {frame: start + index for index, frame in enumerate(record.packet_frames)}
+        keyframes |= {indices[frame] for frame in record.keyframes}
+        thumbnails |= {indices[sample.frame]: unpack(sample.thumbnail, THUMBNAIL_BYTES)[0] for sample in record.samples}
     return _Expected(
         digests=digests,
         pts=((shown + certificate.reorder_frames) * certificate.frame_ticks).tolist(),
         dts=(np.arange(len(shown)) * certificate.frame_ticks).tolist(),
         keyframes=frozenset(keyframes),
         thumbnails=thumbnails,
-        places={digest: place for place, digest in enumerate(digests)},
+        index_of={digest: index for index, digest in enumerate(digests)},
         segment_ends=list(accumulate(record.frame_count for record in certificate.segments)),
     )
 
 
-def _check_packet(packet: av.Packet, place: int, expected: _Expected) -> Iterator[Finding]:
+def _check_packet(packet: av.Packet, index: int, expected: _Expected) -> Iterator[Finding]:
     digest = packet_digest(bytes(packet))
     if packet.is_corrupt:
-        yield Finding(Damage.PAYLOAD, f"{expected.where(place)} is cut short")
-    if digest != expected.digests[place]:
-        whose = expected.places.get(digest)
+        yield Finding(Damage.PAYLOAD, f"{expected.where(index)} is cut short")
+    if digest != expected.digests[index]:
+        whose = expected.index_of.get(digest)
         belongs = "its bytes belong nowhere in this film" if whose is None else f"it is {expected.where(whose)}"
-        yield Finding(Damage.PAYLOAD, f"{expected.where(place)} is not the one that was encoded; {belongs}")
-    if (packet.pts, packet.dts) != (expected.pts[place], expected.dts[place]):
+        yield Finding(Damage.PAYLOAD, f"{expected.where(index)} is not the one that was encoded; {belongs}")
+    if (packet.pts, packet.dts) != (expected.pts[index], expected.dts[index]):
         yield Finding(
             Damage.TIMES,
-            f"{expected.where(place)} has PTS {packet.pts} and DTS {packet.dts}, "
-            f"not {expected.pts[place]} and {expected.dts[place]}",
+            f"{expected.where(index)} has PTS {packet.pts} and DTS {packet.dts}, "
+            f"not {expected.pts[index]} and {expected.dts[index]}",
         )
-    if packet.is_keyframe != (place in expected.keyframes):
+    if packet.is_keyframe != (index in expected.keyframes):
         marked = "is marked as a keyframe and is none" if packet.is_keyframe else "is a keyframe and not marked as one"
-        yield Finding(Damage.KEYFRAMES, f"{expected.where(place)} {marked}")
+        yield Finding(Damage.KEYFRAMES, f"{expected.where(index)} {marked}")
 
 
 class _Sampler:
@@ -143,9 +143,9 @@ class _Sampler:
         self._certificate, self._expected = certificate, expected
         self._extradata = container.streams.video[0].codec_context.extradata
 
-    def check(self, packet: av.Packet, place: int) -> Iterator[Finding]:
-        fed = self._expected.thumbnails[place]
-        where = f"the keyframe in {self._expected.where(place)}"
+    def check(self, packet: av.Packet, index: int) -> Iterator[Finding]:
+        fed = self._expected.thumbnails[index]
+        where = f"the keyframe in {self._expected.where(index)}"
         frames = self._decode(packet)
         if not frames:
             yield Finding(Damage.PICTURE, f"{where} does not decode")
@@ -180,11 +180,11 @@ class _AudioCheck:
     def add(self, packet: av.Packet) -> Iterator[Finding]:
         self._digest.update(bytes(packet))
         self._seconds += (packet.duration or 0) * (packet.time_base or Fraction(0))
-        place, self._count = self._count, self._count + 1
+        index, self._count = self._count, self._count + 1
         # libavformat starts at 0 where it ignores the edit list.
-        if self._wanted is not None and packet.pts != place * self._wanted.packet_samples:
-            right = place * self._wanted.packet_samples
-            yield Finding(Damage.AUDIO, f"audio packet {place} has PTS {packet.pts}, not {right}")
+        if self._wanted is not None and packet.pts != index * self._wanted.packet_samples:
+            right = index * self._wanted.packet_samples
+            yield Finding(Damage.AUDIO, f"audio packet {index} has PTS {packet.pts}, not {right}")
 
     def finish(self) -> Iterator[Finding]:
         wanted = self._wanted
@@ -224,12 +224,12 @@ def _compare_frames(
 ) -> Iterator[Finding]:
     if not all(seen):
         return
-    for place, (before, after) in enumerate(zip(fed, seen, strict=False)):
+    for frame, (before, after) in enumerate(zip(fed, seen, strict=False)):
         difference = fingerprint_difference(before, after, quality=quality)
         if difference is not None:
             yield Finding(
                 Damage.PICTURE,
-                f"frame {start + place} (segment {index}) is {difference:.0f} levels from what was fed",
+                f"frame {start + frame} (segment {index}) is {difference:.0f} levels from what was fed",
             )
     still = frozen_frames(fed[: len(seen)], seen, quality=quality)
     if still is not None:

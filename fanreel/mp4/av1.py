@@ -43,17 +43,17 @@ def obus(data: bytes) -> Iterator[tuple[int, bytes]]:
     Raises:
         ValueError: The sizes of the OBUs do not add up to the data.
     """
-    place = 0
-    while place < len(data):
-        header = data[place]
+    offset = 0
+    while offset < len(data):
+        header = data[offset]
         if header & 0x80 or not header & 2:
-            raise ValueError(f"there is no OBU with a size at byte {place}: {data[place : place + 8].hex()}")
-        start = place + (2 if header & 4 else 1)
+            raise ValueError(f"there is no OBU with a size at byte {offset}: {data[offset : offset + 8].hex()}")
+        start = offset + (2 if header & 4 else 1)
         size, start = _leb128(data, start)
         if start + size > len(data):
-            raise ValueError(f"the OBU at byte {place} ends {start + size - len(data)} bytes after the packet")
-        yield header >> 3 & 15, data[place : start + size]
-        place = start + size
+            raise ValueError(f"the OBU at byte {offset} ends {start + size - len(data)} bytes after the packet")
+        yield header >> 3 & 15, data[offset : start + size]
+        offset = start + size
 
 
 def read_sequence(unit: bytes) -> Av1Sequence:
@@ -119,15 +119,15 @@ def _skip_tools(bits: BitReader) -> None:
     bits.read(3)
 
 
-def _leb128(data: bytes, place: int) -> tuple[int, int]:
-    """Return a number of up to eight groups of seven bits, the lowest first, and the place after it."""
+def _leb128(data: bytes, offset: int) -> tuple[int, int]:
+    """Return a number of up to eight groups of seven bits, the lowest first, and the offset after it."""
     value = 0
     for group in range(8):
-        if place >= len(data):
+        if offset >= len(data):
             break
-        byte = data[place]
-        place += 1
+        byte = data[offset]
+        offset += 1
         value |= (byte & 0x7F) << 7 * group
         if byte < 0x80:
-            return value, place
-    raise ValueError(f"the size of an OBU is cut short at byte {place}")
+            return value, offset
+    raise ValueError(f"the size of an OBU is cut short at byte {offset}")

@@ -10,22 +10,22 @@ class BitReader:
 
     def __init__(self, data: bytes) -> None:
         self._bits = "".join(f"{byte:08b}" for byte in data)
-        self._place = 0
+        self._position = 0
 
     def read(self, count: int) -> int:
         """Return the number in the next `count` bits."""
-        end = self._place + count
+        end = self._position + count
         if end > len(self._bits):
             raise ValueError(f"a header of {len(self._bits)} bits is cut short")
-        value = int(self._bits[self._place : end] or "0", 2)
-        self._place = end
+        value = int(self._bits[self._position : end] or "0", 2)
+        self._position = end
         return value
 
     def read_exponential(self) -> int:
         """Return the next unsigned Exp-Golomb number. Source: ITU-T H.264, 9.1; H.265, 9.2."""
-        one = self._bits.find("1", self._place)
+        one = self._bits.find("1", self._position)
         if one < 0:
             raise ValueError(f"a header of {len(self._bits)} bits is cut short")
-        zeros = one - self._place
-        self._place = one
+        zeros = one - self._position
+        self._position = one
         return self.read(zeros + 1) - 1

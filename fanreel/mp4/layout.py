@@ -166,24 +166,24 @@ def _nclx_colour(colr: bytes) -> Colour:
 
 def _avcc_units(avcc: bytes) -> Iterator[bytes]:
     """Yield the SPS and PPS of a decoder record. Source: 14496-15, 5.3.3.1.2."""
-    place = 5
+    offset = 5
     for mask in (31, 255):
-        count, place = avcc[place] & mask, place + 1
+        count, offset = avcc[offset] & mask, offset + 1
         for _ in range(count):
-            length = int.from_bytes(avcc[place : place + 2], "big")
-            yield avcc[place + 2 : place + 2 + length]
-            place += 2 + length
+            length = int.from_bytes(avcc[offset : offset + 2], "big")
+            yield avcc[offset + 2 : offset + 2 + length]
+            offset += 2 + length
 
 
 def _hvcc_units(hvcc: bytes) -> Iterator[bytes]:
     """Yield the units of every array of a decoder record. Source: 14496-15, 8.3.3.1.2."""
-    place = 23
+    offset = 23
     for _ in range(hvcc[22]):
-        count, place = int.from_bytes(hvcc[place + 1 : place + 3], "big"), place + 3
+        count, offset = int.from_bytes(hvcc[offset + 1 : offset + 3], "big"), offset + 3
         for _ in range(count):
-            length = int.from_bytes(hvcc[place : place + 2], "big")
-            yield hvcc[place + 2 : place + 2 + length]
-            place += 2 + length
+            length = int.from_bytes(hvcc[offset : offset + 2], "big")
+            yield hvcc[offset + 2 : offset + 2 + length]
+            offset += 2 + length
 
 
 def _av1c_units(av1c: bytes) -> Iterator[bytes]:

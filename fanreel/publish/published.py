@@ -44,25 +44,24 @@ def verify_film(film: Path, *, full: bool = False) -> Certificate:
         raise
 
 
-def verify_published(place: str, *, settings: Settings, full: bool = False) -> Certificate:
+def verify_published(film: str, *, settings: Settings, full: bool = False) -> Certificate:
     """Verify a film in a folder or in S3, and return its certificate; see `verify_film`.
 
     Args:
-        place: A path, or the film's URL in S3; from there it is downloaded first.
+        film: A path, or a URI in S3; from there it is downloaded first.
         settings: Gives the workspace that it is downloaded to.
         full: Decode every frame as well.
     """
-    if not scheme_of(place):
-        return verify_film(Path(place), full=full)
+    if not scheme_of(film):
+        return verify_film(Path(film), full=full)
     from fanreel.publish.s3_destination import S3Folder  # boto3 takes half a second
 
-    film = S3Folder(place, settings)
     with Workspace(settings.store).scratch() as folder:
-        path = film.fetch(folder)
+        path = S3Folder(film, settings).fetch(folder)
         try:
             return verify_film(path, full=full)
         except (FilmDamagedError, StorageError) as error:
-            raise type(error)(str(error).replace(str(path), place)) from None
+            raise type(error)(str(error).replace(str(path), film)) from None
 
 
 def next_certificate_path(film: Path) -> Path:

@@ -38,7 +38,7 @@ class S3Folder:
     its own name first would take it from the film that was there before.
 
     Args:
-        film: The film's place, a URL.
+        film: The film's URI.
         settings: What may be published where, and how it may be fetched.
     """
 
@@ -104,9 +104,9 @@ class S3Folder:
         film = s3().head(self._film)
         digest = film.metadata.get(DIGEST, "") if film else ""
         path = folder / self._certificate.key.rpartition("/")[2]
-        for place in (self._certificate, self._waiting_certificate(digest)):
-            certificate = s3().head(place) if film else None
-            if _is_of(certificate, film) and s3().download(place, path):
+        for uri in (self._certificate, self._waiting_certificate(digest)):
+            certificate = s3().head(uri) if film else None
+            if _is_of(certificate, film) and s3().download(uri, path):
                 return path
         return None
 

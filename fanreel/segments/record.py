@@ -174,7 +174,7 @@ def _contradictions(record: SegmentRecord) -> Iterator[str]:
         yield f"its packets do not show each of {count} frames once"
     if min(record.packet_sizes) < 1 or sum(record.packet_sizes) != record.payload_bytes or record.payload_offset < 0:
         yield f"its packets do not add up to {record.payload_bytes} bytes at {record.payload_offset}"
-    late = max(place - frame for place, frame in enumerate(record.packet_frames))
+    late = max(index - frame for index, frame in enumerate(record.packet_frames))
     if late > record.reorder_frames:
         yield f"a packet comes {late} frames late, its reorder delay is {record.reorder_frames}"
     for name, text, length_bytes in (
@@ -195,8 +195,8 @@ def _contradictions(record: SegmentRecord) -> Iterator[str]:
 
 def choose_samples(keyframes: Sequence[int]) -> tuple[int, ...]:
     """Return the keyframes of which a thumbnail is kept: the first, the middle and the last."""
-    places = {0, len(keyframes) // 2, len(keyframes) - 1}
-    return tuple(keyframes[place] for place in sorted(places))[:SAMPLES_A_SEGMENT]
+    chosen = {0, len(keyframes) // 2, len(keyframes) - 1}
+    return tuple(keyframes[index] for index in sorted(chosen))[:SAMPLES_A_SEGMENT]
 
 
 def packet_digest(payload: bytes) -> bytes:

@@ -127,7 +127,7 @@ class SegmentWriter:
         planned = tuple(frame - self.segment.start_frame for frame in self.segment.keyframes)
         if not set(planned) <= set(made):
             raise EncodeFaultError(f"segment {self.segment.index}: keyframes {planned} planned, {made} made")
-        late = max(place - frame for place, frame in enumerate(frames))
+        late = max(index - frame for index, frame in enumerate(frames))
         if late > self._encoding.reorder_frames:
             raise EncodeFaultError(
                 f"segment {self.segment.index}: a frame comes {late} packets late, the film allows for "

@@ -14,7 +14,7 @@ def open_store(settings: Settings) -> SegmentStore:
     """Return the store that the operator chose, or a tenant's part of it. Touches nothing.
 
     Raises:
-        RequestError: `FANREEL_STORE` names no place.
+        RequestError: `FANREEL_STORE` is neither a folder nor a URI in S3.
     """
     workspace = Workspace.of(settings)
     if not settings.remote_store:
@@ -23,5 +23,5 @@ def open_store(settings: Settings) -> SegmentStore:
     from fanreel.remote.s3_uri import parse_s3_uri
     from fanreel.store.s3 import S3Store
 
-    place = parse_s3_uri(settings.remote_store)
-    return S3Store(place / settings.tenant if settings.tenant else place, workspace=workspace)
+    uri = parse_s3_uri(settings.remote_store)
+    return S3Store(uri / settings.tenant if settings.tenant else uri, workspace=workspace)
