@@ -12,7 +12,8 @@ from typing import Any
 
 from benchmarks.photos import ROOT, write_benchmark_photos
 from fanreel.host.host import Host, open_host
-from fanreel.job.slideshow import SlideshowJob, parse_job
+from fanreel.job.parse import parse_job
+from fanreel.job.slideshow import SlideshowJob
 from fanreel.plan.film import FilmPlan
 from fanreel.render.here import plan_job
 from fanreel.settings import Settings

@@ -18,9 +18,12 @@ from benchmarks.measurement import Measurement
 from benchmarks.pool_simulation import PoolSimulation, Run, WorkerKind
 from benchmarks.simulated_parent import SimulatedParent
 from fanreel.dispatch.children import DispatchRules
-from fanreel.job.slideshow import Move, parse_job
+from fanreel.job.parse import parse_job
+from fanreel.job.slideshow import Move
 from fanreel.plan.content import Photo
-from fanreel.plan.film import FilmPlan, Source, Still, plan_films, plan_to_json
+from fanreel.plan.film import FilmPlan, plan_to_json
+from fanreel.plan.kinds import plan_films
+from fanreel.plan.slideshow import FetchedStills, Source, Still
 
 __all__ = ["measure"]
 
@@ -156,7 +159,7 @@ def _plan(hours: float) -> FilmPlan:
         )
         for number in range(round(hours * 3600 / SECONDS_A_SLIDE))
     ]
-    (plan,) = plan_films(job, stills, output="/films/film.mp4")
+    (plan,) = plan_films(job, FetchedStills(tuple(stills)), output="/films/film.mp4")
     return plan
 
 

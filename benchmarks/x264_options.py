@@ -35,9 +35,10 @@ from fanreel.draw.frames import FrameSource
 from fanreel.encode.libav import plane_views
 from fanreel.encode.x264 import x264_options
 from fanreel.intake.sources import fetch_stills
-from fanreel.job.slideshow import Encoding, Preset, parse_job
+from fanreel.job.encoding import Encoding, Preset
+from fanreel.job.parse import parse_job
 from fanreel.plan.encoding import EncodingPlan, plan_encoding
-from fanreel.plan.film import plan_films
+from fanreel.plan.kinds import plan_films
 from fanreel.settings import Settings
 
 FOLDER = Path(".bench/x264")

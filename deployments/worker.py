@@ -30,10 +30,10 @@ from prefect.settings import PREFECT_API_URL
 from deployments.engine_launcher import EngineLauncher
 from deployments.host_worker import HostWorker
 from deployments.pools import POOL_TYPE
+from fanreel.codecs import EncoderChoice
 from fanreel.dispatch.pools import DeviceKind
 from fanreel.errors import FanreelError, InvalidJobError, RequestError
 from fanreel.host.host import open_host
-from fanreel.job.slideshow import EncoderChoice
 from fanreel.sessions.capacity import choose_sessions, read_capacity
 from fanreel.settings import Settings, read_settings
 from tasks.child_runs import read_pool_devices

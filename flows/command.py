@@ -15,7 +15,6 @@ from fanreel.host.host import current_host
 from fanreel.intake.inbox import LONGEST_QUIET_SECONDS, CompleteWhen
 from fanreel.intake.inbox_films import InboxRow
 from fanreel.intake.sources import load_job
-from fanreel.job.slideshow import SlideshowJob
 from fanreel.report.film_report import FilmReport
 
 __all__ = ["run_calibration", "run_inbox", "run_job"]
@@ -25,11 +24,11 @@ INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
 
 
-def run_job(render: Callable[[SlideshowJob], list[FilmReport]], arguments: Sequence[str]) -> int:
+def run_job(render: Callable[..., list[FilmReport]], arguments: Sequence[str]) -> int:
     """Run a flow on a job file, tell what became of it, and return the exit code.
 
     Args:
-        render: The flow.
+        render: The flow; a job of its kind of film is its parameter.
         arguments: Of the command line, without the command.
     """
     if len(arguments) != 1 or arguments[0].startswith("-"):

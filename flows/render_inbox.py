@@ -6,20 +6,23 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
-from prefect import State, flow
+from prefect import Flow, State, flow
 from pydantic import Field
 
 from fanreel.intake.inbox import LONGEST_QUIET_SECONDS, CompleteWhen
 from fanreel.intake.inbox_films import InboxRow, order_inbox
-from fanreel.job.slideshow import SlideshowJob
+from fanreel.job.film import FilmJob, FilmKind
 from fanreel.report.film_report import FilmReport
 from flows.command import run_inbox
 from flows.render_slideshow import render_slideshow
 from tasks.inbox import look_into, make_film, name_inbox_run, tell
 
 __all__ = ["render_inbox"]
+
+_FLOWS: Mapping[FilmKind, Flow[..., Any]] = {FilmKind.SLIDESHOW: render_slideshow}
 
 
 @flow(name="render-inbox", flow_run_name=name_inbox_run, persist_result=False)
@@ -51,8 +54,8 @@ def render_inbox(
     return rows
 
 
-def _render(job: SlideshowJob) -> State[list[FilmReport]]:
-    return render_slideshow(job, return_state=True)
+def _render(job: FilmJob) -> State[list[FilmReport]]:
+    return _FLOWS[job.film](job, return_state=True)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,9 @@ from __future__ import annotations
 from prefect import get_run_logger, task
 
 from fanreel.host.host import current_host
-from fanreel.intake.sources import fetch_stills
-from fanreel.job.slideshow import SlideshowJob
-from fanreel.plan.film import FetchedStills
+from fanreel.intake.sources import fetch_sources
+from fanreel.job.film import FilmJob
+from fanreel.plan.kinds import FetchedSources
 from tasks.names import name_task_run
 from tasks.retries import RETRIED
 
@@ -15,14 +15,13 @@ __all__ = ["fetch"]
 
 
 @task(name="fetch", task_run_name=name_task_run("fetch photos for"), **RETRIED)
-def fetch(job: SlideshowJob) -> FetchedStills:
-    """Return the job's slides in order, and what was left out. Warms the session launcher meanwhile."""
+def fetch(job: FilmJob) -> FetchedSources:
+    """Return what the job's names led to. Warms the session launcher meanwhile."""
     host = current_host()
     host.launcher.warm()
-    fetched = fetch_stills(job, settings=host.settings)
-    photos = {still.source.photo.digest for still in fetched.stills}
+    fetched = fetch_sources(job, settings=host.settings)
     log = get_run_logger()
-    log.info("%d slides of %d photos", len(fetched.stills), len(photos))
+    log.info("%s", fetched)
     for reason in fetched.left_out:
         log.warning("left out: %s", reason)
     return fetched

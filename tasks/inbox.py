@@ -13,7 +13,7 @@ from prefect.runtime import flow_run
 from fanreel.errors import FanreelError
 from fanreel.host.host import current_host
 from fanreel.intake.inbox_films import FilmState, InboxOrder, InboxRow, look_into_inbox
-from fanreel.job.slideshow import SlideshowJob
+from fanreel.job.film import FilmJob
 from fanreel.render.inbox import make_inbox_film
 from fanreel.report.film_report import FilmReport
 from tasks.artifacts import if_it_can_be_shown
@@ -42,7 +42,7 @@ def look_into(order: InboxOrder) -> list[InboxRow]:
     return rows
 
 
-def make_film(row: InboxRow, order: InboxOrder, *, render: Callable[[SlideshowJob], State[Any]]) -> InboxRow:
+def make_film(row: InboxRow, order: InboxOrder, *, render: Callable[[FilmJob], State[Any]]) -> InboxRow:
     """Make the film of a row if it is to be made; return what became of it.
 
     No task of its own: the flow run that `render` starts stands for it.

@@ -14,10 +14,10 @@ from fanreel.errors import FanreelError
 if TYPE_CHECKING:
     from fanreel.host.host import Host
     from fanreel.intake.batch import BatchRow, RowFailure
-    from fanreel.job.slideshow import SlideshowJob
+    from fanreel.job.film import FilmJob
     from fanreel.report.film_report import FilmReport
 
-    Render = Callable[[SlideshowJob, Host], Sequence[FilmReport]]
+    Render = Callable[[FilmJob, Host], Sequence[FilmReport]]
 
 __all__ = ["add_batch"]
 

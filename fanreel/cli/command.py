@@ -21,7 +21,7 @@ from fanreel.errors import EncoderError, FanreelError, RequestError, StorageErro
 # in one line too, and `--help` has no need of it.
 if TYPE_CHECKING:
     from fanreel.host.host import Host
-    from fanreel.job.slideshow import SlideshowJob
+    from fanreel.job.film import FilmJob
     from fanreel.plan.film import FilmPlan
     from fanreel.render.order import RenderOrder
     from fanreel.report.film_report import FilmReport
@@ -145,7 +145,7 @@ def _render(options: argparse.Namespace) -> int:
     return 0
 
 
-def _render_shown(job: SlideshowJob, host: Host) -> list[FilmReport]:
+def _render_shown(job: FilmJob, host: Host) -> list[FilmReport]:
     from fanreel.render.here import render_job
 
     display = _Display()

@@ -9,7 +9,7 @@ from statistics import median
 
 from fanreel.codecs import Codec, EncoderChoice
 from fanreel.errors import InvalidJobError
-from fanreel.job.slideshow import Fallback
+from fanreel.job.encoding import Fallback
 from fanreel.plan.encoding import EncodingPlan, allowed_encoders
 
 __all__ = ["DeviceKind", "MeasuredSpeed", "PoolChoice", "choose_pools", "encoders_on", "expect_fps"]

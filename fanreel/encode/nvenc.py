@@ -8,7 +8,7 @@ from fanreel.codecs import Codec, EncoderChoice
 from fanreel.encode.libav import LibavEncoder, open_libav
 from fanreel.encode.nvenc_faults import classify_fault
 from fanreel.encode.svt_av1 import av1_rate_factor
-from fanreel.job.slideshow import Preset
+from fanreel.job.encoding import Preset
 from fanreel.plan.encoding import EncodingPlan
 
 __all__ = ["nvenc_options", "open_nvenc"]

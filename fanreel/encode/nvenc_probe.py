@@ -13,7 +13,7 @@ import numpy as np
 from fanreel.encode.libav import open_context
 from fanreel.encode.nvenc_faults import classify_fault
 from fanreel.errors import EncodeFaultError
-from fanreel.job.slideshow import Encoding, Preset
+from fanreel.job.encoding import Encoding, Preset
 from fanreel.plan.encoding import plan_encoding
 
 __all__ = ["count_engines", "try_codec"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fanreel.codecs import EncoderChoice
 from fanreel.encode.libav import LibavEncoder, open_libav
-from fanreel.job.slideshow import Preset
+from fanreel.job.encoding import Preset
 from fanreel.plan.encoding import EncodingPlan
 
 __all__ = ["av1_rate_factor", "open_svt_av1", "svt_av1_options"]

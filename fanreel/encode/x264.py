@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fanreel.codecs import EncoderChoice
 from fanreel.encode.libav import LibavEncoder, open_libav
-from fanreel.job.slideshow import Preset
+from fanreel.job.encoding import Preset
 from fanreel.plan.encoding import EncodingPlan
 
 __all__ = ["X264Options", "open_x264", "x264_options"]

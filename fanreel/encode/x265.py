@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from fanreel.codecs import EncoderChoice
 from fanreel.encode.libav import LibavEncoder, open_libav
-from fanreel.job.slideshow import Preset
+from fanreel.job.encoding import Preset
 from fanreel.plan.encoding import EncodingPlan
 
 __all__ = ["open_x265", "x265_options"]

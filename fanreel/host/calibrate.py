@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 
 import av
 
+from fanreel.codecs import EncoderChoice
 from fanreel.errors import EncoderError, EncoderUnavailableError, SessionLimitError
 from fanreel.host.calibration import Calibration, CurvePoint, DeviceCalibration, find_knee
 from fanreel.host.host import Host
 from fanreel.host.reference_film import ReferenceFilm, plan_reference_film
 from fanreel.host.session_load import LoadOrder, run_load
-from fanreel.job.slideshow import EncoderChoice
 from fanreel.plan.encoding import encoder_bytes_per_pixel
 from fanreel.plan.film import FilmPlan
 from fanreel.sessions.capacity import choose_sessions

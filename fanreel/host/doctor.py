@@ -11,12 +11,13 @@ import cv2
 import imageio_ffmpeg
 import numba
 
+from fanreel.codecs import EncoderChoice
 from fanreel.encode.encoder import open_encoder
 from fanreel.errors import FanreelError, SessionBusyError
 from fanreel.host.diagnosis import Diagnosis
 from fanreel.host.gpu_doctor import diagnose_gpus
 from fanreel.host.host import Host
-from fanreel.job.slideshow import EncoderChoice, Encoding, Preset
+from fanreel.job.encoding import Encoding, Preset
 from fanreel.plan.encoding import plan_encoding
 
 __all__ = ["Diagnosis", "diagnose"]

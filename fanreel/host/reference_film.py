@@ -9,9 +9,10 @@ import cv2
 import numpy as np
 
 from fanreel.errors import StorageError
-from fanreel.intake.sources import fetch_stills
-from fanreel.job.slideshow import parse_job
-from fanreel.plan.film import FilmPlan, plan_films
+from fanreel.intake.sources import fetch_sources
+from fanreel.job.parse import parse_job
+from fanreel.plan.film import FilmPlan
+from fanreel.plan.kinds import plan_films
 from fanreel.settings import Settings
 
 __all__ = ["ReferenceFilm", "plan_reference_film"]
@@ -64,8 +65,8 @@ def plan_reference_film(film: ReferenceFilm, folder: Path) -> FilmPlan:
         }
     )
     _draw_photos(folder, size_px=(round(film.width_px * ZOOM), round(film.height_px * ZOOM)))
-    stills = fetch_stills(job, settings=Settings(store=folder)).stills
-    (plan,) = plan_films(job, stills, output=str(folder / job.output))
+    fetched = fetch_sources(job, settings=Settings(store=folder))
+    (plan,) = plan_films(job, fetched, output=str(folder / job.output))
     return plan
 
 

@@ -15,8 +15,9 @@ from fanreel.intake.batch_columns import Column, read_header
 from fanreel.intake.csv_table import read_table
 from fanreel.intake.job_file import base_folder, read_raw_job
 from fanreel.intake.sources import output_place
+from fanreel.job.film import FilmJob
 from fanreel.job.mistakes import explain_mistakes
-from fanreel.job.slideshow import SlideshowJob
+from fanreel.job.parse import job_model
 from fanreel.settings import Settings
 
 __all__ = ["Batch", "BatchRow", "RowFailure", "read_batch"]
@@ -51,7 +52,7 @@ class BatchRow:
     """
 
     number: int
-    job: SlideshowJob
+    job: FilmJob
     output: str
     columns: tuple[str, ...] = ()
 
@@ -90,7 +91,9 @@ def read_batch(table: Path, *, template: Path, settings: Settings) -> Batch:
     """
     raw_job = read_raw_job(template)
     read = read_table(table)
-    reader = _RowReader(template, raw_job, read_header(read.header, table=table), read.has_decimal_comma, settings)
+    model = job_model(raw_job)
+    columns = read_header(read.header, table=table, model=model)
+    reader = _RowReader(template, raw_job, model, columns, read.has_decimal_comma, settings)
     rows: list[BatchRow] = []
     failures: dict[str, RowFailure] = {}  # by message: the template's mistakes are found again in every row
     owners: dict[str, int] = {}
@@ -110,6 +113,7 @@ class _RowReader:
 
     template: Path
     raw_job: Mapping[str, Any]
+    model: type[FilmJob]
     columns: Sequence[Column | None]
     has_decimal_comma: bool
     settings: Settings
@@ -120,10 +124,10 @@ class _RowReader:
         failures = [RowFailure(number, InvalidJobError(line)) for line in self._misplaced(number, record, cells)]
         names = tuple(column.name for column in cells if column)
         try:
-            job = SlideshowJob.model_validate(self._with_cells(cells))
+            job = self.model.model_validate(self._with_cells(cells))
             return BatchRow(number, job, output_place(job, settings=self.settings), names), failures
         except ValidationError as error:
-            details = zip(error.errors(include_url=False), explain_mistakes(error, SlideshowJob), strict=True)
+            details = zip(error.errors(include_url=False), explain_mistakes(error, self.model), strict=True)
             wrong = [(detail["loc"], InvalidJobError(line)) for detail, line in details]
         except FanreelError as error:
             wrong = [(("output",), error)]

@@ -13,7 +13,6 @@ from pydantic import BaseModel, ValidationError
 
 from fanreel.errors import InvalidJobError
 from fanreel.job.mistakes import explain_mistakes
-from fanreel.job.slideshow import SlideshowJob
 
 __all__ = ["Column", "read_header"]
 
@@ -58,8 +57,13 @@ class Column:
             raw_job[last] = cell
 
 
-def read_header(header: Sequence[str], *, table: Path) -> list[Column | None]:
+def read_header(header: Sequence[str], *, table: Path, model: type[BaseModel]) -> list[Column | None]:
     """Return the column of each cell of a table's header; None where the cell is empty.
+
+    Args:
+        header: The table's first row.
+        table: Where it is, for the message.
+        model: The model of the batch's jobs.
 
     Raises:
         InvalidJobError: With one line for each name that is not a key, has no place in a cell, or comes twice.
@@ -68,7 +72,7 @@ def read_header(header: Sequence[str], *, table: Path) -> list[Column | None]:
     wrong: list[str] = []
     for name in map(str.strip, header):
         try:
-            columns.append(_column(name) if name else None)
+            columns.append(_column(name, model) if name else None)
         except InvalidJobError as error:
             wrong.append(str(error))
     names = Counter(filter(None, map(str.strip, header)))
@@ -78,13 +82,13 @@ def read_header(header: Sequence[str], *, table: Path) -> list[Column | None]:
     return columns
 
 
-def _column(name: str) -> Column:
+def _column(name: str, job: type[BaseModel]) -> Column:
     *above, last = name.split(".")
-    model: type[BaseModel] = SlideshowJob
+    model = job
     for key in above:
         field = model.model_fields.get(key)
         if field is None or not _is_model(field.annotation):
-            raise InvalidJobError(f"{name}: no such key; keys within others are {', '.join(_nested_keys())}")
+            raise InvalidJobError(f"{name}: no such key; keys within others are {', '.join(_nested_keys(job))}")
         model = field.annotation
     field = model.model_fields.get(last)
     if field is None:
@@ -102,10 +106,10 @@ def _is_model(kind: object) -> TypeGuard[type[BaseModel]]:
     return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
-def _nested_keys() -> list[str]:
+def _nested_keys(job: type[BaseModel]) -> list[str]:
     return [
         f"{name}.{key}"
-        for name, field in SlideshowJob.model_fields.items()
+        for name, field in job.model_fields.items()
         if _is_model(field.annotation)
         for key in field.annotation.model_fields
     ]

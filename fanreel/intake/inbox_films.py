@@ -16,7 +16,8 @@ from fanreel.intake.inbox import CompleteWhen, InboxFolder, list_inbox, reason_t
 from fanreel.intake.inbox_job import folder_base, name_photos, read_inbox_raw_job
 from fanreel.intake.inbox_records import FilmRecords, film_size, open_records
 from fanreel.intake.sources import output_place
-from fanreel.job.slideshow import SlideshowJob, parse_job
+from fanreel.job.film import FilmJob
+from fanreel.job.parse import parse_job
 from fanreel.photos.header import shown_path
 from fanreel.remote.locations import check_allowed, scheme_of
 from fanreel.remote.s3_uri import parse_s3_uri
@@ -85,7 +86,7 @@ class InboxFilm:
     """
 
     folder: InboxFolder
-    job: SlideshowJob
+    job: FilmJob
     output: str
     job_digest: str
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,16 +21,19 @@ from fanreel.errors import (
 )
 from fanreel.intake.downloads import Downloads
 from fanreel.intake.job_file import base_folder, read_raw_job
-from fanreel.job.slideshow import OnBadPhoto, Slide, SlideshowJob, parse_job
+from fanreel.job.film import FilmJob, FilmKind
+from fanreel.job.parse import parse_job
+from fanreel.job.slideshow import OnBadPhoto, Slide, SlideshowJob
 from fanreel.photos.header import shown_path
 from fanreel.photos.names import PHOTO_SUFFIXES, is_photo_name, natural_order
 from fanreel.photos.photo import read_photo
-from fanreel.plan.film import FetchedStills, Source, Still
+from fanreel.plan.kinds import FetchedSources
+from fanreel.plan.slideshow import FetchedStills, Source, Still
 from fanreel.remote.locations import WEB, check_allowed, scheme_of, shown_location
 from fanreel.remote.s3_uri import S3Object, S3Uri, parse_s3_uri
 from fanreel.settings import Settings
 
-__all__ = ["fetch_stills", "load_job", "output_place"]
+__all__ = ["fetch_sources", "fetch_stills", "load_job", "output_place"]
 
 READERS = 4
 """Photos read and hashed side by side; both release the interpreter, and a disk likes a few at once."""
@@ -49,7 +52,7 @@ class _Named:
     listed: S3Object | None = None
 
 
-def load_job(path: Path) -> SlideshowJob:
+def load_job(path: Path) -> FilmJob:
     """Return the job in a YAML or JSON file; its relative paths start from the file's folder.
 
     Raises:
@@ -59,7 +62,7 @@ def load_job(path: Path) -> SlideshowJob:
     return parse_job({**raw_job, "base": str(base_folder(path, raw_job))})
 
 
-def output_place(job: SlideshowJob, *, settings: Settings) -> str:
+def output_place(job: FilmJob, *, settings: Settings) -> str:
     """Return where the job's film goes, an absolute path or a location in S3; a folder gets a film named after it.
 
     Raises:
@@ -239,7 +242,7 @@ def _refuse_bad(errors: Sequence[FanreelError], *, is_skipping: bool) -> None:
     raise type(next(error for error in errors if not isinstance(error, MediaError)))(text)
 
 
-def _absolute(job: SlideshowJob, name: str, *, key: str) -> Path:
+def _absolute(job: FilmJob, name: str, *, key: str) -> Path:
     path = _expand_user(name)
     if not Path(path).is_absolute() and not job.base:
         raise InvalidJobError(f"{key}: {name!r} is relative; give `base`, the folder it starts from")
@@ -252,10 +255,22 @@ def _absolute(job: SlideshowJob, name: str, *, key: str) -> Path:
     return absolute
 
 
-def _base(job: SlideshowJob) -> Path:
+def _base(job: FilmJob) -> Path:
     return Path(_expand_user(job.base)).absolute()
 
 
 def _expand_user(name: str) -> str:
     """Return `name` with `~` as the home folder; unlike pathlib, with `~name` as it is if there is no such user."""
     return os.path.expanduser(name)  # noqa: PTH111
+
+
+_FETCHERS: Mapping[FilmKind, Callable[..., FetchedSources]] = {FilmKind.SLIDESHOW: fetch_stills}
+
+
+def fetch_sources(job: FilmJob, *, settings: Settings) -> FetchedSources:
+    """Return what a job's names lead to, read and hashed.
+
+    Raises:
+        FanreelError: As the function for its kind of film does.
+    """
+    return _FETCHERS[job.film](job, settings=settings)

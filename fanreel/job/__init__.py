@@ -4,7 +4,9 @@ Uses codecs and errors.
 
 Public:
 
+    encoding: Encoding, Fallback, Preset
+    film: FilmJob, FilmKind, Strategy
     mistakes: explain_mistakes
-    slideshow: EncoderChoice, Encoding, Fallback, Move, OnBadPhoto, Preset, Slide, SlideshowJob, Strategy,
-        parse_job
+    parse: job_model, parse_job
+    slideshow: Move, OnBadPhoto, Slide, SlideshowJob
 """

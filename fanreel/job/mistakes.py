@@ -7,11 +7,17 @@ from collections.abc import Iterable
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticCustomError
 
-__all__ = ["explain_mistakes"]
+__all__ = ["contradiction", "explain_mistakes"]
 
 LONGEST_SHOWN = 60
 """Characters of a wrong value that its error line shows."""
+
+
+def contradiction(message: str) -> PydanticCustomError:
+    """Return the mistake of two keys that cannot stand together; `message` is told as it is."""
+    return PydanticCustomError("contradiction", "{message}", {"message": message})
 
 
 def explain_mistakes(error: ValidationError, job: type[BaseModel]) -> list[str]:

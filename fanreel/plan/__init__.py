@@ -7,9 +7,11 @@ Public:
     camera: CameraPath, Rect, camera_at
     content: ColourContent, Content, Photo, StillContent
     encoding: EncodingPlan, allowed_encoders, encoder_bytes_per_pixel, plan_encoding, EVERY_ENCODER
-    film: FetchedStills, FilmPlan, Source, Still, plan_digest, plan_films, plan_from_json, plan_to_json
+    film: FilmPlan, plan_digest, plan_from_json, plan_to_json
+    kinds: FetchedSources, plan_films
     segments: Segment
     shards: Shard, plan_shards, LARGEST_SHARD_COUNT
+    slideshow: FetchedStills, Source, Still
     timebase: TimeBase
     timeline: FULL_OPACITY, Clip, Layer, Timeline, layers_at
 """

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from fanreel.codecs import ENCODERS, Codec, EncoderChoice
-from fanreel.job.slideshow import Encoding, Fallback, Preset
+from fanreel.job.encoding import Encoding, Fallback, Preset
 
 __all__ = [
     "ENCODING_REVISION",

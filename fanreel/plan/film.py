@@ -9,62 +9,13 @@ from pathlib import PurePath
 from blake3 import blake3
 from pydantic import TypeAdapter
 
-from fanreel.job.slideshow import Move, SlideshowJob, Strategy
-from fanreel.plan.camera import CameraPath, plan_move, plan_views
-from fanreel.plan.content import Photo, StillContent
+from fanreel.job.film import FilmJob, Strategy
 from fanreel.plan.encoding import EncodingPlan, plan_encoding
 from fanreel.plan.segments import Segment, plan_segments
-from fanreel.plan.timebase import TimeBase, frame_count, time_base
-from fanreel.plan.timeline import Clip, Timeline
+from fanreel.plan.timebase import TimeBase, time_base
+from fanreel.plan.timeline import Timeline
 
-__all__ = [
-    "FetchedStills",
-    "FilmPlan",
-    "Source",
-    "Still",
-    "plan_digest",
-    "plan_films",
-    "plan_from_json",
-    "plan_to_json",
-]
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A photo and where its bytes were found; the place decides nothing about the film."""
-
-    photo: Photo
-    path: str
-
-
-@dataclass(frozen=True, slots=True)
-class Still:
-    """One slide as asked for: a source and the words that hold for it.
-
-    Attributes:
-        source: The photo.
-        seconds: How long it is shown.
-        move: A named move; not used where `views` are given.
-        views: First and last view as fractions of the photo, or empty.
-    """
-
-    source: Source
-    seconds: float
-    move: Move
-    views: tuple[tuple[float, ...], tuple[float, ...]] | tuple[()] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class FetchedStills:
-    """What a job's names led to.
-
-    Attributes:
-        stills: The slides in order, at least one.
-        left_out: Why each photo that could not be used is not among them; one line each.
-    """
-
-    stills: tuple[Still, ...]
-    left_out: tuple[str, ...] = ()
+__all__ = ["FilmPlan", "plan_digest", "plan_film", "plan_from_json", "plan_to_json"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,59 +57,30 @@ class FilmPlan:
         return float(self.frame_count / self.encoding.frame_rate)
 
 
-def plan_films(
-    job: SlideshowJob, stills: Sequence[Still], *, output: str, left_out: Sequence[str] = ()
-) -> tuple[FilmPlan, ...]:
-    """Return the films that a job yields; a slideshow yields one.
+def plan_film(
+    job: FilmJob, timeline: Timeline, *, photo_paths: Mapping[str, str], output: str, left_out: Sequence[str] = ()
+) -> FilmPlan:
+    """Return the plan of a film that shows `timeline`, cut and encoded as its job asks.
 
     Args:
         job: The request.
-        stills: Its slides in order, at least one.
+        timeline: What every frame shows.
+        photo_paths: Where each photo's bytes are, by digest.
         output: Absolute path of the film.
-        left_out: Why photos that were asked for are not among the slides, one line each.
+        left_out: Why each photo that was asked for and could not be used is not in it; one line each.
     """
-    film_px = (job.width_px, job.height_px)
-    encoding = plan_encoding(job.encoding, width_px=film_px[0], height_px=film_px[1], frame_rate=job.frame_rate)
-    timeline = _plan_timeline(job, stills)
-    return (
-        FilmPlan(
-            name=PurePath(output).name,
-            timeline=timeline,
-            segments=plan_segments(timeline, encoding),
-            encoding=encoding,
-            clock=time_base(job.frame_rate),
-            photo_paths={still.source.photo.digest: still.source.path for still in stills},
-            session_cap=job.sessions,
-            strategy=job.strategy,
-            output=output,
-            left_out=tuple(left_out),
-        ),
-    )
-
-
-def _plan_timeline(job: SlideshowJob, stills: Sequence[Still]) -> Timeline:
-    clips: list[Clip] = []
-    start = 0
-    for still in stills:
-        end = start + frame_count(still.seconds, job.frame_rate)
-        content = StillContent(still.source.photo, _plan_path(job, still))
-        clips.append(Clip(content, start_frame=start, end_frame=end))
-        start = end
-    return Timeline(tuple(clips))
-
-
-def _plan_path(job: SlideshowJob, still: Still) -> CameraPath:
-    photo = still.source.photo
-    photo_px, film_px = (photo.width_px, photo.height_px), (job.width_px, job.height_px)
-    if still.views:
-        return plan_views(still.views[0], still.views[1], photo_px=photo_px, film_px=film_px)
-    return plan_move(
-        still.move,
-        photo_px=photo_px,
-        film_px=film_px,
-        zoom=job.zoom,
-        seconds=still.seconds,
-        digest=photo.digest,
+    encoding = plan_encoding(job.encoding, width_px=job.width_px, height_px=job.height_px, frame_rate=job.frame_rate)
+    return FilmPlan(
+        name=PurePath(output).name,
+        timeline=timeline,
+        segments=plan_segments(timeline, encoding),
+        encoding=encoding,
+        clock=time_base(job.frame_rate),
+        photo_paths=photo_paths,
+        session_cap=job.sessions,
+        strategy=job.strategy,
+        output=output,
+        left_out=tuple(left_out),
     )
 
 

@@ -14,9 +14,10 @@ from typing import TypeVar
 
 from fanreel.errors import FanreelError, InvalidJobError
 from fanreel.host.host import Host
-from fanreel.intake.sources import fetch_stills, output_place
-from fanreel.job.slideshow import SlideshowJob
-from fanreel.plan.film import FilmPlan, plan_films
+from fanreel.intake.sources import fetch_sources, output_place
+from fanreel.job.film import FilmJob
+from fanreel.plan.film import FilmPlan
+from fanreel.plan.kinds import plan_films
 from fanreel.plan.shards import Shard
 from fanreel.policy import is_worth_retrying, retry_delay_seconds
 from fanreel.render.film_run import FilmRun, FilmStoppedError, FilmWatcher
@@ -35,7 +36,7 @@ LEAVE_SECONDS = 2.0
 """How long a film that failed waits for its other sessions to end; one that hangs ends by its own bound."""
 
 
-def plan_job(job: SlideshowJob, *, host: Host) -> tuple[FilmPlan, ...]:
+def plan_job(job: FilmJob, *, host: Host) -> tuple[FilmPlan, ...]:
     """Return the films that a job yields. Reads its photos, writes nothing.
 
     Raises:
@@ -43,12 +44,11 @@ def plan_job(job: SlideshowJob, *, host: Host) -> tuple[FilmPlan, ...]:
         MediaError: Photos cannot be read.
     """
     output = output_place(job, settings=host.settings)
-    fetched = fetch_stills(job, settings=host.settings)
-    return plan_films(job, fetched.stills, output=output, left_out=fetched.left_out)
+    return plan_films(job, fetch_sources(job, settings=host.settings), output=output)
 
 
 def render_job(
-    job: SlideshowJob,
+    job: FilmJob,
     *,
     host: Host,
     on_order: Callable[[RenderOrder], None] = lambda order: None,

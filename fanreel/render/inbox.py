@@ -16,13 +16,13 @@ from fanreel.intake.inbox_films import (
     row_of_broken_film,
 )
 from fanreel.intake.inbox_records import MadeFilm, open_records
-from fanreel.job.slideshow import SlideshowJob
+from fanreel.job.film import FilmJob
 from fanreel.report.film_report import FilmReport
 
 __all__ = ["make_inbox_film"]
 
 
-def make_inbox_film(row: InboxRow, order: InboxOrder, *, render: Callable[[SlideshowJob], FilmReport]) -> InboxRow:
+def make_inbox_film(row: InboxRow, order: InboxOrder, *, render: Callable[[FilmJob], FilmReport]) -> InboxRow:
     """Make the film of a row that is to be made, unless another run does or did; return what became of it.
 
     Args:

@@ -24,7 +24,7 @@ from fanreel.errors import (
     SessionLimitError,
     SessionLostError,
 )
-from fanreel.job.slideshow import Encoding, Preset
+from fanreel.job.encoding import Encoding, Preset
 from fanreel.plan.encoding import plan_encoding
 from fanreel.policy import is_worth_retrying, retry_delay_seconds
 from fanreel.sessions.gate import FirstFreeGate, KernelLockGate, SessionGate, SessionSlot

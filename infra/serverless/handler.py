@@ -19,7 +19,7 @@ from typing import Any
 
 from fanreel.errors import FanreelError, InvalidJobError
 from fanreel.host.host import Host, current_host
-from fanreel.job.slideshow import parse_job
+from fanreel.job.parse import parse_job
 from fanreel.render.here import render_job, render_segments
 from fanreel.report.progress import Snapshot
 

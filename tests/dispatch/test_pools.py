@@ -21,7 +21,7 @@ from fanreel.dispatch.pools import (
 )
 from fanreel.errors import InvalidJobError
 from fanreel.host.calibration import Calibration, CurvePoint, DeviceCalibration, calibration_speeds
-from fanreel.job.slideshow import Encoding, Fallback
+from fanreel.job.encoding import Encoding, Fallback
 from fanreel.plan.encoding import EVERY_ENCODER, EncodingPlan, allowed_encoders, plan_encoding
 
 GPU, CPU = DeviceKind.GPU, DeviceKind.CPU

@@ -15,7 +15,7 @@ from support.jobs import draw_photo
 from support.prefect_server import Served
 from support.processes import sessions_below, wait_until
 
-from fanreel.job.slideshow import parse_job
+from fanreel.job.parse import parse_job
 from fanreel.join.certificate import certificate_path, read_certificate
 from fanreel.join.verify import find_damage
 

@@ -14,7 +14,8 @@ from support.deployed import NAME, flow_run_in, job_parameters
 from support.jobs import draw_photo
 from support.prefect_server import Served
 
-from fanreel.job.slideshow import Encoding, SlideshowJob
+from fanreel.job.encoding import Encoding
+from fanreel.job.slideshow import SlideshowJob
 
 pytestmark = pytest.mark.soak
 

@@ -18,7 +18,7 @@ from fanreel.codecs import Codec, EncoderChoice
 from fanreel.encode.encoder import Encoder, open_encoder
 from fanreel.encode.libav import EncodedPacket, plane_views
 from fanreel.errors import EncodeFaultError, EncoderSettingsError
-from fanreel.job.slideshow import Encoding, Preset
+from fanreel.job.encoding import Encoding, Preset
 from fanreel.mp4 import av1, hevc
 from fanreel.mp4.bitstream import FORMS
 from fanreel.mp4.sample_entries import video_sample_entry

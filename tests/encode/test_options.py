@@ -20,7 +20,7 @@ from fanreel.encode.nvenc import nvenc_options
 from fanreel.encode.svt_av1 import av1_rate_factor, svt_av1_options
 from fanreel.encode.x264 import x264_options
 from fanreel.encode.x265 import x265_options
-from fanreel.job.slideshow import Encoding, Preset
+from fanreel.job.encoding import Encoding, Preset
 from fanreel.plan.encoding import (
     ENCODING_REVISION,
     EVERY_ENCODER,

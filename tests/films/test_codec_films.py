@@ -34,7 +34,7 @@ from fanreel.encode import encoder, libav
 from fanreel.encode.libav import plane_views
 from fanreel.errors import EncoderUnavailableError, GpuLostError, MediaError, SegmentDamagedError, VerificationError
 from fanreel.host.host import Host
-from fanreel.job.slideshow import Preset
+from fanreel.job.encoding import Preset
 from fanreel.join.certificate import certify, read_certificate, write_certificate
 from fanreel.join.damage import Damage
 from fanreel.join.verify import find_damage

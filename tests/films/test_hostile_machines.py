@@ -23,7 +23,7 @@ from support.prefect_server import Served
 from support.processes import environment_in, wait_until
 
 from fanreel.errors import EncoderError
-from fanreel.job.slideshow import Encoding
+from fanreel.job.encoding import Encoding
 from fanreel.plan.encoding import encoder_bytes_per_pixel, plan_encoding
 from fanreel.sessions.capacity import choose_sessions, count_memory_kills, read_capacity
 from fanreel.sessions.gate import KernelLockGate

@@ -21,12 +21,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fanreel.draw.frames import FrameSource
-from fanreel.job.slideshow import Move, parse_job
+from fanreel.job.parse import parse_job
+from fanreel.job.slideshow import Move
 from fanreel.photos.photo import read_photo
 from fanreel.plan.camera import plan_move, plan_views
 from fanreel.plan.content import StillContent
 from fanreel.plan.digests import RENDER_REVISION
-from fanreel.plan.film import Source, Still, plan_films
+from fanreel.plan.slideshow import FetchedStills, Source, Still, plan_slideshow
 from fanreel.plan.timeline import Clip, Timeline
 
 GOLDEN = Path(__file__).with_name("golden_frames.json")
@@ -101,7 +102,7 @@ def film(folder, stills, size, rate, zoom=1.3):
         {"size": f"{size[0]}x{size[1]}", "fps": rate, "zoom": zoom, "photos": ["any"], "output": "/film.mp4"}
     )
     stills = [still(folder, *values) for values in stills]
-    (plan,) = plan_films(job, stills, output="/film.mp4")
+    (plan,) = plan_slideshow(job, FetchedStills(tuple(stills)), output="/film.mp4")
     return Film(plan.timeline, plan.photo_paths, size)
 
 

@@ -1,7 +1,6 @@
 """A film of more than one kind of content goes the whole way, and only plan/ and draw/ know the kinds."""
 
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,7 @@ import fanreel
 from fanreel.draw.frames import FrameSource
 from fanreel.host.host import Host
 from fanreel.plan.content import ColourContent
-from fanreel.plan.film import FilmPlan
-from fanreel.plan.segments import plan_segments
+from fanreel.plan.film import FilmPlan, plan_film
 from fanreel.plan.timeline import Clip, Timeline
 from fanreel.publish.published import verify_film
 from fanreel.render.film_run import FilmRun, FilmWatcher
@@ -30,13 +28,13 @@ LARGEST_CODING_ERROR = 2.0
 def plan_mixed_film(base: Path, host: Host) -> FilmPlan:
     """Four stills of 2 s; orange for 3 s; a still of 2 s, and above it the same orange at a quarter of its opacity."""
     job = make_job(base, seconds_per_slide=2, encoding={"preset": "draft", "quality": 12})
-    (film,) = plan_job(job, host=host)
-    start, second = film.frame_count, 8
+    (stills,) = plan_job(job, host=host)
+    start, second = stills.frame_count, 8
     orange = Clip(ORANGE, start, start + 3 * second)
     span = orange.end_frame, orange.end_frame + 2 * second
-    still = Clip(film.timeline.clips[0].content, *span)
-    timeline = Timeline((*film.timeline.clips, orange, still, Clip(ORANGE, *span, opacity=64)))
-    return replace(film, timeline=timeline, segments=plan_segments(timeline, film.encoding))
+    still = Clip(stills.timeline.clips[0].content, *span)
+    timeline = Timeline((*stills.timeline.clips, orange, still, Clip(ORANGE, *span, opacity=64)))
+    return plan_film(job, timeline, photo_paths=stills.photo_paths, output=stills.output)
 
 
 def make(film: FilmPlan, host: Host) -> Path:
@@ -75,11 +73,9 @@ def test_a_film_of_stills_and_a_colour_is_planned_rendered_joined_and_verified(h
     assert FilmRun.begin(film, host=host, watcher=FilmWatcher()).order.reused == len(film.segments)
 
 
-def test_a_film_of_colours_alone_needs_no_photo(host: Host, tmp_path: Path, photos: Path):
-    (film,) = plan_job(make_job(tmp_path, photos=[str(photos)]), host=host)
+def test_a_film_of_colours_alone_needs_no_photo(host: Host, tmp_path: Path):
     timeline = Timeline((Clip(ORANGE, 0, 8), Clip(ColourContent((0, 0, 0)), 8, 24)))
-    film = replace(film, timeline=timeline, segments=plan_segments(timeline, film.encoding), photo_paths={})
-    make(film, host)
+    make(plan_film(make_job(tmp_path), timeline, photo_paths={}, output=str(tmp_path / "film.mp4")), host)
 
 
 def test_no_other_room_names_a_kind_of_content():

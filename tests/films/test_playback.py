@@ -18,8 +18,9 @@ from support.jobs import make_job
 from support.processes import environment_in
 from support.reference import bt709
 
+from fanreel.codecs import EncoderChoice
 from fanreel.host.host import open_host
-from fanreel.job.slideshow import EncoderChoice, SlideshowJob
+from fanreel.job.slideshow import SlideshowJob
 from fanreel.plan.film import FilmPlan
 from fanreel.render.here import plan_job, render_job
 from fanreel.settings import Settings

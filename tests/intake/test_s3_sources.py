@@ -24,8 +24,9 @@ from fanreel.errors import (
 from fanreel.host.host import Host, open_host
 from fanreel.intake.photo_sharing import localize_photos, share_photos
 from fanreel.intake.sources import fetch_stills
-from fanreel.job.slideshow import parse_job
-from fanreel.plan.film import FilmPlan, plan_films
+from fanreel.job.parse import parse_job
+from fanreel.plan.film import FilmPlan
+from fanreel.plan.kinds import plan_films
 from fanreel.remote import s3 as s3_module
 from fanreel.render.here import plan_job
 from fanreel.sessions.launcher import Launcher
@@ -321,7 +322,7 @@ class TestOnAnotherMachine:
 def test_no_credential_is_in_a_plan_or_on_the_disk(folder: Path, settings: Settings):
     put(folder / "a.png", 70)
     job = parse_job({"photos": [url(folder / "a.png")], "output": "/out/film.mp4"})
-    (plan,) = plan_films(job, fetch_stills(job, settings=settings).stills, output="/out/film.mp4")
+    (plan,) = plan_films(job, fetch_stills(job, settings=settings), output="/out/film.mp4")
     assert SECRET_KEY not in repr(plan)
     files = [path for path in settings.store.rglob("*") if path.is_file()]
     assert len(files) > 1

@@ -12,7 +12,8 @@ from PIL import Image
 from fanreel.errors import InvalidJobError, PhotoNotFoundError, StorageError, UnreadablePhotoError
 from fanreel.intake import sources
 from fanreel.intake.sources import fetch_stills, load_job, output_place
-from fanreel.job.slideshow import Move, parse_job
+from fanreel.job.parse import parse_job
+from fanreel.job.slideshow import Move
 from fanreel.settings import Settings
 
 ANYWHERE = Settings(store=Path("/nowhere"), max_photo_megapixels=1)

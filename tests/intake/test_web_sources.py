@@ -28,9 +28,10 @@ from fanreel.errors import (
     UnreadablePhotoError,
 )
 from fanreel.intake.sources import fetch_stills
-from fanreel.job.slideshow import parse_job
+from fanreel.job.parse import parse_job
 from fanreel.photos.photo import read_photo
-from fanreel.plan.film import plan_films, plan_to_json
+from fanreel.plan.film import plan_to_json
+from fanreel.plan.kinds import plan_films
 from fanreel.remote import host_addresses
 from fanreel.remote.host_addresses import is_public
 from fanreel.remote.web_download import MOST_REDIRECTS
@@ -560,7 +561,7 @@ def test_what_signs_an_address_is_written_nowhere(
     server.answers["/a.png"] = versioned(PHOTO, header="ETag", question="If-None-Match", version='"v1"')
     job = parse_job({"photos": [f"{server.url}/a.png?{SIGNED}"], "output": "/out/film.mp4"})
     found = fetch_stills(job, settings=settings)
-    (plan,) = plan_films(job, found.stills, output="/out/film.mp4")
+    (plan,) = plan_films(job, found, output="/out/film.mp4")
     written = [path for path in settings.store.rglob("*") if path.is_file()]
     assert len(written) > 1
     assert not [path for path in written if SECRET.encode() in path.read_bytes() or SECRET in path.name]

@@ -1,9 +1,6 @@
-"""What a person may ask for, what a wrong word is answered with, and the errors that carry the answer."""
+"""What a person may ask for, and what a wrong word is answered with."""
 
-import ast
-import inspect
 import json
-import pickle
 import re
 from fractions import Fraction
 
@@ -12,13 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from fanreel import errors
 from fanreel.codecs import ENCODERS, Codec, EncoderChoice
-from fanreel.errors import FanreelError, InvalidJobError, RequestError, StorageError, StorageFullError, storage_error
-from fanreel.job.slideshow import Encoding, Move, OnBadPhoto, Preset, Slide, SlideshowJob, parse_job
-from fanreel.policy import MOST_RETRIES, POLICIES, RETRY_DELAYS_SECONDS, is_worth_retrying, retry_delay_seconds
-from fanreel.report.progress import Progress, Snapshot
-from fanreel.settings import read_settings
+from fanreel.errors import InvalidJobError
+from fanreel.job.encoding import Encoding, Preset
+from fanreel.job.film import FilmJob, FilmKind
+from fanreel.job.parse import job_model, parse_job
+from fanreel.job.slideshow import Move, OnBadPhoto, Slide, SlideshowJob
 
 NAN, INFINITY = float("nan"), float("inf")
 HUGE = 10**5000
@@ -488,6 +484,23 @@ def models_below(schema, definitions):
 SCHEMA = SlideshowJob.model_json_schema()
 
 
+def test_the_form_keeps_the_order_of_its_fields():
+    # Photos stand before the output, and what all kinds of film share is not torn from what is a slideshow's own.
+    fields = (
+        "film photos output base size fps seconds_per_slide move zoom slides on_bad_photo encoding sessions strategy "
+        "render_on"
+    )
+    assert list(SCHEMA["properties"]) == list(job().model_dump()) == fields.split()
+    assert list(SCHEMA["$defs"]["Encoding"]["properties"]) == ["codec", "encoder", "fallback", "preset", "quality"]
+
+
+@pytest.mark.parametrize("kind", FilmKind)
+def test_a_kind_of_film_has_a_model_of_its_own(kind):
+    model = job_model({"film": kind.value})
+    assert issubclass(model, FilmJob)
+    assert model.model_fields["film"].default is kind
+
+
 def test_the_form_has_no_unions_and_no_nulls():
     for schema in walk(SCHEMA):
         assert not {"anyOf", "oneOf", "not", "if"} & schema.keys(), schema
@@ -519,174 +532,3 @@ def test_the_form_takes_what_a_job_writes():
     slides = {"output": "o", "slides": [{"photo": "a"}, {"photo": "b", "move": "still", "seconds": 3}]}
     for done in (job(), parse_job(slides)):
         assert not prefect.validate(done.model_dump(mode="json"), SCHEMA, raise_on_error=False)
-
-
-def error_classes(base=FanreelError):
-    return [base, *(inner for child in base.__subclasses__() for inner in error_classes(child))]
-
-
-# The edge has classes of its own, where it was imported before.
-ERRORS = [kind for kind in error_classes() if kind.__module__.partition(".")[0] == "fanreel"]
-
-
-def drawn_tree():
-    """Return {name: (parent, exit code, transient)} as the docstring of `fanreel.errors` draws it."""
-    tree, path = {}, []
-    for line in errors.__doc__.splitlines():
-        drawn = re.match(r"^ {4}([│ ├└─]*)(\w+Error)\b(.*)$", line)
-        if drawn is None:
-            continue
-        depth = len(drawn[1]) // 4
-        path = [*path[:depth], drawn[2]]
-        code = re.search(r"exit (\d)", drawn[3])
-        parent = path[-2] if depth else None
-        exit_code = int(code[1]) if code else tree[parent][1] if parent else 1
-        tree[drawn[2]] = (parent, exit_code, "(transient)" in drawn[3])
-    return tree
-
-
-def test_the_tree_is_the_one_that_is_drawn():
-    found = {
-        kind.__name__: (
-            kind.__bases__[0].__name__ if kind is not FanreelError else None,
-            kind.exit_code,
-            kind.transient,
-        )
-        for kind in ERRORS
-    }
-    assert found == drawn_tree()
-
-
-def test_every_error_is_exported():
-    assert {kind.__name__ for kind in ERRORS} <= set(errors.__all__)
-
-
-@pytest.mark.parametrize("kind", ERRORS)
-def test_an_error_survives_pickling(kind):
-    error = kind("size: '1921x1080' is not allowed;\nwidth and height must be even")
-    back = pickle.loads(pickle.dumps(error))
-    assert type(back) is kind
-    assert str(back) == str(error)
-    assert (back.transient, back.exit_code) == (kind.transient, kind.exit_code)
-
-
-@pytest.mark.parametrize("kind", ERRORS)
-def test_an_error_has_nothing_but_its_message(kind):
-    body = ast.parse(inspect.getsource(kind)).body[0].body
-    assert not [node for node in body if isinstance(node, ast.FunctionDef)]
-
-
-def test_a_request_that_cannot_be_is_a_value_error():
-    assert all(issubclass(kind, ValueError) == issubclass(kind, RequestError) for kind in ERRORS)
-
-
-def test_a_full_disk_is_told_apart():
-    full = storage_error(OSError(28, "No space left on device"), doing="write /films/a.mp4")
-    assert type(full) is StorageFullError
-    assert str(full).startswith("could not write /films/a.mp4: No space left on device; ")
-    denied = storage_error(OSError(13, "Permission denied"), doing="read /films")
-    assert type(denied) is StorageError
-    assert str(denied) == "could not read /films: Permission denied"
-
-
-def test_the_errors_that_are_tried_again_are_the_transient_ones():
-    assert {kind for kind, policy in POLICIES.items() if policy.retries} == {kind for kind in ERRORS if kind.transient}
-
-
-@pytest.mark.parametrize("kind", ERRORS)
-def test_an_error_is_tried_again_as_often_as_its_policy_says(kind):
-    allowed = POLICIES[kind].retries if kind in POLICIES else 0
-    tries = [is_worth_retrying(kind("x"), retries=retries) for retries in range(5)]
-    assert tries == [retries < allowed for retries in range(5)]
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(), ValueError("x"), OSError(5, "x")])
-def test_what_is_not_ours_is_not_tried_again(error):
-    assert not is_worth_retrying(error, retries=0)
-
-
-def test_waits_grow_and_are_lengthened_by_up_to_half():
-    for retries in range(MOST_RETRIES + 1):
-        least = RETRY_DELAYS_SECONDS[min(retries, 2)]
-        waits = [retry_delay_seconds(retries) for _ in range(200)]
-        assert least <= min(waits) < max(waits) <= 1.5 * least
-
-
-def test_settings_have_defaults(monkeypatch, tmp_path):
-    for name in ("STORE", "LOCK_FOLDER", "HANG_SECONDS", "WAIT_SECONDS", "MAX_PHOTO_MEGAPIXELS"):
-        monkeypatch.delenv(f"FANREEL_{name}", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    found = read_settings()
-    assert found.store == tmp_path / "fanreel"
-    assert (found.hang_seconds, found.wait_seconds, found.max_photo_megapixels) == (60, 3600, 400)
-
-
-@pytest.mark.parametrize("name", ["FANREEL_HANG_SECONDS", "FANREEL_WAIT_SECONDS", "FANREEL_MAX_PHOTO_MEGAPIXELS"])
-@pytest.mark.parametrize("text", ["a minute", "1,5", "nan", "inf", "0", "-3", "1e12", " ", "60s"])
-def test_a_wrong_number_names_its_variable(monkeypatch, name, text):
-    monkeypatch.setenv(name, text)
-    with pytest.raises(RequestError, match=f"^{name}: {text!r} is not ") as caught:
-        read_settings()
-    assert "\n" not in str(caught.value)
-
-
-def test_an_empty_variable_is_one_that_is_not_set(monkeypatch):
-    monkeypatch.setenv("FANREEL_HANG_SECONDS", "")
-    monkeypatch.setenv("FANREEL_LOCK_FOLDER", "")
-    assert read_settings().hang_seconds == 60
-    assert read_settings().lock_folder.is_absolute()
-
-
-@pytest.mark.parametrize(("variable", "field"), [("FANREEL_STORE", "store"), ("FANREEL_LOCK_FOLDER", "lock_folder")])
-def test_a_folder_is_the_same_from_everywhere(monkeypatch, tmp_path, variable, field):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    for text, folder in [("~/place", tmp_path / "place"), ("place", tmp_path / "place"), ("/place", None)]:
-        monkeypatch.setenv(variable, text)
-        assert str(getattr(read_settings(), field)) == str(folder or text)
-
-
-@pytest.mark.parametrize("variable", ["FANREEL_STORE", "FANREEL_LOCK_FOLDER"])
-def test_a_folder_of_nobody_names_its_variable(monkeypatch, variable):
-    monkeypatch.setenv(variable, "~no-such-user-of-this-host/place")
-    with pytest.raises(RequestError, match=f"^{variable}: '~no-such-user-of-this-host/place' is not allowed; "):
-        read_settings()
-
-
-class Clock:
-    """Seconds that pass when told to."""
-
-    def __init__(self):
-        self.now = 100.0
-
-    def __call__(self):
-        return self.now
-
-
-def test_speed_and_what_is_left_come_from_the_frames_made():
-    clock = Clock()
-    progress = Progress(segment_count=10, reused=4, frames_to_make=1000, clock=clock)
-    assert progress.snapshot() == Snapshot(4, 10, 0, 1000, 0.0, None)
-    progress.add_frames(250)
-    progress.add_segment()
-    clock.now += 5
-    assert progress.snapshot() == Snapshot(5, 10, 250, 1000, 50.0, 15.0)
-    assert str(progress.snapshot()) == "5/10 segments, 25 %, 50 fps, 0:15 left"
-
-
-def test_work_done_twice_is_not_over_a_hundred_percent():
-    progress = Progress(segment_count=1, reused=0, frames_to_make=10, clock=Clock())
-    for _ in range(2):
-        progress.add_frames(10)
-        progress.add_segment()
-    assert str(progress.snapshot()) == "1/1 segments, 100 %, 0 fps"
-
-
-def test_a_film_that_is_all_there_has_nothing_left():
-    progress = Progress(segment_count=3, reused=3, frames_to_make=0, clock=Clock())
-    assert str(progress.snapshot()) == "3/3 segments, 100 %, 0 fps"
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (3599, "59:59"), (3661, "1:01:01")])
-def test_time_left_reads_like_a_clock(seconds, text):
-    assert str(Snapshot(0, 1, 1, 2, 1.0, seconds)).endswith(f", {text} left")

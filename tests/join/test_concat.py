@@ -30,7 +30,7 @@ from support.film_damage import (
 from fanreel.audio.track import read_audio
 from fanreel.encode.x264 import x264_options
 from fanreel.errors import MediaError, SegmentMissingError, StorageError, VerificationError
-from fanreel.job.slideshow import Preset
+from fanreel.job.encoding import Preset
 from fanreel.join.certificate import certify
 from fanreel.join.concat import concat_segments
 from fanreel.join.verify import find_damage

@@ -30,7 +30,7 @@ from fanreel.audio.track import AudioTrack, read_audio
 from fanreel.encode import encoder, libav
 from fanreel.errors import FanreelError, FilmDamagedError, MediaError, StorageError
 from fanreel.host.host import open_host
-from fanreel.job.slideshow import Preset
+from fanreel.job.encoding import Preset
 from fanreel.join.certificate import Certificate, certificate_path, certify, read_certificate, write_certificate
 from fanreel.join.concat import concat_segments
 from fanreel.join.damage import Damage

@@ -29,7 +29,7 @@ from fanreel.intake.sources import fetch_stills
 from fanreel.join.certificate import certificate_path
 from fanreel.mp4.containers import open_mp4
 from fanreel.photos.photo import decode_photo, read_photo
-from fanreel.plan.timeline import Photo
+from fanreel.plan.content import Photo
 from fanreel.publish.published import verify_film
 from fanreel.render.here import render_job
 from fanreel.sessions.launcher import Launcher

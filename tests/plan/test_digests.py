@@ -10,12 +10,16 @@ from pathlib import Path
 import pytest
 
 from fanreel.codecs import Codec, EncoderChoice
-from fanreel.job.slideshow import Encoding, Move, Preset, parse_job
+from fanreel.job.encoding import Encoding, Preset
+from fanreel.job.parse import parse_job
+from fanreel.job.slideshow import Move
 from fanreel.plan.camera import CameraPath, Rect
 from fanreel.plan.content import ColourContent, Photo, StillContent
 from fanreel.plan.digests import clip_digest, frames_digest, segment_address
 from fanreel.plan.encoding import plan_encoding
-from fanreel.plan.film import Source, Still, plan_digest, plan_films
+from fanreel.plan.film import plan_digest
+from fanreel.plan.kinds import plan_films
+from fanreel.plan.slideshow import FetchedStills, Source, Still
 from fanreel.plan.timeline import Clip
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +36,7 @@ def still(photo=PHOTO, path="/photos/a.jpg", seconds=4.0, move=Move.ZOOM_IN, vie
 
 def film(stills=(), output="/films/a.mp4", **words):
     job = parse_job({"photos": ["a"], "output": "o"} | words)
-    return plan_films(job, stills or [still(), still(OTHER)], output=output)[0]
+    return plan_films(job, FetchedStills(tuple(stills or [still(), still(OTHER)])), output=output)[0]
 
 
 def addresses(*stills, **words):

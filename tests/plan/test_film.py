@@ -13,9 +13,12 @@ from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fanreel.job.slideshow import Move, parse_job
+from fanreel.job.parse import parse_job
+from fanreel.job.slideshow import Move
 from fanreel.plan.content import ColourContent, Photo
-from fanreel.plan.film import Source, Still, plan_digest, plan_films, plan_from_json, plan_to_json
+from fanreel.plan.film import plan_digest, plan_from_json, plan_to_json
+from fanreel.plan.kinds import plan_films
+from fanreel.plan.slideshow import FetchedStills, Source, Still
 from fanreel.plan.timeline import Clip, Timeline
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -32,7 +35,8 @@ def still(name="a", seconds=4.0, move=Move.AUTO, views=(), path=None):
 
 
 def plan(stills, output="/films/film.mp4", **words):
-    (film,) = plan_films(parse_job({"photos": ["a"], "output": "o"} | words), stills, output=output)
+    job = parse_job({"photos": ["a"], "output": "o"} | words)
+    (film,) = plan_films(job, FetchedStills(tuple(stills)), output=output)
     return film
 
 
@@ -50,7 +54,7 @@ def golden_film(text):
         )
         for slide, found in zip(slides, content["photos"], strict=True)
     ]
-    (film,) = plan_films(job, stills, output=f"/films/{job.output}")
+    (film,) = plan_films(job, FetchedStills(tuple(stills)), output=f"/films/{job.output}")
     return film
 
 

@@ -12,7 +12,7 @@ from blake3 import blake3
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fanreel.job.slideshow import Encoding
+from fanreel.job.encoding import Encoding
 from fanreel.plan.camera import CameraPath, Rect
 from fanreel.plan.content import Photo, StillContent
 from fanreel.plan.digests import clip_digest

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fanreel.job.slideshow import FASTEST_RATE, LARGEST_RATE_TERM, SLOWEST_RATE
+from fanreel.job.fields import FASTEST_RATE, SLOWEST_RATE
+from fanreel.job.film import LARGEST_RATE_TERM
 from fanreel.plan.timebase import TimeBase, frame_count, time_base
 
 NTSC = Fraction(30000, 1001)

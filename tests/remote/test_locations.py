@@ -14,7 +14,7 @@ from fanreel.errors import FanreelError, InvalidJobError, NotAllowedError, Photo
 from fanreel.host.host import Host, open_host
 from fanreel.intake.photo_sharing import localize_photos, share_photos
 from fanreel.intake.sources import fetch_stills, output_place
-from fanreel.job.slideshow import parse_job
+from fanreel.job.parse import parse_job
 from fanreel.plan.film import FilmPlan
 from fanreel.publish.open import open_destination
 from fanreel.remote.locations import check_allowed, scheme_of, shown_location

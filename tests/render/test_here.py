@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from support.jobs import draw_photo, make_job
 
+from fanreel.codecs import EncoderChoice
 from fanreel.errors import (
     EncoderUnavailableError,
     FanreelError,
@@ -20,7 +21,8 @@ from fanreel.errors import (
     SessionLostError,
 )
 from fanreel.host.host import Host, open_host
-from fanreel.job.slideshow import EncoderChoice, SlideshowJob, Strategy
+from fanreel.job.film import Strategy
+from fanreel.job.slideshow import SlideshowJob
 from fanreel.plan.film import FilmPlan
 from fanreel.plan.shards import Shard
 from fanreel.policy import RETRY_DELAYS_SECONDS

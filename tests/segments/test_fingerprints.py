@@ -13,7 +13,7 @@ import pytest
 from fanreel.codecs import Codec
 from fanreel.encode.encoder import open_encoder
 from fanreel.encode.libav import plane_views
-from fanreel.job.slideshow import Encoding, Preset
+from fanreel.job.encoding import Encoding, Preset
 from fanreel.mp4.sample_entries import video_sample_entry
 from fanreel.plan.encoding import plan_encoding
 from fanreel.segments.fingerprints import (

@@ -17,7 +17,8 @@ import numpy as np
 from fanreel.audio.track import AudioTrack
 from fanreel.codecs import ENCODERS, Codec
 from fanreel.encode.encoder import Encoder, open_encoder
-from fanreel.job.slideshow import Encoding, Preset, Strategy
+from fanreel.job.encoding import Encoding, Preset
+from fanreel.job.film import Strategy
 from fanreel.join.certificate import Certificate, certify
 from fanreel.join.concat import concat_segments
 from fanreel.mp4.moov import Track

@@ -7,7 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from fanreel.job.slideshow import SlideshowJob, parse_job
+from fanreel.job.parse import parse_job
+from fanreel.job.slideshow import SlideshowJob
 
 
 def draw_photo(path: Path, *, seed: int, size: tuple[int, int] = (640, 480)) -> Path:

@@ -1,0 +1,154 @@
+"""What all kinds of film have in common: where the film goes, its size and rate, how and where it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from fractions import Fraction
+from typing import Annotated, ClassVar
+
+from pydantic import BeforeValidator, Field, field_validator
+
+from fanreel.job.encoding import Encoding
+from fanreel.job.fields import FASTEST_RATE, SLOWEST_RATE, Count, Model, Name, PoolName, one_as_list, rate_as_text
+
+__all__ = ["LARGEST_RATE_TERM", "FilmJob", "FilmKind", "Strategy"]
+
+SMALLEST_SIDE_PX = 64
+LARGEST_SIDE_PX = 8192
+
+HERE = "here"
+"""What `render_on` calls the machine of the flow."""
+
+LARGEST_RATE_TERM = 1_000_000
+"""Largest numerator or denominator of a frame rate: MP4's clocks and H.264's timing have 32 bits for either."""
+
+
+class FilmKind(StrEnum):
+    """The kind of film; one job model per kind."""
+
+    SLIDESHOW = "slideshow"
+
+
+class Strategy(StrEnum):
+    """How a film's segments are shared out."""
+
+    AUTO = "auto"
+    FILM = "film"
+    SEGMENTS = "segments"
+
+
+class FilmJob(Model):
+    """A film, whatever it shows. Each kind has a model of its own with what is asked of it alone.
+
+    The shape is form-safe: flat enums and numbers, one level of nested models, no unions, no free dicts.
+    """
+
+    field_order: ClassVar[Sequence[str]] = ()
+    """The fields of a kind in the order of its form, in which mistakes are told too."""
+
+    film: FilmKind = Field(description="The kind of film.")
+    output: Name = Field(
+        description="The film: a file ending in .mp4, or a folder ending in /; absolute, relative to base, or "
+        "s3://bucket/folder/film.mp4."
+    )
+    base: str = Field(
+        default="",
+        description="Absolute folder that relative paths start from. "
+        "Needed here; in a job file, that file's own folder.",
+    )
+    size: str = Field(
+        default="1920x1080",
+        description=f"Width x height in pixels, both even and from {SMALLEST_SIDE_PX} to {LARGEST_SIDE_PX}: 1920x1080.",
+        pattern=r"^[0-9]{1,9}x[0-9]{1,9}$",
+    )
+    fps: Annotated[str, BeforeValidator(rate_as_text)] = Field(
+        default="30",
+        title="Frames per second",
+        description="Frames per second: 24, 25, 30, 50, 60, or a fraction such as 30000/1001.",
+        pattern=r"^[0-9]{1,9}(\.[0-9]{1,20}|/[0-9]{1,9})?$",
+    )
+    encoding: Encoding = Field(default=Encoding(), description="How the film is encoded.")
+    sessions: Count = Field(
+        default=0,
+        title="Encoder sessions",
+        ge=0,
+        le=1024,
+        description="Encoder sessions at once; 0 is what the machine can carry.",
+    )
+    strategy: Strategy = Field(
+        default=Strategy.AUTO,
+        description="segments: the film is fanned out over sessions, to be done soonest. film: one session of one "
+        "thread makes it whole, for many films side by side. auto: segments, where there is more than one.",
+    )
+    render_on: Annotated[list[PoolName], BeforeValidator(one_as_list)] = Field(
+        default=[HERE],
+        description="here: on the machine of the flow. Or the work pools that render it, the preferred one first: "
+        "nvenc, cpu.",
+    )
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **words: object) -> None:
+        """Put the fields of a kind into its order: pydantic has those of the base first."""
+        super().__pydantic_init_subclass__(**words)
+        cls.model_fields.update({name: cls.model_fields.pop(name) for name in cls.field_order})
+        cls.model_rebuild(force=True)
+
+    @field_validator("size")
+    @classmethod
+    def _is_even(cls, size: str) -> str:
+        width, height = (int(side) for side in size.split("x"))
+        if width % 2 or height % 2:
+            raise ValueError(f"width and height must be even, for example {width - width % 2}x{height - height % 2}")
+        if not all(SMALLEST_SIDE_PX <= side <= LARGEST_SIDE_PX for side in (width, height)):
+            raise ValueError(f"each side from {SMALLEST_SIDE_PX} to {LARGEST_SIDE_PX} px")
+        return size
+
+    @field_validator("fps")
+    @classmethod
+    def _is_a_rate(cls, fps: str) -> str:
+        rate = Fraction(fps) if int(fps.partition("/")[2] or 1) else Fraction(0)
+        if not SLOWEST_RATE <= rate <= FASTEST_RATE:
+            raise ValueError(f"from {SLOWEST_RATE} to {FASTEST_RATE} frames per second")
+        if max(rate.numerator, rate.denominator) > LARGEST_RATE_TERM:
+            raise ValueError(f"write it as a fraction of numbers up to {LARGEST_RATE_TERM:,}, such as 30000/1001")
+        return fps
+
+    @field_validator("output")
+    @classmethod
+    def _is_a_place_for_films(cls, output: str) -> str:
+        scheme, found, rest = output.partition("://")
+        if found and (scheme != "s3" or not rest.partition("/")[0]):
+            raise ValueError("a file, a folder, or s3://bucket/...; other places take no films")
+        return output
+
+    @field_validator("render_on")
+    @classmethod
+    def _is_here_or_pools(cls, render_on: list[str]) -> list[str]:
+        if not render_on:
+            raise ValueError("here, or the names of work pools")
+        if HERE in render_on and len(render_on) > 1:
+            raise ValueError("here stands alone: name pools, or here")
+        if len(set(render_on)) < len(render_on):
+            raise ValueError("each pool once")
+        return render_on
+
+    @property
+    def pools(self) -> tuple[str, ...]:
+        """The work pools that render it, the preferred one first; none if it is rendered where its flow runs."""
+        return () if self.render_on == [HERE] else tuple(self.render_on)
+
+    @property
+    def width_px(self) -> int:
+        """Width of the film, px."""
+        return int(self.size.split("x")[0])
+
+    @property
+    def height_px(self) -> int:
+        """Height of the film, px."""
+        return int(self.size.split("x")[1])
+
+    @property
+    def frame_rate(self) -> Fraction:
+        """Frames per second, exact."""
+        return Fraction(self.fps)
