@@ -25,7 +25,7 @@ _HALF = 1 << (_BITS - 1)
 def convert_to_bt709(bgr: np.ndarray) -> tuple[BorderedPlane, BorderedPlane, BorderedPlane]:
     """Return Y, Cb and Cr of every pixel, each rounded from a value within 0.002 of the exact one.
 
-    swscale's bit-exact conversion took eight to ten times as long, and was off by up to 0.508.
+    swscale's bit-exact conversion took eight to ten times as long, and its error was up to 0.508.
 
     Args:
         bgr: (height, width, 3) uint8, full range, C-contiguous.

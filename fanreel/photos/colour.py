@@ -16,23 +16,23 @@ from PIL import Image, ImageCms
 __all__ = ["BAND_ROWS", "convert_rows", "to_srgb"]
 
 BAND_ROWS = 256
-"""Rows that are converted at a time, so that no second copy of a large photo is held."""
+"""Rows that are converted at a time, so that memory holds no second copy of a large photo."""
 
 PROFILES_KEPT = 8
-"""Most albums come from one or two cameras; a profile of a press is up to 2 MB."""
+"""Most albums come from one or two cameras; the profile of a printing press has up to 2 MB."""
 
-# Of a picture in Pillow's mode, the colour spaces that its profile may be of.
+# Pillow's mode of a picture -> the colour spaces that its profile may have.
 _SPACES = {"L": ("GRAY", "RGB "), "RGB": ("RGB ",), "CMYK": ("CMYK",)}
 
 _LARGEST_SAME = 1
-"""A profile that moves no colour by more than so many codes of 255 is sRGB under one of its many names."""
+"""A profile that moves no colour by more than this many codes of 255 is taken for sRGB, whatever its name is."""
 
 
 def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     """Return a picture of mode L, RGB, CMYK or LAB as an RGB picture in sRGB.
 
-    A profile that is damaged, or of another kind of colours than the picture's, is taken for none: then RGB and
-    grey are sRGB already, CMYK is what its inks leave of each primary, and LAB is CIELAB of D50.
+    A profile that is damaged, or for another kind of colours than the picture's, is ignored. Without a profile, RGB
+    and grey are sRGB already, CMYK is what its inks leave of each primary, and LAB is CIELAB of D50.
     """
     transform = _transform(profile or b"", image.mode)
     if transform is None:
@@ -62,7 +62,7 @@ def convert_rows(bgr: np.ndarray, profile: bytes | None, *, mode: str) -> None:
 
 @lru_cache(maxsize=PROFILES_KEPT)
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """Return what leads from a mode's colours to sRGB; None if nothing needs to be done, or nothing can."""
+    """Return the transform from a mode's colours to sRGB; None if none is needed, or none can be made."""
     if not profile and mode != "LAB":
         return None
     try:
@@ -94,7 +94,7 @@ def _space(profile: ImageCms.ImageCmsProfile) -> str:
 
 
 def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:
-    """Return whether a lattice of colours, all greys among them, comes out as it went in."""
+    """Return whether a transform leaves a lattice of colours, and all greys, as they are."""
     greys = np.arange(256, dtype=np.uint8)
     if transform.input_mode == "L":
         before = greys[None]

@@ -28,7 +28,7 @@ __all__ = [
     "shown_path",
 ]
 
-# Pillow opens more, such as PostScript, which would fail half-way through a film.
+# Pillow opens more formats, such as PostScript, but decoding them would fail half-way through a film.
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
 JPEG_FORMATS = ("JPEG", "MPO")
 """MPO is a JPEG with more pictures behind the first one, as phones and cameras make them."""
@@ -37,7 +37,7 @@ DECODER_ERRORS = (
     *(OSError, ValueError, SyntaxError, RuntimeError, EOFError, TypeError, AttributeError, AssertionError),
     *(LookupError, ArithmeticError, struct.error, zlib.error, cv2.error),
 )
-"""What the decoders raise for damaged files; Pillow's plugins check little before they use it."""
+"""What the decoders raise for damaged files; Pillow's plugins use most fields of a file unchecked."""
 
 TURNS = {
     1: (False, False, False),
@@ -91,7 +91,7 @@ class PhotoHeader:
     @property
     def is_grey(self) -> bool:
         """Whether it has no colours."""
-        return self.mode[0] in "1LI"  # LAB among them, which is never asked
+        return self.mode[0] in "1LI"  # LAB begins with L too, but nobody asks about it
 
     @property
     def upright_px(self) -> tuple[int, int]:
@@ -104,7 +104,7 @@ def read_header(path: Path, data: bytes) -> PhotoHeader:
     """Return what the header of `data`, the bytes at `path`, says. Nothing is decoded.
 
     Raises:
-        UnreadablePhotoError: They are no picture of a known kind, or cut short.
+        UnreadablePhotoError: The bytes are no picture of a known kind, or are cut short.
     """
     if not data:
         raise UnreadablePhotoError(f"{shown_path(path)}: the file is empty")
@@ -153,7 +153,7 @@ def _header_reader(data: bytes) -> Callable[[bytes], PhotoHeader]:
 
 
 def _is_heic(data: bytes) -> bool:
-    """Return whether it is HEVC that a HEIF file holds; the brand alone does not always tell it from AVIF."""
+    """Return whether a HEIF file holds HEVC; its brand alone does not always tell it from AVIF."""
     return data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS and b"av01" not in data[: 1 << 16]
 
 
@@ -163,7 +163,7 @@ def _heif_header(data: bytes) -> PhotoHeader:
         format="HEIF",
         mode="RGB",
         stored_px=image.size,
-        orientation=1,  # libheif turns it; EXIF repeats what the file's own boxes say
+        orientation=1,  # libheif turns it as the file's own boxes say; EXIF only repeats them
         has_alpha=image.has_alpha,
         is_deep=False,
         profile=image.info.get("icc_profile"),
@@ -172,7 +172,7 @@ def _heif_header(data: bytes) -> PhotoHeader:
 
 
 def _webp_header(data: bytes) -> PhotoHeader:
-    """Return the header of a WebP. Pillow would make room for every pixel to read it. Source: RFC 9649, 2.4 to 2.7."""
+    """Return the header of a WebP; Pillow would allocate every pixel to read it. Source: RFC 9649, 2.4 to 2.7."""
     chunks = dict(reversed(list(webp_chunks(data))))  # the first one of each name counts
     picture = chunks.get(b"VP8X") or chunks.get(b"VP8L") or chunks.get(b"VP8 ") or b""
     flags = 0
@@ -206,7 +206,7 @@ def _pillow_header(data: bytes) -> PhotoHeader:
         kind, orientation = str(image.format), _orientation(image, data)
         profile, clear = image.info.get("icc_profile"), image.info.get("transparency")
         is_deep, tags = _is_deep(image, data), getattr(image, "tag_v2", {})
-        # Colours that are stored faded already need no fading; 8-bit ones Pillow restores first.
+        # Colours stored premultiplied with alpha are not multiplied again; of 8-bit ones Pillow undoes it first.
         is_faded = is_deep and tags.get(ExifTags.Base.ExtraSamples) == (1,)
         return PhotoHeader(
             format=kind,
@@ -215,7 +215,7 @@ def _pillow_header(data: bytes) -> PhotoHeader:
             orientation=orientation,
             has_alpha=image.has_transparency_data and not is_faded,
             is_deep=is_deep,
-            # Counting the pictures of a GIF or a TIFF would read them all; none of those goes to OpenCV.
+            # Only OpenCV needs to know, which gets no GIF or TIFF: to count their pictures would read them all.
             is_animated=kind == "PNG" and bool(getattr(image, "is_animated", False)),
             is_inverted=is_deep and tags.get(ExifTags.Base.PhotometricInterpretation) == 0,
             clear_grey=clear if isinstance(clear, int) else None,
@@ -225,7 +225,11 @@ def _pillow_header(data: bytes) -> PhotoHeader:
 
 
 def _is_deep(image: Image.Image, data: bytes) -> bool:
-    """Return whether samples have 16 bits, as far as they can be shown. Source: PNG, 11.2.1; TIFF 6.0, 8."""
+    """Return whether samples have 16 bits. Source: PNG, 11.2.1; TIFF 6.0, 8.
+
+    Raises:
+        ValueError: They have a depth that no decoder here shows right.
+    """
     if image.format == "PNG":
         return data[24] == 16
     if image.format != "TIFF" or image.mode not in ("I;16", "I;16B", "RGB", "RGBA", "RGBX", "LA", "L"):
@@ -241,12 +245,12 @@ def _is_deep(image: Image.Image, data: bytes) -> bool:
 
 def _orientation(image: Image.Image, data: bytes) -> int:
     if image.format == "TIFF":
-        return 1  # both decoders turn it themselves, and the header's size is that of the upright photo
+        return 1  # both decoders turn it themselves, and its header gives the size of the upright photo
     if image.format == "PNG":
         exif = next((content for kind, content in png_chunks(data) if kind == b"eXIf"), None)
         if exif is not None:
             image.info["exif"] = b"Exif\0\0" + exif
-    # Of a PNG, `image.getexif()` would decode the pixels first, and so be the victim of any bomb.
+    # A PNG's own `image.getexif()` would decode the pixels first, and so unpack any bomb.
     return _known_turn(Image.Image.getexif(image))
 
 

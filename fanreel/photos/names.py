@@ -13,7 +13,7 @@ PHOTO_SUFFIXES = frozenset(
 
 
 def is_photo_name(name: str) -> bool:
-    """Return whether a file of this name is taken for a photo; `._photo.jpg` is another system's note about one."""
+    """Return whether a file of this name is taken for a photo; `._photo.jpg` holds what macOS notes about one."""
     path = PurePath(name)
     return path.suffix.lower() in PHOTO_SUFFIXES and not path.name.startswith(".")
 

@@ -39,7 +39,7 @@ def read_photo(path: Path, *, max_megapixels: float) -> Photo:
 
     Raises:
         PhotoNotFoundError: There is no such file.
-        UnreadablePhotoError: It is no picture, cut short, larger than `max_megapixels`, or may not be read.
+        UnreadablePhotoError: It is no picture, is cut short, is larger than `max_megapixels`, or may not be read.
         StorageError: The disk fails.
     """
     data = _read_bytes(path)
@@ -62,11 +62,11 @@ def decode_photo(path: Path, photo: Photo, *, largest_reduction: float) -> Decod
     Args:
         path: Where its bytes are.
         photo: What was planned.
-        largest_reduction: How many px of the photo one decoded pixel may cover.
+        largest_reduction: How many px of the photo one decoded pixel may cover along either side.
 
     Raises:
         PhotoChangedError: The bytes are not those that were planned, or are gone.
-        UnreadablePhotoError: They do not decode, or may not be read any more.
+        UnreadablePhotoError: The bytes do not decode, or may not be read any more.
         StorageError: The disk fails.
     """
     try:

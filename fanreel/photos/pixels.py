@@ -1,7 +1,7 @@
 """The pixels of a photo as they are stored, in sRGB and over black.
 
-OpenCV decodes what it decodes right and fast: grey and RGB of 8 bits, and samples of 16 bits. HEIF goes to
-libheif, all the rest to Pillow.
+OpenCV decodes grey and RGB of 8 bits, and samples of 16 bits: these it decodes right, and fastest. libheif decodes
+HEIF, and Pillow all the rest.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ __all__ = ["REDUCTIONS", "can_reduce", "decode_pixels"]
 
 _REDUCED = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}
 REDUCTIONS = tuple(_REDUCED)
-"""By how much a JPEG can be decoded smaller."""
+"""How many times smaller a JPEG can be decoded, along either side."""
 
 
 def can_reduce(header: PhotoHeader) -> bool:
     """Return whether the photo can be decoded smaller.
 
-    Only the JPEG decoder makes a smaller picture for less work; others would resample it blindly.
+    Only the JPEG decoder makes a smaller picture with less work; others would decode it whole and then resample it.
     """
     return header.format in JPEG_FORMATS and header.mode in ("L", "RGB")
 
@@ -31,7 +31,7 @@ def can_reduce(header: PhotoHeader) -> bool:
 def decode_pixels(data: bytes, header: PhotoHeader, *, reduction: int) -> np.ndarray | None:
     """Return the pixels: (height, width, 3) uint8 BGR, not yet turned; None if they do not decode.
 
-    What is transparent is shown over black, mixed as browsers do, in sRGB's own codes.
+    What is transparent is shown over black, mixed in sRGB's own codes as browsers do.
 
     Args:
         data: The file.
@@ -51,7 +51,7 @@ def decode_pixels(data: bytes, header: PhotoHeader, *, reduction: int) -> np.nda
 
 
 def _is_plain(header: PhotoHeader) -> bool:
-    """Return whether OpenCV decodes it right. It does so with PNG, but has libpng complain of half of all profiles."""
+    """Return whether OpenCV decodes it right, and without words: libpng prints a warning about many profiles."""
     if header.format == "TIFF" or (header.format == "PNG" and header.profile is not None):
         return False
     return header.mode in ("L", "RGB") and not header.has_alpha and not header.is_animated

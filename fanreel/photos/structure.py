@@ -49,7 +49,7 @@ def is_whole(kind: str, data: bytes, *, pixels: Sequence[tuple] = ()) -> bool:
 
 
 def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield name and content of each whole chunk but the pixels'; theirs is empty.
+    """Yield name and content of each whole chunk; the content of pixel chunks is left out.
 
     Source: PNG, third edition, 5.3.
     """
@@ -64,7 +64,7 @@ def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def webp_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield name and content of each whole chunk; of a picture, the 10 bytes that hold its size.
+    """Yield name and content of each whole chunk; of a picture, only the 10 bytes that hold its size.
 
     Source: RFC 9649, 2.3.
     """
@@ -85,7 +85,7 @@ def _whole_jpeg(data: bytes) -> bool:
     """
     place, scanned = 2, False
     while True:
-        # A scan holds no end marker but its own, so that one at the very end is one that counts.
+        # No end marker occurs inside a scan, so one at the very end of the file is the picture's, or a later one's.
         if scanned and data.endswith(_JPEG_END):
             return True
         found = _JPEG_MARKER.search(data, place)
@@ -144,9 +144,9 @@ def _whole_tiff(data: bytes) -> bool:
 
 
 def _whole_heif(data: bytes) -> bool:
-    """Return whether all that the items point at is there, or all boxes if there are no items.
+    """Return whether all extents of all items are there, or all boxes if there are no items.
 
-    Some phones append what is no box. Source: ISO/IEC 14496-12, 4.2 and 8.11.3.
+    Some phones append data that is no box. Source: ISO/IEC 14496-12, 4.2 and 8.11.3.
     """
     end = 0
     for kind, start, end in _boxes(data, 0, len(data)):
@@ -171,7 +171,7 @@ def _boxes(data: bytes, place: int, stop: int) -> Iterator[tuple[bytes, int, int
 
 
 def _item_ends(data: bytes, place: int) -> Iterator[int]:
-    """Yield where each extent of each item ends, of those that are counted from the start of the file."""
+    """Yield where each extent of each item ends, for items whose extents are counted from the start of the file."""
     version, sizes = data[place], struct.unpack_from(">H", data, place + 4)[0]
     offset_bytes, length_bytes, base_bytes, index_bytes = (sizes >> shift & 15 for shift in (12, 8, 4, 0))
     id_bytes = 4 if version == 2 else 2
