@@ -25,6 +25,8 @@ from deployments.engine_server import CANNOT_FORK
 ROOT = Path(__file__).parents[2]
 SECONDS = 120
 
+pytestmark = pytest.mark.soak  # each launcher imports Prefect
+
 Start = Callable[..., subprocess.Popen[str]]
 
 

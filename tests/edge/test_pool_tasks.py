@@ -32,6 +32,8 @@ from tasks.child_runs import ChildRuns, read_pool_devices
 
 POOL = "cpu"
 
+pytestmark = pytest.mark.soak  # a server, and flows in it
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:

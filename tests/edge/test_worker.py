@@ -321,6 +321,7 @@ def _without_server(folder: Path, *arguments: str) -> subprocess.CompletedProces
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 
+@pytest.mark.soak
 def test_a_server_that_is_away_is_told_of_in_one_line(tmp_path: Path) -> None:
     done = _without_server(tmp_path, "-c", WORKER, "2", "--pool", "local")
     assert done.returncode == 1

@@ -201,7 +201,7 @@ class TestJoinLog:
         assert slow.levelno == logging.WARNING
         assert re.fullmatch(said + ", which is slow: is the disk full, busy or far away[?]", slow.getMessage())
 
-    @pytest.mark.soak
+    @pytest.mark.chaos
     @pytest.mark.timeout(1800)
     def test_a_film_of_1080_segments(
         self, tmp_path: Path, photos: Path, host: Host, caplog: pytest.LogCaptureFixture

@@ -246,6 +246,7 @@ def masked(folder, tmp_path_factory):
     return results
 
 
+@pytest.mark.soak  # both masks compile the kernels anew
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the masks are of x86 features")
 @pytest.mark.parametrize("mode", MASKS)
 def test_a_cpu_without_some_features_draws_the_same_frames(folder, masked, mode):

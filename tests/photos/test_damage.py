@@ -83,7 +83,7 @@ def test_a_file_that_is_cut_anywhere_is_refused_or_shows_the_same_picture(tmp_pa
     assert refused >= (5 if "animated" in kind else 13)
 
 
-@pytest.mark.soak
+@pytest.mark.chaos
 @pytest.mark.parametrize("kind", FILES)
 def test_a_damaged_byte_never_ends_in_anything_but_a_picture_or_one_line(tmp_path, kind, capfd):
     whole = FILES[kind]
