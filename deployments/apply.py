@@ -13,7 +13,7 @@ What an operator has changed on the server stays. It is named, and is no drift:
 - a schedule that was turned on or off. A new schedule is on if its runs have every parameter that the flow needs. Later
   it is turned on when applying gives the deployment such a parameter, and off when applying takes one away.
 
-`prefect deploy --all` would undo these changes (docs/decisions/0015).
+`prefect deploy --all` would undo these changes (docs/decisions/0016).
 
 The inbox of `render-inbox/nightly` comes from the server's variables `fanreel_inbox` and `fanreel_output`:
 

@@ -80,7 +80,7 @@ class HostWorker(ProcessWorker, ABC):  # abstract for Prefect: it registers no o
                 await _await_server(flow_run)
             return result
         finally:
-            del self._held[flow_run.id]
+            self._held.pop(flow_run.id, None)  # a run that was put back may have come again meanwhile
             self._last_held_at = time.monotonic()
 
     async def get_and_submit_flow_runs(self) -> list[FlowRun]:
@@ -103,14 +103,13 @@ class HostWorker(ProcessWorker, ABC):  # abstract for Prefect: it registers no o
         overdue.daemon = True
         overdue.start()
         _say(f"SIGTERM: {len(self._held)} runs are handed back, then this worker ends")
-        _kill_below(os.getpid())
-        with get_client(sync_client=True, httpx_settings={"timeout": ANSWER_SECONDS}) as client:
-            for flow_run in self._held.values():
-                try:
+        try:
+            _kill_below(os.getpid())
+            with get_client(sync_client=True, httpx_settings={"timeout": ANSWER_SECONDS}) as client:
+                for flow_run in self._held.values():
                     _hand_back(client, flow_run, worker_name=self.name)
-                except (HTTPError, PrefectException) as error:
-                    _say(f"{flow_run.name} could not be handed back: {error}")
-        self._end()
+        finally:
+            self._end()
 
     def _end(self) -> None:
         try:
@@ -159,12 +158,15 @@ def _hand_back(client: SyncPrefectClient, flow_run: FlowRun, *, worker_name: str
     # Never later than it was due at first: with a clock that is ahead, the run would wait for as long.
     due_at = min(flow_run.expected_start_time or datetime.max.replace(tzinfo=UTC), datetime.now(UTC))
     state = AwaitingRetry(scheduled_time=due_at, message=f"handed back: its worker {worker_name} has to end")
-    found = client.read_flow_run(flow_run.id).state
-    if found is not None and found.is_cancelling():
-        state = Cancelled(message="cancelled; its worker had to end")
-    elif found is not None and not (found.is_running() or found.is_pending()):
-        return
-    client.set_flow_run_state(flow_run.id, state, force=True)
+    try:
+        found = client.read_flow_run(flow_run.id).state
+        if found is not None and found.is_cancelling():
+            state = Cancelled(message="cancelled; its worker had to end")
+        # One that was told to end with its worker has reported a crash.
+        if found is None or any((found.is_running(), found.is_pending(), found.is_cancelling(), found.is_crashed())):
+            client.set_flow_run_state(flow_run.id, state, force=True)
+    except (HTTPError, PrefectException) as error:
+        _say(f"{flow_run.name} could not be handed back: {error}")
 
 
 def _kill_below(pid: int) -> None:
