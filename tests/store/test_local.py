@@ -280,7 +280,7 @@ class TestContract:
     @pytest.mark.parametrize("name", ["../../etc/passwd", "..", "", "A" * 64, "0" * 63 + "/"])
     def test_what_is_no_digest_is_part_of_no_path(self, store: SegmentStore, tmp_path: Path, name: str):
         photo = draw_photo(tmp_path / "photo.jpg", seed=5)
-        for ask in (store.local_photo, store.get_manifest, lambda name: store.put_photo(name, photo)):
+        for ask in (store.get_plan, store.local_photo, store.get_manifest, lambda name: store.put_photo(name, photo)):
             with pytest.raises(StorageError, match="no digest"):
                 ask(name)
 
