@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from pydantic import TypeAdapter, ValidationError
 
 from fanreel.errors import StorageError
 from fanreel.plan.film import FilmPlan, plan_digest
+from fanreel.remote.locations import shown_location
 
 __all__ = ["FilmManifest", "manifest_from_json", "manifest_of", "manifest_to_json"]
 
@@ -23,7 +23,7 @@ class FilmManifest:
     Attributes:
         plan: Address of its plan.
         name: What people call it.
-        output: Where it goes, without credentials.
+        output: Where it goes, for people: without credentials, printable.
         segments: Addresses of its segments, each once.
         photos: Digests of its photos.
         begun_at: Unix time at which it was last begun.
@@ -54,7 +54,7 @@ def manifest_of(plan: FilmPlan, *, begun_at: float) -> FilmManifest:
         plan=plan_digest(plan),
         name=plan.name,
         # The job's model refuses credentials in a URI; this removes them even if it should let some through.
-        output=re.sub(r"(?<=://)[^/]*@", "", plan.output).partition("?")[0] if "://" in plan.output else plan.output,
+        output=shown_location(plan.output),
         segments=tuple(dict.fromkeys(segment.address for segment in plan.segments)),
         photos=tuple(plan.photo_paths),
         begun_at=begun_at,

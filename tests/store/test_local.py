@@ -313,6 +313,13 @@ class TestContract:
         assert "a.mp4" in text
         assert "secret" not in text
 
+    def test_a_manifest_names_an_output_whose_key_has_a_question_mark(self, store: SegmentStore, made: Made):
+        plan = replace(made.plan, output="s3://films/why?/a.mp4")
+        begin_film(store, plan)
+        begun = store.get_manifest(plan_digest(plan))
+        assert begun is not None
+        assert begun.output == "s3://films/why?/a.mp4"
+
     def test_a_damaged_manifest_is_a_storage_error(self, kept: Kept, store: SegmentStore, made: Made):
         begin_film(store, made.plan)
         address = plan_digest(made.plan)
