@@ -86,7 +86,7 @@ class SimulatedParent:
         with contextlib.suppress(AwayError):
             self._ask(self._simulation.now, self.dispatcher)
         if self.dispatcher.failure:
-            self.failure = self.dispatcher.failure
+            self.failure = str(self.dispatcher.failure)
             for child in self.dispatcher.living:
                 self._simulation.cancel(self.film, child.key)
             self._finish()
@@ -98,11 +98,7 @@ class SimulatedParent:
         looked_for = dispatcher.observe(now, simulation.list(self.film))
         if looked_for and (now - self._looked_at >= LOOK_SECONDS or dispatcher.has_ended):
             self._looked_at = now
-            found: set[int] = set()
-            while looked_for:
-                present = simulation.look(self.film, looked_for)
-                found |= present
-                looked_for = {index + 1 for index in present} & dispatcher.missing - found
+            found = dispatcher.find_made(looked_for, lambda indices: simulation.look(self.film, indices))
             dispatcher.note_present(now, found)
         if now - self._pools_at > POOL_LOOK_SECONDS:
             self._pools, self._pools_at = simulation.pools(self._speeds), now

@@ -1,4 +1,4 @@
-"""Dispatch: the segments of a film, rendered by the workers of pools in child runs that outlive this one."""
+"""Dispatch: workers of pools render the segments of a film, in child runs that go on without this process."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
+from functools import partial
 from typing import TypeVar
 
 from httpx import HTTPError
@@ -16,12 +17,12 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import StateType
 from prefect.exceptions import PrefectException
 from prefect.runtime import flow_run
-from prefect.states import Cancelled, Failed
+from prefect.states import Cancelled
 
 from fanreel.dispatch.children import Cancel, Child, DispatchRules, Phase, Start
 from fanreel.dispatch.dispatcher import Dispatcher
 from fanreel.dispatch.pools import expect_fps
-from fanreel.errors import FanreelError, NoWorkerError, ShardFailedError, StorageAwayError
+from fanreel.errors import FanreelError, StorageAwayError
 from fanreel.job.film import Strategy
 from fanreel.plan.film import FilmPlan
 from fanreel.render.film_run import FilmRun, FilmStoppedError
@@ -29,7 +30,7 @@ from fanreel.render.order import find_present
 from fanreel.settings import Settings
 from tasks.child_runs import ChildRuns, read_speeds
 from tasks.planned_film import PlannedFilm
-from tasks.retries import ONCE
+from tasks.retries import ONCE, failed
 from tasks.watch import film_run
 
 __all__ = ["dispatch", "render_on_pools"]
@@ -38,43 +39,43 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 TICK_SECONDS = 1.0
-"""How often the server is asked how the children are: one question, however many there are."""
+"""How often the server is asked for the children: one request for all of them."""
 
 LOOK_SECONDS = 5.0
-"""How often it is looked for what running children made: one question to the store for each of them."""
+"""How often the store is asked for the next segment of each running child."""
 
 START_SECONDS = 5.0
-"""What a child costs before its first frame: less work than that in one is not worth a child of its own."""
+"""What a child costs before its first frame: a shard of less work is not worth a child."""
 
 CALLERS = 8
-"""Children started, or told to end, side by side: each takes a few requests, of which one at a time is slow."""
+"""Children that are started, or told to end, at the same time: each takes several requests."""
 
 END_SECONDS = 25.0
-"""How long a film that ends early waits to see its children end; Prefect kills a cancelled process after 30 s."""
+"""How long a film that ends early waits for its children to end; Prefect kills a cancelled process after 30 s."""
 
 
 @task(name="dispatch", task_run_name="dispatch {film.name}", **ONCE)
 def dispatch(film: PlannedFilm) -> State[None] | None:
     """Return when every segment of the film is in the store; `Cancelled` if the flow run ends before.
 
-    Its child runs go on where this process is killed: the same job, run again, takes them over.
+    If this process is killed its child runs go on; the same job, run again, adopts them.
     """
     try:
         render_on_pools(film)
     except FilmStoppedError as stopping:
         return Cancelled(message=str(stopping))
     except FanreelError as error:
-        return Failed(data=error, message=f"{type(error).__name__}: {error}")
+        return failed(error)
     return None
 
 
 def render_on_pools(film: PlannedFilm) -> None:
-    """Have the pools of a film render what the store lacks, and return when it is all there.
+    """Have the pools of a film render the segments that the store lacks; return when all are there.
 
     Raises:
-        FilmStoppedError: The flow run ends; its children were told to, if it was cancelled.
+        FilmStoppedError: The flow run ends; if it was cancelled, its children were told to end too.
         NoWorkerError: No worker took a shard for as long as the host's `wait_seconds`.
-        ShardFailedError: A segment failed wherever it was tried.
+        ShardFailedError: A segment failed in every pool.
     """
     dispatching = _Dispatching(film, film_run(film))
     try:
@@ -89,7 +90,7 @@ def render_on_pools(film: PlannedFilm) -> None:
 
 
 class _Dispatching:
-    """One film's dispatcher between the server, the store and the film's watch."""
+    """One film's dispatcher, connected with the server, the store and the film's run."""
 
     def __init__(self, film: PlannedFilm, run: FilmRun) -> None:
         host = run.host
@@ -112,7 +113,7 @@ class _Dispatching:
         self._silent_since: float | None = None
 
     def run(self) -> None:
-        """Dispatch until all is there."""
+        """Dispatch until all segments are there."""
         while not self._dispatcher.is_done:
             self._run.check()
             try:
@@ -121,20 +122,19 @@ class _Dispatching:
             except (HTTPError, PrefectException, StorageAwayError) as error:
                 self._note_silence(error)
             if self._dispatcher.failure:
-                kind = ShardFailedError if self._dispatcher.failed else NoWorkerError
-                raise kind(self._dispatcher.failure)
+                raise self._dispatcher.failure
             self._run.tell()
             time.sleep(TICK_SECONDS)
 
     def end_children(self, reason: str) -> None:
-        """Tell the living children to end, and wait until they have, for a while."""
+        """Tell the living children to end, and wait up to `END_SECONDS` until they have."""
         deadline = time.monotonic() + END_SECONDS
         told: set[str] = set()
         while time.monotonic() < deadline:
             try:
                 self._dispatcher.observe(time.monotonic(), self._runs.list())
                 living = [child for child in self._dispatcher.living if child.key not in told]
-                # Those that wait first, before a worker takes them; and side by side, for each costs a moment.
+                # Those that wait come first, before a worker takes them.
                 living.sort(key=lambda child: child.phase is not Phase.WAITING)
                 for call in _call_all(lambda child: self._runs.cancel(child, reason), living):
                     call.result()
@@ -151,21 +151,18 @@ class _Dispatching:
         looked_for = dispatcher.observe(now, self._runs.list())
         if looked_for and (now - self._looked_at >= LOOK_SECONDS or dispatcher.has_ended):
             self._looked_at = now
-            self._note_present(now, looked_for)
+            self._look(now, looked_for)
         self._carry_out(now, dispatcher.decide(now, self._runs.pools()))
 
-    def _note_present(self, now: float, looked_for: set[int]) -> None:
-        """Look for segments, and for those that follow one that is there, until one is not."""
-        found: set[int] = set()
-        while looked_for:
-            present = find_present(self._plan, looked_for, encoders=self._film.order.encoders, host=self._host)
-            found |= present
-            looked_for = {index + 1 for index in present} & self._dispatcher.missing - found
+    def _look(self, now: float, looked_for: set[int]) -> None:
+        """Look for segments in the store, and tell the dispatcher and the film's run which are there."""
+        find = partial(find_present, self._plan, encoders=self._film.order.encoders, host=self._host)
+        found = self._dispatcher.find_made(looked_for, find)
         self._dispatcher.note_present(now, found)
         self._run.add_stored([self._plan.segments[index] for index in sorted(found)])
 
     def _carry_out(self, now: float, actions: Sequence[Start | Cancel]) -> None:
-        """Carry out what was decided; of what cannot be, the first error is raised, once all was tried."""
+        """Carry out what was decided; when all was tried, the first error is raised."""
         calls = _call_all(self._carry_out_one, actions)
         for call in calls:
             if call.exception() is None and (child := call.result()) is not None:
@@ -174,7 +171,7 @@ class _Dispatching:
             call.result()
 
     def _carry_out_one(self, action: Start | Cancel) -> Child | None:
-        """Carry out one of them; return the child that was started."""
+        """Carry out one action; return the child that it started, if it starts one."""
         if isinstance(action, Cancel):
             told = (self._film.name, action.child.segments, action.child.pool, action.reason)
             self._log.warning("%s: %s is told to end on %s: %s", *told)
@@ -187,7 +184,11 @@ class _Dispatching:
         return child
 
     def _note_silence(self, error: Exception) -> None:
-        """Wait through a server or a store that is away; the children go on without them."""
+        """Take note that the server or the store does not answer; the children go on meanwhile.
+
+        Raises:
+            StorageAwayError: It has not answered for as long as the host's `wait_seconds`.
+        """
         now = time.monotonic()
         if self._silent_since is None:
             self._silent_since = now
@@ -197,9 +198,9 @@ class _Dispatching:
 
 
 def _call_all(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Future[Result]]:
-    """Call a function with each item, side by side; return when all calls have ended, in the order of the items."""
+    """Call a function with each item, in several threads; return the calls in the order of the items, all ended."""
     with ThreadPoolExecutor(CALLERS) as pool:
-        return [pool.submit(copy_context().run, function, item) for item in items]  # Prefect's settings are in it
+        return [pool.submit(copy_context().run, function, item) for item in items]  # the context has Prefect's settings
 
 
 def _rules(plan: FilmPlan, settings: Settings) -> DispatchRules:
@@ -215,7 +216,7 @@ def _rules(plan: FilmPlan, settings: Settings) -> DispatchRules:
 
 
 def _is_to_go_on() -> bool:
-    """Return whether the children go on without this process: its run was handed back, to be started elsewhere."""
+    """Return whether the children are to go on: this run was handed back, and starts elsewhere."""
     try:
         with get_client(sync_client=True) as client:
             state = client.read_flow_run(flow_run.id).state if flow_run.id else None

@@ -18,24 +18,24 @@ from tasks.lost_slots import holders_gate
 __all__ = ["HostLimit", "PrefectLimitGate", "limit_name"]
 
 QUIET_SECONDS = 60.0
-"""A server that did not answer is not asked again for so long."""
+"""A server that did not answer is asked again only after so long."""
 
 
 def limit_name(host: str = "") -> str:
-    """Return the name of the limit on GPU sessions of a host, by default of this one.
+    """Return the name of the limit on a host's GPU sessions, by default of this host's.
 
-    Prefect takes no name with one of ``/ % & < >``.
+    Prefect refuses names with one of ``/ % & < >``.
     """
     return f"nvenc:{re.sub(r'[^A-Za-z0-9._-]', '-', host or platform.node())}"
 
 
 class HostLimit:
-    """A limit as the sessions of one film share it, in any thread.
+    """A limit, for all sessions of one film; any thread may use it.
 
     Args:
-        name: Of the limit.
-        folder: Where the host's session locks are.
-        warn: Told, once in a while, that the server cannot be used.
+        name: The limit's name.
+        folder: The folder of the host's session locks.
+        warn: Called once with a line when the server cannot be used.
     """
 
     def __init__(self, name: str, *, folder: Path, warn: Callable[[str], None]) -> None:
@@ -46,12 +46,12 @@ class HostLimit:
         self._has_warned = False
 
     def around(self, gate: SessionGate) -> PrefectLimitGate:
-        """Return a gate of which this limit is the outer part."""
+        """Return a gate that takes a slot of this limit, and then one of `gate`."""
         return PrefectLimitGate(gate, self)
 
     @contextmanager
     def hold(self, *, weight: int, timeout_seconds: float, on_wait: Callable[[], None]) -> Iterator[None]:
-        """Hold slots of the limit; nothing if nobody made one, or if the server cannot be used.
+        """Hold slots of the limit; hold nothing if there is no such limit, or if the server cannot be used.
 
         Raises:
             SessionBusyError: The slots did not become free in time.
@@ -91,11 +91,11 @@ class HostLimit:
 
 @dataclass(frozen=True, slots=True)
 class PrefectLimitGate:
-    """A gate of two: the limit on the server first, then the one on the host, which is the truth.
+    """Two gates: the limit on the server, and inside it the host's own gate, which alone is relied on.
 
-    The limit never ends a film. Where it is missing, is switched off or cannot be asked for, the inner gate alone
-    counts; when its lease cannot be renewed, the session goes on. A session whose process is killed frees the inner
-    slot at once and that of the limit a minute later, when the lease ends.
+    The limit never ends a film. Where it is missing, is switched off or cannot be asked for, only the inner gate
+    counts; where its lease cannot be renewed, the session goes on. When a session's process is killed, its inner slot
+    is free at once, and its slot of the limit a minute later, when the lease expires.
     """
 
     inner: SessionGate
@@ -105,7 +105,7 @@ class PrefectLimitGate:
     def hold(
         self, *, weight: int = 1, timeout_seconds: float, on_wait: Callable[[], None] = lambda: None
     ) -> Iterator[SessionSlot]:
-        """See `SessionGate.hold`; the timeout is for both together."""
+        """See `SessionGate.hold`; the timeout is for both gates together."""
         if weight < 1:
             raise ValueError(f"weight is {weight}; it has to be at least 1")
         deadline = time.monotonic() + timeout_seconds

@@ -1,4 +1,4 @@
-"""The one place where Prefect is told what to keep and what to try again: the engine's own table of policies."""
+"""What Prefect keeps and what it tries again: the engine's table of policies (`fanreel.policy`), in Prefect's terms."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from prefect.states import AwaitingRetry, Failed
 from fanreel.errors import FanreelError
 from fanreel.policy import JITTER, MOST_RETRIES, RETRY_DELAYS_SECONDS, is_worth_retrying, retry_delay_seconds
 
-__all__ = ["ONCE", "RETRIED", "past_retries", "state_after", "worth_retrying"]
+__all__ = ["ONCE", "RETRIED", "failed", "past_retries", "state_after", "worth_retrying"]
 
 
 def worth_retrying(task: Any, task_run: TaskRun, state: State[Any]) -> bool:  # noqa: ANN401 -- Prefect's signature
-    """Return whether a failed task run is tried again. A plain function: Prefect ignores other callables.
+    """Return whether a failed task run is tried again. It is a plain function, for Prefect ignores other callables.
 
-    The error is read from the state: `state.result()` is a coroutine, and no error, where an event loop runs.
+    The error is read from the state's data: where an event loop runs, `state.result()` is a coroutine.
     """
     error = state.data
     return isinstance(error, Exception) and is_worth_retrying(error, retries=max(0, task_run.run_count - 1))
@@ -31,16 +31,21 @@ def past_retries() -> int:
     return max(0, (present_run.run_count or 1) - 1)
 
 
-def state_after(error: FanreelError) -> State[Any]:
-    """Return what a task run whose body met `error` is now: `AwaitingRetry`, or `Failed`, each saying why.
+def failed(error: FanreelError) -> State[Any]:
+    """Return the state of a run that failed with an error of ours, without the stack that Prefect would log."""
+    return Failed(data=error, message=f"{type(error).__name__}: {error}")
 
-    Prefect's own retries leave the message of `AwaitingRetry` empty: the fault, with the driver's number, would stand
-    in the log only. A body that returned one such state has to return all of them: an error that it raised later
-    would be hidden by the state before.
+
+def state_after(error: FanreelError) -> State[Any]:
+    """Return the state of a task run whose body met `error`: `AwaitingRetry` or `Failed`, with the error's message.
+
+    Prefect's own retries leave the message of `AwaitingRetry` empty: the error, with the driver's number, would stand
+    in the log only. A body that returned one such state has to return all later ones too: the first one would hide an
+    error that the body raised afterwards.
     """
     retries = past_retries()
     if not is_worth_retrying(error, retries=retries):
-        return Failed(data=error, message=f"{type(error).__name__}: {error}")
+        return failed(error)
     delay_seconds = retry_delay_seconds(retries)
     get_run_logger().warning("%s; trying again in %.0f s", error, delay_seconds)
     return AwaitingRetry(
@@ -50,7 +55,7 @@ def state_after(error: FanreelError) -> State[Any]:
 
 
 ONCE: dict[str, Any] = {"persist_result": False, "cache_policy": NO_CACHE}
-"""Arguments of `task` for work that is done once: Prefect keeps nothing and looks nothing up; the store does."""
+"""Arguments of `task` for work that is not tried again. Prefect keeps no result of it: the store does."""
 
 RETRIED: dict[str, Any] = {
     **ONCE,

@@ -10,7 +10,7 @@ parent that is started again adopts its living children, and two parents of one 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from itertools import chain
 
@@ -18,6 +18,7 @@ from fanreel.dispatch.children import Blame, Cancel, Child, DispatchRules, Phase
 from fanreel.dispatch.decisions import choose_cancels, choose_starts
 from fanreel.dispatch.history import FULL_SECONDS, ChildHistory, FilmSegments, PoolHistory
 from fanreel.dispatch.moment import Moment, view_pool
+from fanreel.errors import NoWorkerError, ShardFailedError
 
 __all__ = ["Dispatcher"]
 
@@ -34,13 +35,11 @@ class Dispatcher:
         rules: Its bounds.
 
     Attributes:
-        failure: Why the film cannot be made; empty as long as it may be.
-        failed: The child whose failure that is, if it is that of a child.
+        failure: Why the film cannot be made; None as long as it may be.
     """
 
     def __init__(self, frame_counts: Sequence[int], missing: Collection[int], *, rules: DispatchRules) -> None:
-        self.failure = ""
-        self.failed: Child | None = None
+        self.failure: ShardFailedError | NoWorkerError | None = None
         self._rules = rules
         self._segments = FilmSegments(frame_counts, missing)
         self._pools: defaultdict[str, PoolHistory] = defaultdict(PoolHistory)
@@ -109,6 +108,20 @@ class Dispatcher:
         looked_for += [self._segments.left_of(each.child) for each in self._ended]
         return set(chain.from_iterable(looked_for))
 
+    def find_made(self, looked_for: set[int], find: Callable[[set[int]], set[int]]) -> set[int]:
+        """Return which segments are there: of some, and after each that is there, of the one that follows.
+
+        Args:
+            looked_for: The segments to begin with, as `observe` returned them.
+            find: Returns which of some segments are in the store.
+        """
+        found: set[int] = set()
+        while looked_for:
+            present = find(looked_for)
+            found |= present
+            looked_for = {index + 1 for index in present} & self.missing - found
+        return found
+
     def note_present(self, now: float, indices: Collection[int]) -> None:
         """Take note of segments that are in the store."""
         found = self.missing.intersection(indices)
@@ -146,7 +159,7 @@ class Dispatcher:
             self._alive[cancel.child.key].note_told(now, cancel)
         idle_seconds = now - (now if self._moved_at is None else self._moved_at)
         if not cancels and not starts and idle_seconds > self._rules.wait_seconds:
-            self.failure = _explain_wait(idle_seconds, pools)
+            self.failure = _nobody_works(idle_seconds, pools)
         return [*cancels, *starts]
 
     def _observe_one(self, now: float, child: Child) -> None:
@@ -200,7 +213,7 @@ class Dispatcher:
                 f"segment {index} could not be rendered in {tries}:",
                 *dict.fromkeys(f"  {text}" for text in faults),
             ]
-            self.failure, self.failed = "\n".join(lines), child
+            self.failure = ShardFailedError("\n".join(lines))
 
     def _moment(self, now: float, pools: Sequence[Pool]) -> Moment:
         """Return all that decisions are made from, after a note of how loaded the pools are."""
@@ -227,9 +240,9 @@ def _reason(ended: ChildHistory) -> str:
     return ended.child.reason or "it ended without them"
 
 
-def _explain_wait(idle_seconds: float, pools: Sequence[Pool]) -> str:
+def _nobody_works(idle_seconds: float, pools: Sequence[Pool]) -> NoWorkerError:
     counts = ", ".join(f"{pool.name} {pool.worker_count}" for pool in pools)
-    return (
+    return NoWorkerError(
         f"no shard was started or made for {idle_seconds:.0f} s; workers online: {counts}. "
         "Start a worker of one of these pools (python -m deployments.worker --pool NAME) and run the same job again"
     )

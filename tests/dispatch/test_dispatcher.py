@@ -12,6 +12,7 @@ from fanreel.dispatch.dispatcher import Dispatcher
 from fanreel.dispatch.history import FilmSegments
 from fanreel.dispatch.moment import PoolView
 from fanreel.dispatch.shard_sizes import MOST_SHARDS, ShardSizes, cut_run
+from fanreel.errors import NoWorkerError, ShardFailedError
 
 FRAMES = 100
 """Of each segment: at 10 frames a second one takes 10 s."""
@@ -135,7 +136,7 @@ class TestStart:
         assert film.tick() == []
         film.now += RULES.wait_seconds
         film.tick()
-        assert "workers online:" in film.dispatcher.failure
+        assert "workers online:" in str(film.dispatcher.failure)
 
     def test_what_is_there_is_not_made(self) -> None:
         film = Film(4)
@@ -234,10 +235,10 @@ class TestOutcomes:
         film.present = {0}
         film.change("0-4:0", Phase.FAILED, "Failed: PhotoError: a.jpg", hopeless=True)
         assert film.tick() == []
-        assert film.dispatcher.failure == (
+        assert isinstance(film.dispatcher.failure, ShardFailedError)
+        assert str(film.dispatcher.failure) == (
             "segment 1 could not be rendered in 1 try:\n  nvenc: Failed: PhotoError: a.jpg"
         )
-        assert film.dispatcher.failed == film["0-4:0"]
         assert film.tick() == []
 
     def test_a_hopeless_child_that_made_everything_is_no_failure(self) -> None:
@@ -259,7 +260,7 @@ class TestOutcomes:
             if film.dispatcher.failure:
                 break
         assert len(film.started) == tries
-        said = film.dispatcher.failure.splitlines()
+        said = str(film.dispatcher.failure).splitlines()
         assert said[0] == f"segment 0 could not be rendered in {tries} tries:"
         assert len(said) == len(set(said)), "each fault is said once"
         assert {line.strip() for line in said[1:]} <= {f"{p.name}: {w}" for p in pools for w in ("no", "not yet")}
@@ -538,11 +539,11 @@ class TestPatience:
         film.tick(RULES.wait_seconds)
         assert not film.dispatcher.failure
         film.tick()
-        assert film.dispatcher.failure.startswith(
+        assert str(film.dispatcher.failure).startswith(
             "no shard was started or made for 3601 s; workers online: nvenc 0, cpu 0."
         )
-        assert "deployments.worker --pool" in film.dispatcher.failure
-        assert film.dispatcher.failed is None
+        assert "deployments.worker --pool" in str(film.dispatcher.failure)
+        assert isinstance(film.dispatcher.failure, NoWorkerError)
 
     def test_whatever_starts_or_is_made_begins_it_anew(self) -> None:
         film = whole(rules_wait := 4)
