@@ -1,4 +1,4 @@
-"""From segments in the store to a published film: join, prove, publish."""
+"""From segments in the store to a published film: join, verify, publish."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ __all__ = ["Draft", "Join", "join_film", "publish_film"]
 log = logging.getLogger(__name__)
 
 JOIN_GRACE_BYTES = 50_000_000
-"""A join may take as long as one of so many more bytes: opening segments and flushing take time at any size."""
+"""Added to a film's size before its join is called slow: opening segments and flushing take time at any size."""
 
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """How a join went, the proof apart; as text, one line for the log.
+    """How a join went, its verification apart; as text, one line for the log.
 
     Attributes:
         segment_count: Segments joined.
@@ -60,7 +60,7 @@ class Join:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A film that is joined and proven, waiting to be published.
+    """A film that is joined and verified, and waits to be published.
 
     Attributes:
         path: Where it waits; its certificate lies beside it.
@@ -85,7 +85,7 @@ def join_film(
     audio: AudioTrack | None = None,
     folder: Path | None = None,
 ) -> Draft:
-    """Join the film's segments and prove the result, from disk.
+    """Join the film's segments, and verify the result from disk.
 
     Args:
         plan: The film; all its segments are in the store.
@@ -97,7 +97,7 @@ def join_film(
 
     Raises:
         SegmentMissingError: The store lacks a segment.
-        SegmentDamagedError: A segment went or changed while it was joined.
+        SegmentDamagedError: A segment disappeared or changed while it was joined.
         StorageError: The film cannot be written.
         VerificationError: The film is not what its certificate says; it is not kept.
     """
@@ -137,7 +137,7 @@ def publish_film(plan: FilmPlan, draft: Draft, *, settings: Settings) -> str:
 
 
 def _blame_segments(records: Sequence[SegmentRecord], host: Host, error: FanreelError) -> None:
-    """Raise `SegmentDamagedError` if a segment is no longer whole: then it, not the film, has to be made again."""
+    """Raise `SegmentDamagedError` if a segment is no longer whole: that segment has to be made again, then the film."""
     for record in records:
         if host.store.discard_if_damaged(record):
             raise SegmentDamagedError(f"segment {record.address[:12]} went while it was joined: {error}") from error

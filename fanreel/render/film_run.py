@@ -41,7 +41,7 @@ class FilmStoppedError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilmWatcher:
-    """Who is told of a film while it is made.
+    """Callbacks that hear of a film while it is made.
 
     Attributes:
         on_order: Told what has to be rendered: when the film begins, and when the store has lost some of it.
@@ -65,7 +65,7 @@ class FilmRun:
         plan: The film.
         order: What of it has to be rendered.
         host: Where.
-        watcher: Who is told.
+        watcher: Hears how the film goes.
         begun_at: Unix time of the request.
         because: Why a part of the film was given to this host, where another one failed; empty if none did.
     """
@@ -103,7 +103,7 @@ class FilmRun:
         Args:
             plan: The film.
             host: Where.
-            watcher: Who is told.
+            watcher: Hears how the film goes.
             pools: The work pools that render it; this host if not given.
 
         Raises:
@@ -174,7 +174,7 @@ class FilmRun:
             FilmStoppedError: The film was stopped.
         """
         self.check()
-        # A thread that finds another one telling goes on: whoever is told may be slow.
+        # If another thread is calling the watcher now, this one goes on: a watcher may be slow.
         if self._telling.acquire(blocking=False):
             try:
                 if time.monotonic() - self._told_at >= self._watcher.tell_seconds:

@@ -1,4 +1,4 @@
-"""What the store is told of a film: that it is in work, and that it is published."""
+"""A film's manifest in the store, kept up to date: the film is in work, or it is published."""
 
 from __future__ import annotations
 

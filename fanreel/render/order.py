@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 LOOKERS = 8
-"""Segments looked for side by side: far away each costs two round trips."""
+"""Segments that are looked for side by side: in a remote store each costs two round trips."""
 
 Find = Callable[..., SegmentRecord | None]
 """How a store is asked for a segment: `SegmentStore.find_verified`, or `find_listed`, which reads no payload."""
@@ -47,8 +47,8 @@ class RenderOrder:
         shards: Runs of the segments that are missing.
         reused: How many segments the store holds already.
         sessions: How many sessions work side by side, with how many threads, and why so many.
-        encoders: Whose segments the film may have, the best one first.
-        pools: What each work pool encodes with that renders it, the preferred one first; none if it is rendered here.
+        encoders: The encoders whose segments the film may have, the best one first.
+        pools: The work pools that render it, the preferred one first, and what each encodes with; none if this host does.
     """
 
     shards: tuple[Shard, ...]
@@ -69,7 +69,7 @@ class RenderOrder:
 
     @property
     def label(self) -> str:
-        """Who renders, for people; empty if nothing has to be rendered."""
+        """What renders the film, as text for people; empty if nothing has to be rendered."""
         if not self.shards:
             return ""
         return f"on the pools {', '.join(self.pools)}" if self.pools else self.sessions.label
@@ -92,7 +92,7 @@ def order_render(plan: FilmPlan, *, host: Host, segments: Sequence[Segment] | No
     missing = missing_segments(segments, encoders, finder(host))
     reused = len(segments) - len(missing)
     if plan.strategy is Strategy.FILM:
-        # One thread, though cores are idle now: the films beside it in the queue take those.
+        # One thread, although cores are idle now: the films beside it in the queue use them.
         sessions = SessionPlan(1, 1, reason="strategy film: one session of one thread makes the whole film")
         return RenderOrder((Shard(0, missing),) if missing else (), reused, sessions, encoders)
     devices = _require_devices(plan, encoders, host) if missing else ()
@@ -105,12 +105,12 @@ def order_render(plan: FilmPlan, *, host: Host, segments: Sequence[Segment] | No
 
 
 def order_in_pools(plan: FilmPlan, choice: PoolChoice, *, host: Host) -> RenderOrder:
-    """Return what is missing of a film that work pools render: one run of segments, which its dispatch will cut.
+    """Return what is missing of a film that work pools render, as one run of segments; the dispatch cuts it later.
 
     Args:
         plan: The film.
         choice: Its pools.
-        host: Gives the store, which the pools' workers share. What is in it is not read here, but by the join.
+        host: Gives the store, which the pools' workers share. Its segments are not read here; the join reads them.
 
     Raises:
         StorageError: The store cannot be read.

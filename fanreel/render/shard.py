@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardWatch:
-    """Who looks on while a shard is made, and has a say in when.
+    """Callbacks that hear of a shard while it is made; they may also end it, or bound when it starts.
 
     Attributes:
         on_frames: Told how many more frames have been made, a few times a second.
@@ -76,7 +76,7 @@ def render_shard(
         encoders: Whose segments the film may have, the best one first; what its job allows if not given.
         retries: How often this shard has been tried before: decides what is raised, to be tried again later.
         fallback: Why it is not made by the best encoder that its film may have; empty if it is, or if that is planned.
-        watch: Who is told.
+        watch: Hears how the shard goes.
 
     Returns:
         The addresses of all its segments, each in the store.
