@@ -48,7 +48,7 @@ class RenderOrder:
         reused: How many segments the store holds already.
         sessions: How many sessions work side by side, with how many threads, and why so many.
         encoders: The encoders whose segments the film may have, the best one first.
-        pools: The work pools that render it, the preferred one first, and what each encodes with; none if this host does.
+        pools: The work pools that render it, the preferred one first, and what each encodes with; empty if none do.
     """
 
     shards: tuple[Shard, ...]
