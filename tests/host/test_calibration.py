@@ -239,7 +239,8 @@ class TestMeasured:
     @pytest.mark.alone
     def test_the_knee_is_at_the_engines_and_the_limit_is_found(self, place: Workplace) -> None:
         place.gpus.set(session_limit=3)
-        done = calibrate(place, "--ceiling").check()
+        # Long enough that what one report more or less brings is far below the 5 % that decide about the knee.
+        done = calibrate(place, "--ceiling", "--seconds", "3").check()
 
         gpu = kept(place)[place.gpus.uuid(0)]
         assert (gpu.name, gpu.driver, gpu.engines) == (DEVICE_NAME, "610.10.00", 2)
@@ -258,12 +259,11 @@ class TestMeasured:
 
 @pytest.mark.soak
 class TestFromThenOn:
-    @pytest.mark.alone
     def test_a_film_gets_as_many_sessions_as_were_measured(self, place: Workplace) -> None:
         place.gpus.set(engines=3)
         assert "GPU sessions: 2 (not calibrated: 2 a GPU)" in render(place).err
-        calibrate(place).check()
-        assert kept(place)[place.gpus.uuid(0)].knee == 3, kept(place)
+        gpu = measured(25, 50, 75, 75, device=place.gpus.uuid(0), driver="610.10.00")
+        write_calibration(Calibration("host", (gpu,)), place.folder / "calibration.json")
 
         done = render(place, FANREEL_STORE=str(place.folder / "store-2"))
         assert "GPU sessions: 3 (calibrated)" in done.err
