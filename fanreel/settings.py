@@ -35,12 +35,12 @@ class Settings:
             are private; ``*`` for all (`FANREEL_PRIVATE_HOSTS`, separated by commas).
         max_download_bytes: Larger sources are refused (`FANREEL_MAX_DOWNLOAD_MEGABYTES`).
         download_seconds: How long one download may take (`FANREEL_DOWNLOAD_SECONDS`).
-        link_seconds: How long whoever has a report's link may fetch a film from S3; 0 gives no such link
+        link_seconds: How long the link in a report fetches a film from S3; 0 puts no such link into reports
             (`FANREEL_LINK_SECONDS`).
-        public_url: Where the bucket of the films is public, ``{bucket}`` standing for its name; links then start with
-            it and are not signed (`FANREEL_PUBLIC_URL`).
+        public_url: Address where the films' bucket is public, with ``{bucket}`` for its name; links then start with it
+            and are not signed (`FANREEL_PUBLIC_URL`).
         lock_folder: Folder of the session locks, the same for every user of a host (`FANREEL_LOCK_FOLDER`).
-        hang_seconds: A session that reports nothing for so long is killed (`FANREEL_HANG_SECONDS`).
+        hang_seconds: A session that reports nothing for this long is killed (`FANREEL_HANG_SECONDS`).
         wait_seconds: How long a shard waits for a free session (`FANREEL_WAIT_SECONDS`).
         max_photo_megapixels: Larger photos are refused (`FANREEL_MAX_PHOTO_MEGAPIXELS`).
         slow_join_mb_per_second: A join slower than this is warned of (`FANREEL_SLOW_JOIN_MB_PER_SECOND`; the default
@@ -49,9 +49,9 @@ class Settings:
             (`FANREEL_GPU_SESSIONS`; left out, what its calibration says).
         session_cap: Encoder sessions at once of one film, whatever its job allows; 0 is no cap
             (`NUM_NVENC_STREAMS`).
-        late_seconds: A shard that no worker of a pool took for so long goes to another one (`FANREEL_LATE_SECONDS`).
-        stall_seconds: A shard of a pool that made no segment for so long is given up (`FANREEL_STALL_SECONDS`).
-        shard_seconds: Shards for pools are cut no larger than so much work (`FANREEL_SHARD_SECONDS`).
+        late_seconds: A shard that no worker of a pool takes for this long goes to another one (`FANREEL_LATE_SECONDS`).
+        stall_seconds: A shard on a pool that makes no segment for this long is given up (`FANREEL_STALL_SECONDS`).
+        shard_seconds: The most work that a shard for a pool may be (`FANREEL_SHARD_SECONDS`).
         calibration: File that keeps what was measured of this host's encoders (`FANREEL_CALIBRATION`; default: in
             the user's state folder); None keeps nothing.
     """
@@ -82,30 +82,31 @@ def read_settings() -> Settings:
     """Return the settings that the environment gives.
 
     Raises:
-        RequestError: A number is not one, or a folder is nobody's; the message names the variable.
+        RequestError: A value is not allowed; the message names the variable.
     """
     remote_store, tenant = _remote_store(), _tenant()
     folder = _folder("FANREEL_WORKSPACE") if remote_store else _folder("FANREEL_STORE")
+    usual = Settings(store=folder or _cache_folder() / "fanreel")
     return Settings(
-        store=folder or _cache_folder() / "fanreel",
+        store=usual.store,
         remote_store=remote_store,
         tenant=tenant,
         roots=tuple(_root(root, tenant) for root in _list("FANREEL_ROOTS")),
         private_hosts=tuple(host.lower() for host in _list("FANREEL_PRIVATE_HOSTS")),
-        max_download_bytes=round(_positive("FANREEL_MAX_DOWNLOAD_MEGABYTES", 2000.0) * 1_000_000),
-        download_seconds=_positive("FANREEL_DOWNLOAD_SECONDS", 600.0),
-        link_seconds=_count("FANREEL_LINK_SECONDS", 0, largest=LONGEST_LINK_SECONDS),
+        max_download_bytes=round(_positive("FANREEL_MAX_DOWNLOAD_MEGABYTES", usual.max_download_bytes / 1e6) * 1e6),
+        download_seconds=_positive("FANREEL_DOWNLOAD_SECONDS", usual.download_seconds),
+        link_seconds=_count("FANREEL_LINK_SECONDS", usual.link_seconds, largest=LONGEST_LINK_SECONDS),
         public_url=_public_url(),
-        lock_folder=_folder("FANREEL_LOCK_FOLDER") or DEFAULT_LOCK_FOLDER,
-        hang_seconds=_positive("FANREEL_HANG_SECONDS", 60.0),
-        wait_seconds=_positive("FANREEL_WAIT_SECONDS", 3600.0),
-        max_photo_megapixels=_positive("FANREEL_MAX_PHOTO_MEGAPIXELS", 400.0),
-        slow_join_mb_per_second=_positive("FANREEL_SLOW_JOIN_MB_PER_SECOND", 50.0),
+        lock_folder=_folder("FANREEL_LOCK_FOLDER") or usual.lock_folder,
+        hang_seconds=_positive("FANREEL_HANG_SECONDS", usual.hang_seconds),
+        wait_seconds=_positive("FANREEL_WAIT_SECONDS", usual.wait_seconds),
+        max_photo_megapixels=_positive("FANREEL_MAX_PHOTO_MEGAPIXELS", usual.max_photo_megapixels),
+        slow_join_mb_per_second=_positive("FANREEL_SLOW_JOIN_MB_PER_SECOND", usual.slow_join_mb_per_second),
         gpu_sessions=_count("FANREEL_GPU_SESSIONS", 0) or None,
-        session_cap=_count("NUM_NVENC_STREAMS", 0),
-        late_seconds=_positive("FANREEL_LATE_SECONDS", 60.0),
-        stall_seconds=_positive("FANREEL_STALL_SECONDS", 300.0),
-        shard_seconds=_positive("FANREEL_SHARD_SECONDS", 180.0),
+        session_cap=_count("NUM_NVENC_STREAMS", usual.session_cap),
+        late_seconds=_positive("FANREEL_LATE_SECONDS", usual.late_seconds),
+        stall_seconds=_positive("FANREEL_STALL_SECONDS", usual.stall_seconds),
+        shard_seconds=_positive("FANREEL_SHARD_SECONDS", usual.shard_seconds),
         calibration=_folder("FANREEL_CALIBRATION") or _state_folder() / "fanreel" / "calibration.json",
     )
 
@@ -180,11 +181,11 @@ def _count(name: str, default: int, *, largest: int = LARGEST_COUNT) -> int:
 
 
 def see_gpu(uuid: str) -> None:
-    """Let this process, and no other, see one GPU only; before it first loads the NVIDIA driver."""
+    """Let this process see one GPU only. Call it before the process loads the NVIDIA driver."""
     os.environ["CUDA_VISIBLE_DEVICES"] = uuid
 
 
 def child_environment() -> dict[str, str]:
-    """Return the environment of a session's process: no library in it starts threads or talks on its own."""
+    """Return the environment of session processes: their libraries start no threads of their own and print nothing."""
     one = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
     return {"SVT_LOG": "0", **os.environ, **one}

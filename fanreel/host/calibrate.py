@@ -32,10 +32,10 @@ MOST_TRIED = 16
 """Sessions that are opened at most to find the driver's limit; the highest there was on any card is 12."""
 
 GAIN = 1.03
-"""Two further sessions that bring less than this are the end of a curve."""
+"""A curve ends where two further sessions gain less than this factor."""
 
 ALONE_SECONDS = 2.0
-"""How long it may take until our own last session is no longer counted, or a film that ends has ended."""
+"""How long to wait until the driver no longer counts our last session, or until a film that is ending has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +60,12 @@ def calibrate(
     effort: Effort | None = None,
     on_line: Callable[[str], None] = lambda line: None,
 ) -> Calibration:
-    """Measure every device of the host, with nothing of ours beside; keep nothing.
+    """Measure every device of the host while none of its films are rendered; write nothing.
 
     Args:
         host: Which one.
         ceiling: Also look for the driver's session limit, by opening up to 16 sessions at once.
-        effort: How much to do; what a film of usual size needs if not given.
+        effort: How much to do; by default what a film of usual size needs.
         on_line: Told what is done, a line at a time.
 
     Raises:
@@ -97,7 +97,7 @@ def calibrate(
 
 
 def _hold_all(gate: KernelLockGate) -> contextlib.AbstractContextManager[SessionSlot]:
-    """Hold every slot that any process of ours could take, also one to which more are allowed."""
+    """Hold every slot that any of our processes could take, also one whose settings allow more."""
     capacity = gate.capacity if gate.device == CPU else max(gate.capacity, MOST_TRIED)
     whole = KernelLockGate(gate.device, capacity=capacity, folder=gate.folder, turn=gate.turn)
     return whole.hold(weight=capacity, timeout_seconds=ALONE_SECONDS)
@@ -208,7 +208,7 @@ class _Measuring:
         """Return how many sessions the driver allows, None if it refused none, and how many were asked for.
 
         Raises:
-            EncoderError: Somebody else has sessions, or nobody can say; or not even one could be opened.
+            EncoderError: Other programs have sessions, or nobody can say; or not even one could be opened.
         """
         everywhere = {self.device.gpu, *list_nvml_gpus()}
         count = _wait_for_none(everywhere)

@@ -33,15 +33,15 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 FORMAT = 1
-"""Raised when a file of before would be misread; such a file then counts as none."""
+"""Raised when files of earlier versions would be misread; such a file is then ignored."""
 
 KNEE_SHARE = 0.95
-"""Sessions beyond those that reach this share of the best throughput cost memory and bring next to nothing."""
+"""The knee reaches this share of the best throughput; further sessions cost memory and gain next to nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class CurvePoint:
-    """What so many sessions at once came to.
+    """How fast a number of sessions is that run at once, and what they take.
 
     Attributes:
         sessions: At least 1.
@@ -90,7 +90,7 @@ class DeviceCalibration:
 
     @property
     def sessions(self) -> int:
-        """How many sessions it is to have at once, at least 1."""
+        """How many sessions to run on it at once, at least 1."""
         return max(1, self.knee if self.limit is None else min(self.knee, self.limit))
 
     @property
@@ -100,7 +100,7 @@ class DeviceCalibration:
 
     @property
     def gpu_bytes_a_session(self) -> int | None:
-        """GPU memory of one session, where most of them shared what they share; None if not known."""
+        """GPU memory of one session: the mean at the largest number that was measured; None if not known."""
         known = [point for point in self.curve if point.gpu_bytes is not None]
         return max(0, (known[-1].gpu_bytes or 0) // known[-1].sessions) if known else None
 
@@ -126,11 +126,11 @@ class Calibration:
         return next(found, None)
 
     def without_curves(self) -> Calibration:
-        """Return the same with the knee as each curve's only point: short enough for any place."""
+        """Return this calibration with the knee as each curve's only point: short enough for any place."""
         return replace(self, devices=tuple(replace(each, curve=(each.best,)) for each in self.devices))
 
     def replacing(self, older: Calibration | None) -> Calibration:
-        """Return the same, and what `older` knows of devices that are not in it."""
+        """Return this calibration with the devices of `older` that it lacks."""
         known = {each.device for each in self.devices}
         kept = [each for each in older.devices if each.device not in known] if older else []
         gpus_first = sorted([*self.devices, *kept], key=lambda each: not each.driver)
@@ -147,7 +147,7 @@ _CALIBRATION = TypeAdapter(Calibration)
 
 
 def calibration_to_json(calibration: Calibration, *, indent: int | None = None) -> bytes:
-    """Return it as JSON; `calibration_from_json` gives an equal one back."""
+    """Return a calibration as JSON; `calibration_from_json` returns an equal one."""
     return _CALIBRATION.dump_json(calibration, indent=indent)
 
 
@@ -155,7 +155,7 @@ def calibration_from_json(text: bytes) -> Calibration:
     """Return the calibration that `text` holds.
 
     Raises:
-        ValueError: It is none, or of another version of fanreel.
+        ValueError: It is no calibration, or one that another version of fanreel wrote.
     """
     found = _CALIBRATION.validate_json(text)
     if found.format != FORMAT:
@@ -168,7 +168,7 @@ def calibration_from_json(text: bytes) -> Calibration:
 
 
 def calibration_speeds(calibration: Calibration) -> list[MeasuredSpeed]:
-    """Return what one session of each device of a host makes, at the number of sessions that it is to have."""
+    """Return how fast one session is on each device of a host that runs as many sessions as it should."""
     speeds: list[MeasuredSpeed] = []
     for device in calibration.devices:
         if size := re.match(r"([1-9][0-9]{1,4})x([1-9][0-9]{1,4}) ", device.film):
@@ -178,7 +178,7 @@ def calibration_speeds(calibration: Calibration) -> list[MeasuredSpeed]:
 
 
 def read_calibration(path: Path | None) -> Calibration | None:
-    """Return what the file says; None if there is none, or none that can be used, which is warned of."""
+    """Return the calibration in a file; None if there is no file, or, after a warning, if it cannot be used."""
     if path is None:
         return None
     try:
@@ -192,7 +192,7 @@ def read_calibration(path: Path | None) -> Calibration | None:
 
 
 def write_calibration(calibration: Calibration, path: Path) -> None:
-    """Keep it in the file, which is replaced whole; devices that are not in it keep what the file said of them.
+    """Replace the file as a whole by a calibration; devices that this one lacks keep their entries.
 
     Raises:
         StorageError: It cannot be written.
@@ -202,7 +202,7 @@ def write_calibration(calibration: Calibration, path: Path) -> None:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Replace a file by a whole new one that everyone may read; its folder is made where it is missing.
+    """Replace a file at once by a new one that every user may read; its folder is made where it is missing.
 
     Raises:
         StorageError: It cannot be written.

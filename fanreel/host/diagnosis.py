@@ -9,10 +9,10 @@ __all__ = ["Diagnosis"]
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """One thing that was looked at.
+    """What was found about one subject.
 
     Attributes:
-        subject: What.
+        subject: What was looked at.
         usable: Whether films can be made with it; None if it is only for information.
         finding: What was found, and what to do if it is not usable.
     """

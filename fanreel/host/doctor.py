@@ -1,4 +1,4 @@
-"""Doctor: what this machine can encode with, and why not with what it cannot."""
+"""Doctor: which encoders this machine can use, and why not the others."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Doctor, the GPUs: which there are, what each really encodes, who uses it now, and what it may be used for.
 
-What a GPU can do is asked of its driver and tried; no list of names says so.
+What a GPU can do is asked of its driver, and tried; nothing rests on a list of names.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A host: what one machine brings to rendering, put together once a process."""
+"""A host: what one machine brings to rendering, opened once in each process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Host", "current_host", "open_host"]
 
 
 UNCALIBRATED_SESSIONS = 2
-"""Sessions of a GPU of which nothing is known: every NVENC bears two, and one leaves it idle between frames."""
+"""Sessions of a GPU that was not measured: every NVENC bears two, and a single one leaves it idle between frames."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,8 @@ class Host:
         settings: What its operator decided.
         capacity: What this process may use of it.
         store: Where segments are kept.
-        devices: What encodes on it.
-        gate: Who may open an encoder session on its CPU; one slot a core.
+        devices: The GPUs and the CPU that encode on it.
+        gate: Bounds the encoder sessions on its CPU; one slot a core.
         launcher: Starts session processes.
     """
 
@@ -68,11 +68,11 @@ class Host:
 
 
 def open_host(settings: Settings, *, launcher: Launcher | None = None) -> Host:
-    """Return this machine as `settings` and its limits have it. Starts nothing.
+    """Return this machine as a host. Starts nothing.
 
     Args:
         settings: What its operator decided.
-        launcher: Starts its sessions; one of its own if not given.
+        launcher: Starts its sessions; a new one if not given.
     """
     capacity, launcher = read_capacity(), launcher or Launcher()
     gate = KernelLockGate(CPU, capacity=capacity.cores, folder=settings.lock_folder)

@@ -19,14 +19,14 @@ __all__ = ["ReferenceFilm", "plan_reference_film"]
 
 PHOTO_COUNT = 15
 SLIDE_SECONDS = 16
-"""Four minutes in all: longer than any session has, however fast it is."""
+"""Four minutes in all: no session, however fast, reaches the end while it is measured."""
 
 ZOOM = 1.3
 
 
 @dataclass(frozen=True, slots=True)
 class ReferenceFilm:
-    """What is measured with.
+    """The film that is encoded to measure.
 
     Attributes:
         width_px: Even.
@@ -49,7 +49,7 @@ def plan_reference_film(film: ReferenceFilm, folder: Path) -> FilmPlan:
     """Return the plan of the film, whose photos are drawn into `folder`.
 
     Raises:
-        RequestError: There can be no such film.
+        RequestError: A job may not have this size, rate or preset.
         StorageError: The photos cannot be written.
     """
     job = parse_job(

@@ -1,4 +1,4 @@
-"""A load: so many encoder sessions on one device at once, and how fast they are together."""
+"""A load: a number of encoder sessions on one device at once, and how fast they are together."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from fanreel.sessions.messages import FramesMade, ShardRequest
 __all__ = ["Load", "LoadOrder", "run_load"]
 
 WARM_FRAMES = 48
-"""What a session has made before it is measured: more than any encoder keeps inside, which come in at no cost."""
+"""Frames that a session makes before it is measured: more than any encoder buffers, because buffering costs no time."""
 
 REPORT_MARGIN_SECONDS = 0.3
-"""Sessions report every 0.25 s: so long after the end of the time that is measured each has reported once more."""
+"""How much longer than measured a load runs: sessions report every 0.25 s, so each reports once more by then."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadOrder:
-    """What is to be run.
+    """The load to run.
 
     Attributes:
         device: On which device.
@@ -49,7 +49,7 @@ class LoadOrder:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What it came to.
+    """The result of a load.
 
     Attributes:
         fps: Frames a second of all sessions together, while all of them ran.
@@ -119,7 +119,7 @@ class _Running:
             self._changed.notify_all()
 
     def check(self) -> None:
-        """Raise what a session failed with; a refusal, which lets others fail too, comes first."""
+        """Raise the error of a session that failed; a refusal first, for it makes others fail too."""
         for error in sorted(self._errors, key=lambda error: not isinstance(error, SessionLimitError)):
             raise error
 

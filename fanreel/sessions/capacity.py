@@ -59,9 +59,8 @@ def choose_sessions(
 ) -> SessionPlan:
     """Return as many sessions as cores, segments, memory and `cap` allow; spare cores become threads.
 
-    Sessions that a GPU encodes are bounded by its own number, not by the cores, and have one thread each: it draws.
-
-    One session of one thread is the least, even where memory does not allow it; the reason then says so.
+    Sessions on GPUs are bounded by the GPUs' number, not by the cores, and have one thread each, which draws. There is
+    at least one session of one thread, even where memory does not allow it; the reason then says so.
 
     Args:
         capacity: What the host gives.
@@ -69,7 +68,7 @@ def choose_sessions(
         height_px: Height of the film.
         segment_count: Segments still to be encoded; 0 counts as 1.
         cap: The most sessions that are allowed; 0 for no cap.
-        cap_name: Who says so.
+        cap_name: What sets the cap.
         bytes_per_pixel: Memory that the encoder's frames take, per pixel of the film.
         largest_photo_px: Pixels of the largest photo, which a session decodes whole.
         gpu_sessions: Sessions that the GPUs can have; 0 if the CPU encodes.
@@ -107,10 +106,10 @@ def read_capacity(*, root: Path = Path("/"), affinity_count: int | None = None) 
 
 
 def count_memory_kills(*, root: Path = Path("/")) -> int | None:
-    """Return how many processes the kernel has killed for want of memory where this one lives; None if it cannot say.
+    """Return how many processes the kernel has killed for lack of memory around this one; None if it cannot say.
 
-    That is in this process's own control group, or on the whole host where there is no such group. The kernel
-    counts before it kills, so that whoever sees the death finds it counted.
+    That is in this process's control group, or on the whole host where there is no such group. The kernel counts
+    before it kills: a process that sees the death finds it counted.
 
     Args:
         root: Where ``proc`` and ``sys`` are found.

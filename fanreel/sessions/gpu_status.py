@@ -38,13 +38,13 @@ class EncoderSession:
 
 @dataclass(frozen=True, slots=True)
 class GpuStatus:
-    """A GPU, now. What the driver does not say is None.
+    """The state of a GPU now; None stands for what the driver does not say.
 
     Attributes:
         uuid: Of the GPU or the MIG instance.
         name: What its maker calls it.
         sessions: The open encoder sessions.
-        encoder_fault: Why there is nothing about encoders, as NVML says it; empty if there is.
+        encoder_fault: Why NVML does not list the sessions; empty if it does.
         encoder_percent: How busy the encoders were lately.
         used_bytes: Memory in use.
         total_bytes: Memory that there is.

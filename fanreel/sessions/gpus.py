@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 NVML_SECONDS = 5.0
-"""NVML answers within milliseconds; after a GPU's or a driver's fault it may never answer, as nvidia-smi then does."""
+"""NVML answers within milliseconds; after a fault of a GPU or its driver it may never answer, nor does nvidia-smi."""
 
 _NAME_BYTES = 256
 
@@ -51,8 +51,8 @@ def list_gpus() -> tuple[Gpu, ...]:
 
     Raises:
         DriverError: There is no driver.
-        NoEncodeDeviceError: There is a driver and no GPU that it shows.
-        EncoderError: What CUDA says otherwise, in the class that `classify_fault` finds.
+        NoEncodeDeviceError: The driver shows no GPU.
+        EncoderError: CUDA failed otherwise; the class is the one that `classify_fault` finds.
     """
     try:
         cuda = ctypes.CDLL("libcuda.so.1")
@@ -92,7 +92,7 @@ def _cuda_error(cuda: ctypes.CDLL, code: int) -> str:
 
 
 class _Nvml:
-    """NVML, opened when it is first asked; missing, or silent once, it knows nothing from then on."""
+    """NVML, opened at the first question; if it is missing, or once does not answer, it is not asked again."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -124,7 +124,7 @@ _nvml = _Nvml()
 
 
 def _bounded(question: Callable[..., T], *arguments: Any) -> T:  # noqa: ANN401 -- as above
-    """Return what NVML answers; one that does not is left to a thread of its own, which nobody waits for."""
+    """Return NVML's answer; a question that it does not answer in time is left behind in a thread of its own."""
     answers: queue.SimpleQueue[tuple[T | None, Exception | None]] = queue.SimpleQueue()
 
     def ask() -> None:

@@ -53,7 +53,7 @@ class Launcher:
 
         Raises:
             SessionLostError: The fork server died, or no process could be started.
-            SessionMemoryError: The kernel killed the fork server for want of memory.
+            SessionMemoryError: The kernel killed the fork server for lack of memory.
             EncoderError: The fork server cannot run on this machine.
         """
         return self._running().start(locks)

@@ -1,4 +1,4 @@
-"""What a session and its owner tell each other. Imports no encoder, so that the owner need not load one."""
+"""The messages between a session and its owner. Imports no encoder, so that the owner need not load one."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ NVENC_CODECS = ("h264_nvenc", "hevc_nvenc", "av1_nvenc")
 
 @dataclass(frozen=True, slots=True)
 class ShardRequest:
-    """What a session is asked to do.
+    """Make segments of a film; answered by `FramesMade` and `SegmentMade`.
 
     Attributes:
         plan: The film.
@@ -109,7 +109,7 @@ SessionRequest = ShardRequest | ProbeRequest | SurveyRequest | HoldRequest | Cod
 
 @dataclass(frozen=True, slots=True)
 class FramesMade:
-    """So many more frames have been fed to the encoder."""
+    """This many more frames have been fed to the encoder."""
 
     count: int
 
@@ -131,7 +131,7 @@ class GpusFound:
 
 @dataclass(frozen=True, slots=True)
 class CodecWorks:
-    """The codec does make packets; said a second time when the driver was asked for its engines.
+    """The codec makes packets; sent again once the driver was asked for its engines.
 
     Attributes:
         engines: How many NVENC engines the GPU has; None if the driver does not say, or was not asked yet.

@@ -52,7 +52,7 @@ class DeathWatch:
             if not self._memory_was_short():
                 return SessionLostError(f"{who} died: killed by SIGKILL")
             allowed = f"{read_capacity().memory_bytes >> 20} MiB"
-            short = f"the kernel killed it for want of memory, of which {allowed} are allowed here; {MEMORY_ADVICE}"
+            short = f"the kernel killed it for lack of memory, of which {allowed} are allowed here; {MEMORY_ADVICE}"
             return SessionMemoryError(f"{who} died: {short}")
         words = self.last_words()
         if status > 0:
@@ -72,7 +72,7 @@ class DeathWatch:
         return words.splitlines()[-1] if words else ""
 
     def _memory_was_short(self) -> bool:
-        """Return whether the kernel has killed for want of memory since; False where it does not say."""
+        """Return whether the kernel has killed for lack of memory since; False where it does not say."""
         now = count_memory_kills()
         return now is not None and self._memory_kills is not None and now > self._memory_kills
 
@@ -124,7 +124,7 @@ class Session:
         Raises:
             SessionHungError: It was silent for longer.
             SessionLostError: Its process died.
-            SessionMemoryError: The kernel killed it for want of memory.
+            SessionMemoryError: The kernel killed it for lack of memory.
             EncoderError: It ended by a fault in this program.
             FanreelError: It failed, for the reason that it gave.
         """

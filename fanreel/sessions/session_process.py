@@ -46,15 +46,15 @@ PROBE_FRAMES = 8
 """Enough that packets come out before the end, whatever is held back."""
 
 REPORT_SECONDS = 0.25
-"""How often a session says how many frames it has made; also its sign of life."""
+"""How often a session reports how many frames it has made; the owner takes longer silence for a hang."""
 
 
 def run_session(connection: Connection) -> None:
     """Serve one request that comes over `connection`, and report over it.
 
-    Only a `SessionRequest` comes in and only `SessionMessage` goes out; both ends are this program.
+    A `SessionRequest` comes in and `SessionMessage`s go out; both ends are this program.
     """
-    # The owner hangs up on a session that it no longer needs, and ends it.
+    # The owner closes the connection of a session that it no longer needs, and kills it.
     with contextlib.suppress(EOFError, ConnectionError):
         request: SessionRequest = connection.recv()
         try:

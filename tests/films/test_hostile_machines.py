@@ -159,7 +159,7 @@ class TestMemory:
         done = ask([COMMAND, "render", str(job)], environment, first=group.enter)
         assert done.returncode == EncoderError.exit_code
         (error,) = errors_of(done)
-        assert "the kernel killed it for want of memory, of which 160 MiB are allowed here" in error
+        assert "the kernel killed it for lack of memory, of which 160 MiB are allowed here" in error
         assert "ask for a smaller size, a faster preset or fewer sessions" in error
         assert "1 session x" in done.stderr
         assert 2 <= group.kills <= 4  # two tries, perhaps with their launchers; the owner lives to tell
@@ -180,7 +180,7 @@ class TestMemory:
             return
         assert done.returncode == EncoderError.exit_code
         (error,) = errors_of(done)
-        assert f"for want of memory, of which {limit_mib} MiB are allowed here" in error
+        assert f"for lack of memory, of which {limit_mib} MiB are allowed here" in error
         assert_nothing_half(tmp_path)
 
     @pytest.mark.soak
