@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 
-__all__ = ["ENCODERS", "Codec", "EncoderChoice"]
+__all__ = ["CODEC_ENCODERS", "ENCODER_NAMES", "Codec", "EncoderChoice"]
 
 
 class Codec(StrEnum):
@@ -26,9 +26,12 @@ class EncoderChoice(StrEnum):
     SVT_AV1 = "svt-av1"
 
 
-ENCODERS: Mapping[Codec, tuple[EncoderChoice, ...]] = {
+CODEC_ENCODERS: Mapping[Codec, tuple[EncoderChoice, ...]] = {
     Codec.H264: (EncoderChoice.NVENC, EncoderChoice.X264),
     Codec.HEVC: (EncoderChoice.NVENC, EncoderChoice.X265),
     Codec.AV1: (EncoderChoice.NVENC, EncoderChoice.SVT_AV1),
 }
 """Which encoders make a codec, the best one first; the last one needs no more than a CPU."""
+
+ENCODER_NAMES = tuple(dict.fromkeys(encoder.value for encoders in CODEC_ENCODERS.values() for encoder in encoders))
+"""All encoders, as the records of segments name them; of each codec the best one first."""

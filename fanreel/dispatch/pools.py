@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from statistics import median
 
-from fanreel.codecs import Codec, EncoderChoice
+from fanreel.codecs import EncoderChoice
 from fanreel.errors import InvalidJobError
-from fanreel.job.encoding import Fallback
 from fanreel.plan.encoding import EncodingPlan, allowed_encoders
 
 __all__ = ["DeviceKind", "MeasuredSpeed", "PoolChoice", "choose_pools", "encoders_on", "expect_fps"]
@@ -75,8 +74,7 @@ def choose_pools(encoding: EncodingPlan, devices: Mapping[str, DeviceKind]) -> P
             f"render_on: none of {', '.join(devices)} makes {encoding.codec} with {' or '.join(allowed)}; "
             "name a pool that does, or ask for encoder: auto"
         )
-    may_mix = encoding.codec is Codec.H264 and encoding.fallback is not Fallback.NEVER
-    if not may_mix:
+    if not encoding.may_mix_encoders:
         encoders = encoders[:1]
     kept = {pool: device for pool, device in devices.items() if encoders_on(device, encoders)}
     return PoolChoice(kept, encoders, tuple(pool for pool in devices if pool not in kept))

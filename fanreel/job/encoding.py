@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from fanreel.codecs import ENCODERS, Codec, EncoderChoice
+from fanreel.codecs import CODEC_ENCODERS, Codec, EncoderChoice
 from fanreel.job.fields import Count, Model
 from fanreel.job.mistakes import contradiction
 
@@ -53,6 +53,6 @@ class Encoding(Model):
     @classmethod
     def _makes_the_codec(cls, encoder: EncoderChoice, info: ValidationInfo) -> EncoderChoice:
         codec = info.data.get("codec")
-        if codec and encoder not in (EncoderChoice.AUTO, *ENCODERS[codec]):
-            raise contradiction(f"{encoder} does not make {codec}: ask for auto, {' or '.join(ENCODERS[codec])}")
+        if codec and encoder not in (EncoderChoice.AUTO, *CODEC_ENCODERS[codec]):
+            raise contradiction(f"{encoder} does not make {codec}: ask for auto, {' or '.join(CODEC_ENCODERS[codec])}")
         return encoder

@@ -45,7 +45,7 @@ class FilmJob(Model):
     """
 
     field_order: ClassVar[Sequence[str]] = ()
-    """The fields of a kind in the order of its form, in which mistakes are told too."""
+    """All fields of a kind, in the order of its form; mistakes are told in this order too."""
 
     film: FilmKind = Field(description="The kind of film.")
     output: Name = Field(
@@ -89,7 +89,7 @@ class FilmJob(Model):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **words: object) -> None:
-        """Put the fields of a kind into its order: pydantic has those of the base first."""
+        """Put the fields of a kind into its order: pydantic puts those of the base class first."""
         super().__pydantic_init_subclass__(**words)
         cls.model_fields.update({name: cls.model_fields.pop(name) for name in cls.field_order})
         cls.model_rebuild(force=True)

@@ -6,7 +6,7 @@ Public:
 
     camera: CameraPath, Rect, camera_at
     content: ColourContent, Content, Photo, StillContent
-    encoding: EncodingPlan, allowed_encoders, encoder_bytes_per_pixel, plan_encoding, EVERY_ENCODER
+    encoding: EncodingPlan, allowed_encoders, encoder_bytes_per_pixel, plan_encoding
     film: FilmPlan, plan_digest, plan_from_json, plan_to_json
     kinds: FetchedSources, plan_films
     segments: Segment

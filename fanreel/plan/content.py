@@ -110,7 +110,7 @@ class ColourContent(_AnyContent):
 
     @property
     def decoded_px(self) -> int:
-        """None."""
+        """None: nothing is decoded for it."""
         return 0
 
     def digest_parts(self) -> list[Any]:

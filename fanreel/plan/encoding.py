@@ -1,4 +1,8 @@
-"""What is asked of an encoder; how each encoder is asked for it stands in a module of its own."""
+"""The encoding of a film, decided.
+
+An `Encoding` (job/encoding.py) is what a person asks for. An `EncodingPlan` is made from it here, with the film's size
+and rate; encoders are opened with it. The options of each encoder are beside that encoder, in encode/.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from fanreel.codecs import ENCODERS, Codec, EncoderChoice
+from fanreel.codecs import CODEC_ENCODERS, Codec, EncoderChoice
 from fanreel.job.encoding import Encoding, Fallback, Preset
 
 __all__ = [
     "ENCODING_REVISION",
-    "EVERY_ENCODER",
     "EncodingPlan",
     "allowed_encoders",
     "encoder_bytes_per_pixel",
     "plan_encoding",
 ]
-
-EVERY_ENCODER = tuple(dict.fromkeys(encoder.value for encoders in ENCODERS.values() for encoder in encoders))
-"""The encoders there are, as segments' records name them; of each codec's the best one first."""
 
 ENCODING_REVISION = 2
 """Raised when a preset's options change, so that segments made with the old ones are not reused."""
@@ -51,10 +51,15 @@ class EncodingPlan:
     frame_rate: Fraction
     reorder_frames: int
 
+    @property
+    def may_mix_encoders(self) -> bool:
+        """Whether the film may have segments of several encoders: only in H.264, and not with `fallback: never`."""
+        return self.codec is Codec.H264 and self.fallback is not Fallback.NEVER
+
 
 _REORDER_FRAMES: Mapping[Codec, int] = {Codec.H264: 2, Codec.HEVC: 2, Codec.AV1: 0}
-"""B-frames that others refer to (a pyramid) come out two frames late. AV1 packs what is decoded early and shown
-late into the sample of the next frame shown, so that its samples are in the order of their frames."""
+"""With B-frames that other frames refer to (a pyramid), packets come out two frames late. AV1 puts a frame that is
+decoded early and shown late into the sample of the next frame shown: its samples are in the order of their frames."""
 
 _BYTES_PER_PIXEL: Mapping[Codec, int] = {Codec.H264: 70, Codec.HEVC: 130, Codec.AV1: 240}
 """Peak of a session of one thread less its base, at 720p and 1080p. x264: 37 (draft) to 67. x265: 120. SVT-AV1: 150
@@ -83,5 +88,5 @@ def encoder_bytes_per_pixel(plan: EncodingPlan) -> int:
 
 def allowed_encoders(plan: EncodingPlan) -> tuple[str, ...]:
     """Return the encoders whose segments the film may have, the best one first, as far as the job decides."""
-    allowed = ENCODERS[plan.codec] if plan.encoder is EncoderChoice.AUTO else (plan.encoder,)
+    allowed = CODEC_ENCODERS[plan.codec] if plan.encoder is EncoderChoice.AUTO else (plan.encoder,)
     return tuple(encoder.value for encoder in allowed)

@@ -96,7 +96,7 @@ def plan_from_json(text: bytes) -> FilmPlan:
     """Return the plan that `text` holds.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It holds no plan, or one that another version wrote.
     """
     return _PLAN.validate_json(text)
 

@@ -13,7 +13,7 @@ LARGEST_SHARD_COUNT = 32
 """Task runs that one film may cost by default: the orchestrator's API and database pay for each."""
 
 SHARDS_A_SESSION = 3
-"""So many that a session which ends early finds more work, so few that starting them costs little."""
+"""Enough that a session which ends early finds more work; few enough that starting them costs little."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
-from fanreel.codecs import Codec, EncoderChoice
+from fanreel.codecs import EncoderChoice
 from fanreel.dispatch.children import SegmentRun
 from fanreel.dispatch.pools import DeviceKind, PoolChoice, encoders_on
 from fanreel.errors import InvalidJobError
@@ -166,8 +166,7 @@ def choose_encoders(plan: FilmPlan, host: Host) -> tuple[str, ...]:
     Only the best if the job says so, and in every codec but H.264: two encoders' parameter sets share no such track.
     """
     encoders, asked = allowed_encoders(plan.encoding), plan.encoding
-    may_mix = asked.codec is Codec.H264 and asked.fallback is not Fallback.NEVER
-    if asked.encoder is not EncoderChoice.AUTO or may_mix:
+    if asked.encoder is not EncoderChoice.AUTO or asked.may_mix_encoders:
         return encoders
     best = _require_devices(plan, encoders, host)[0].encoder
     if best != encoders[0] and asked.fallback is Fallback.NEVER and host.devices.faults():

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fanreel.codecs import ENCODERS, Codec
+from fanreel.codecs import CODEC_ENCODERS, Codec
 from fanreel.errors import EncoderError, GpuLostError, SessionLimitError
 from fanreel.host.host import Host
 from fanreel.intake.photo_sharing import localize_photos
@@ -208,7 +208,7 @@ def _devices_left(plan: FilmPlan, encoders: Sequence[str], host: Host, failed: S
 def _explain_end(plan: FilmPlan, error: EncoderError) -> EncoderError:
     """Return the error of the last device that could have made a shard, with what to do where no other may."""
     codec = plan.encoding.codec
-    on_cpu = ENCODERS[codec][-1]
+    on_cpu = CODEC_ENCODERS[codec][-1]
     if codec is Codec.H264 or plan.encoding.encoder is on_cpu:
         return error
     advised = type(error)(f"{error}; a film in {codec} is of one encoder: ask for {on_cpu} to have all of it made anew")

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from fanreel.codecs import ENCODER_NAMES
 from fanreel.errors import SegmentDamagedError, SegmentMissingError, StorageError, storage_error
-from fanreel.plan.encoding import EVERY_ENCODER
 from fanreel.plan.film import FilmPlan, plan_digest, plan_to_json
 from fanreel.segments.record import SegmentRecord
 from fanreel.store import names
@@ -33,7 +33,7 @@ class SegmentStore(ABC):
         self.files = files
         self._workspace = workspace
 
-    def find_verified(self, address: str, *, encoders: Sequence[str] = EVERY_ENCODER) -> SegmentRecord | None:
+    def find_verified(self, address: str, *, encoders: Sequence[str] = ENCODER_NAMES) -> SegmentRecord | None:
         """Return the record of a segment after reading its file and comparing digests, or None if none is whole.
 
         Args:
@@ -45,7 +45,7 @@ class SegmentStore(ABC):
         """
         return self._find(self._read_verified, address, encoders)
 
-    def find_listed(self, address: str, *, encoders: Sequence[str] = EVERY_ENCODER) -> SegmentRecord | None:
+    def find_listed(self, address: str, *, encoders: Sequence[str] = ENCODER_NAMES) -> SegmentRecord | None:
         """Return the record of a segment whose file is there and as long as it should be, or None. Reads no payload.
 
         In S3 this takes one request for each encoder that has not made the segment, and two for the one that has.
@@ -55,7 +55,7 @@ class SegmentStore(ABC):
         """
         return self._find(self._read_listed, address, encoders)
 
-    def read_record(self, address: str, *, encoders: Sequence[str] = EVERY_ENCODER) -> SegmentRecord:
+    def read_record(self, address: str, *, encoders: Sequence[str] = ENCODER_NAMES) -> SegmentRecord:
         """Return the record of a segment, without a look at its file.
 
         Raises:

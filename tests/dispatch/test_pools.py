@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanreel.codecs import ENCODERS, Codec, EncoderChoice
+from fanreel.codecs import CODEC_ENCODERS, ENCODER_NAMES, Codec, EncoderChoice
 from fanreel.dispatch.pools import (
     UNMEASURED_PX_PER_SECOND,
     DeviceKind,
@@ -22,7 +22,7 @@ from fanreel.dispatch.pools import (
 from fanreel.errors import InvalidJobError
 from fanreel.host.calibration import Calibration, CurvePoint, DeviceCalibration, calibration_speeds
 from fanreel.job.encoding import Encoding, Fallback
-from fanreel.plan.encoding import EVERY_ENCODER, EncodingPlan, allowed_encoders, plan_encoding
+from fanreel.plan.encoding import EncodingPlan, allowed_encoders, plan_encoding
 
 GPU, CPU = DeviceKind.GPU, DeviceKind.CPU
 BOTH = {"nvenc": GPU, "cpu": CPU}
@@ -35,14 +35,14 @@ def encoding(*, width_px: int = 1920, height_px: int = 1080, **words: object) ->
 
 class TestEncoders:
     def test_nvenc_runs_on_gpus_and_all_others_on_cpus(self) -> None:
-        assert encoders_on(GPU, EVERY_ENCODER) == ("nvenc",)
-        assert encoders_on(CPU, EVERY_ENCODER) == tuple(name for name in EVERY_ENCODER if name != "nvenc")
+        assert encoders_on(GPU, ENCODER_NAMES) == ("nvenc",)
+        assert encoders_on(CPU, ENCODER_NAMES) == tuple(name for name in ENCODER_NAMES if name != "nvenc")
 
     def test_they_keep_their_order(self) -> None:
         assert encoders_on(CPU, ["x265", "nvenc", "x264"]) == ("x265", "x264")
         assert encoders_on(CPU, []) == ()
 
-    @given(st.lists(st.sampled_from(EVERY_ENCODER)))
+    @given(st.lists(st.sampled_from(ENCODER_NAMES)))
     def test_each_runs_on_one_kind(self, names: list[str]) -> None:
         assert sorted(encoders_on(GPU, names) + encoders_on(CPU, names)) == sorted(names)
 
@@ -77,7 +77,7 @@ class TestChoice:
         assert list(choice.devices) == ["nvenc"]
         assert choice.left_out == ("cpu",)
         alone = choose_pools(encoding(codec=codec), {"cpu": CPU})
-        assert alone.encoders == encoders_on(CPU, [encoder.value for encoder in ENCODERS[codec]])[:1]
+        assert alone.encoders == encoders_on(CPU, [encoder.value for encoder in CODEC_ENCODERS[codec]])[:1]
 
     @pytest.mark.parametrize(("encoder", "pool"), [("nvenc", "nvenc"), ("x264", "cpu")])
     def test_an_encoder_that_is_asked_for_is_the_only_one(self, encoder: str, pool: str) -> None:

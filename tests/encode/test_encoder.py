@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 from support.film_damage import NTSC, make_picture, number_on
 
-from fanreel.codecs import ENCODERS as ENCODERS_OF
-from fanreel.codecs import Codec, EncoderChoice
+from fanreel.codecs import CODEC_ENCODERS, Codec, EncoderChoice
 from fanreel.encode.encoder import Encoder, open_encoder
 from fanreel.encode.libav import EncodedPacket, plane_views
 from fanreel.errors import EncodeFaultError, EncoderSettingsError
@@ -27,7 +26,7 @@ from fanreel.plan.encoding import EncodingPlan, plan_encoding
 ENCODERS = [EncoderChoice(name) for name in os.environ.get("FANREEL_TEST_ENCODERS", "x264 x265 svt-av1").split()]
 """An encoder that is added here has to pass everything below; NVENC does in a process that has the emulated driver."""
 
-CODECS = {choice: codec for codec, choices in reversed(ENCODERS_OF.items()) for choice in choices}
+CODECS = {choice: codec for codec, choices in reversed(CODEC_ENCODERS.items()) for choice in choices}
 
 HIGH_PROFILE = 100
 """profile_idc. Source: ITU-T H.264 (08/2021), A.2.4."""

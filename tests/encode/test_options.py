@@ -15,19 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fanreel.codecs import ENCODERS, Codec, EncoderChoice
+from fanreel.codecs import CODEC_ENCODERS, ENCODER_NAMES, Codec, EncoderChoice
 from fanreel.encode.nvenc import nvenc_options
 from fanreel.encode.svt_av1 import av1_rate_factor, svt_av1_options
 from fanreel.encode.x264 import x264_options
 from fanreel.encode.x265 import x265_options
 from fanreel.job.encoding import Encoding, Preset
-from fanreel.plan.encoding import (
-    ENCODING_REVISION,
-    EVERY_ENCODER,
-    allowed_encoders,
-    encoder_bytes_per_pixel,
-    plan_encoding,
-)
+from fanreel.plan.encoding import ENCODING_REVISION, allowed_encoders, encoder_bytes_per_pixel, plan_encoding
 from fanreel.sessions.capacity import BASE_SESSION_BYTES
 
 NTSC = Fraction(30000, 1001)
@@ -146,16 +140,16 @@ def test_a_session_stays_below_its_share_of_memory(preset, size):
     assert encoder_bytes_per_pixel(plan) * plan.width_px * plan.height_px + BASE_SESSION_BYTES < 400e6
 
 
-ALLOWED = {codec: (EncoderChoice.AUTO, *encoders) for codec, encoders in ENCODERS.items()}
+ALLOWED = {codec: (EncoderChoice.AUTO, *encoders) for codec, encoders in CODEC_ENCODERS.items()}
 
 
 @pytest.mark.parametrize(("codec", "encoder"), [(codec, encoder) for codec in Codec for encoder in ALLOWED[codec]])
 def test_the_plan_says_what_was_asked_for(codec, encoder):
     plan = planned("1080x1920", NTSC, codec=codec, encoder=encoder, preset=Preset.BEST, quality=18)
     assert (plan.codec, plan.encoder, plan.preset, plan.quality) == (codec, encoder, Preset.BEST, 18)
-    only = tuple(choice.value for choice in ENCODERS[codec])
+    only = tuple(choice.value for choice in CODEC_ENCODERS[codec])
     assert allowed_encoders(plan) == (only if encoder is EncoderChoice.AUTO else (encoder.value,))
-    assert set(allowed_encoders(plan)) <= set(EVERY_ENCODER)
+    assert set(allowed_encoders(plan)) <= set(ENCODER_NAMES)
     assert (plan.width_px, plan.height_px, plan.frame_rate) == (1080, 1920, NTSC)
 
 

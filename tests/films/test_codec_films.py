@@ -29,7 +29,7 @@ from support.film_damage import (
 )
 from support.jobs import make_job
 
-from fanreel.codecs import ENCODERS, Codec
+from fanreel.codecs import CODEC_ENCODERS, Codec
 from fanreel.encode import encoder, libav
 from fanreel.encode.libav import plane_views
 from fanreel.errors import EncoderUnavailableError, GpuLostError, MediaError, SegmentDamagedError, VerificationError
@@ -79,7 +79,7 @@ def told(path: Path, film: Film, damage: Damage, *, full: bool = False) -> str:
 def test_a_film_of_several_sessions_is_sound(films: dict[Codec, Film], codec: Codec, full: bool) -> None:
     film = films[codec]
     assert {record.codec for record in film.records} == {codec}
-    assert {record.encoder for record in film.records} == {str(ENCODERS[codec][-1])}
+    assert {record.encoder for record in film.records} == {str(CODEC_ENCODERS[codec][-1])}
     assert find_damage(film.path, film.certificate, full=full) == ()
 
 
@@ -307,7 +307,7 @@ def test_a_job_in_a_codec_is_rendered_by_its_one_encoder(photos: Path, host: Hos
     job = make_job(photos.parent, encoding=encoding, seconds_per_slide=3, fps="10")
     (plan,) = plan_job(job, host=host)
     order = order_render(plan, host=host)
-    on_cpu = str(ENCODERS[codec][-1])
+    on_cpu = str(CODEC_ENCODERS[codec][-1])
     assert order.encoders == (("nvenc", "x264") if codec is Codec.H264 else (on_cpu,))
     (report,) = render_job(job, host=host)
     assert report.encoders == {on_cpu: len(plan.segments)}
@@ -326,7 +326,7 @@ def test_a_fault_that_ends_a_film_says_what_to_ask_for(tmp_path: Path, codec: Co
     fault = GpuLostError("nvenc: frame 7: the GPU is gone (5)")
     fault.code = 5
     ended = _explain_end(plan_test_film(tmp_path, frame_counts=(4,), codec=codec), fault)
-    advice = f"; a film in {codec} is of one encoder: ask for {ENCODERS[codec][-1]} to have all of it made anew"
+    advice = f"; a film in {codec} is of one encoder: ask for {CODEC_ENCODERS[codec][-1]} to have all of it made anew"
     assert (type(ended), ended.code) == (GpuLostError, 5)
     assert str(ended) == str(fault) + ("" if codec is Codec.H264 else advice)
 
@@ -340,7 +340,7 @@ def test_a_build_without_the_encoder_says_so(codec: Codec, tmp_path: Path, monke
 
     monkeypatch.setattr(libav.av.CodecContext, "create", missing)
     with pytest.raises(EncoderUnavailableError, match=r"this build of PyAV has no lib(x265|svtav1)"):
-        encoder.open_encoder(plan.encoding, encoder=str(ENCODERS[codec][-1]), threads=1)
+        encoder.open_encoder(plan.encoding, encoder=str(CODEC_ENCODERS[codec][-1]), threads=1)
 
 
 @new_codecs

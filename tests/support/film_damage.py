@@ -15,7 +15,7 @@ import imageio_ffmpeg
 import numpy as np
 
 from fanreel.audio.track import AudioTrack
-from fanreel.codecs import ENCODERS, Codec
+from fanreel.codecs import CODEC_ENCODERS, Codec
 from fanreel.encode.encoder import Encoder, open_encoder
 from fanreel.job.encoding import Encoding, Preset
 from fanreel.job.film import Strategy
@@ -167,7 +167,7 @@ def encode_segments(
         change: Rewrites the first parameter set (of H.264 the SPS) that the record and the file get.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    maker = str(ENCODERS[plan.encoding.codec][-1])
+    maker = str(CODEC_ENCODERS[plan.encoding.codec][-1])
     encoder: Encoder = open_encoder(encoding or plan.encoding, encoder=maker, threads=1)
     made: list[tuple[SegmentRecord, Path]] = []
     waiting: deque[SegmentWriter] = deque()
