@@ -72,11 +72,6 @@ class Dispatcher:
         """Whether a child has ended since `decide` was last asked."""
         return bool(self._ended or self._ended_before)
 
-    @property
-    def frames_missing(self) -> int:
-        """Frames of the segments that are not there yet."""
-        return self._segments.frames(self.missing)
-
     def speed(self, pool: Pool) -> float:
         """Return the frames a second of one child in a pool: as measured in this film, else as estimated before."""
         return self._pools[pool.name].fps(pool)
