@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -168,22 +168,24 @@ def _avcc_units(avcc: bytes) -> Iterator[bytes]:
     """Yield the SPS and PPS of a decoder record. Source: 14496-15, 5.3.3.1.2."""
     offset = 5
     for mask in (31, 255):
-        count, offset = avcc[offset] & mask, offset + 1
-        for _ in range(count):
-            length = int.from_bytes(avcc[offset : offset + 2], "big")
-            yield avcc[offset + 2 : offset + 2 + length]
-            offset += 2 + length
+        offset = yield from _sized_units(avcc, offset + 1, count=avcc[offset] & mask)
 
 
 def _hvcc_units(hvcc: bytes) -> Iterator[bytes]:
     """Yield the units of every array of a decoder record. Source: 14496-15, 8.3.3.1.2."""
     offset = 23
     for _ in range(hvcc[22]):
-        count, offset = int.from_bytes(hvcc[offset + 1 : offset + 3], "big"), offset + 3
-        for _ in range(count):
-            length = int.from_bytes(hvcc[offset : offset + 2], "big")
-            yield hvcc[offset + 2 : offset + 2 + length]
-            offset += 2 + length
+        count = int.from_bytes(hvcc[offset + 1 : offset + 3], "big")
+        offset = yield from _sized_units(hvcc, offset + 3, count=count)
+
+
+def _sized_units(record: bytes, offset: int, *, count: int) -> Generator[bytes, None, int]:
+    """Yield `count` units, each after two bytes with its length; return the offset after them."""
+    for _ in range(count):
+        end = offset + 2 + int.from_bytes(record[offset : offset + 2], "big")
+        yield record[offset + 2 : end]
+        offset = end
+    return offset
 
 
 def _av1c_units(av1c: bytes) -> Iterator[bytes]:
