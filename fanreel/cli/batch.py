@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fanreel.cli.host import opened_host
+from fanreel.cli.render import render_shown
+from fanreel.cli.terminal import say
 from fanreel.errors import FanreelError
 
 if TYPE_CHECKING:
     from fanreel.host.host import Host
     from fanreel.intake.batch import BatchRow, RowFailure
-    from fanreel.job.film import FilmJob
-    from fanreel.report.film_report import FilmReport
-
-    Render = Callable[[FilmJob, Host], Sequence[FilmReport]]
 
 __all__ = ["add_batch"]
 
 
-def add_batch(batch: argparse.ArgumentParser, *, render: Render, say: Callable[[str], None]) -> None:
-    """Give the parser of `fanreel batch` its arguments and its work.
-
-    Args:
-        batch: The parser.
-        render: Makes the films of a job on a host, and shows its progress.
-        say: Tells the person a line.
-    """
+def add_batch(batch: argparse.ArgumentParser) -> None:
+    """Give the parser of `fanreel batch` its arguments and its work."""
     batch.add_argument("table", type=Path, metavar="JOBS.csv", help="a row a film; its header names keys of the job")
     batch.add_argument("--template", type=Path, required=True, metavar="JOB.yaml", help="the job that cells change")
     how = batch.add_mutually_exclusive_group()
@@ -37,23 +28,15 @@ def add_batch(batch: argparse.ArgumentParser, *, render: Render, say: Callable[[
     how.add_argument(
         "--continue", dest="goes_on", action="store_true", help="leave out the rows that are wrong, render the others"
     )
-    batch.set_defaults(run=lambda options: _batch(options, render, say), keeps_segments=True)
+    batch.set_defaults(run=_batch, keeps_segments=True)
 
 
-def _batch(options: argparse.Namespace, render: Render, say: Callable[[str], None]) -> int:
+def _batch(options: argparse.Namespace) -> int:
     """Check all rows, then make their films one by one; return 0, or the exit code of the first row that failed."""
-    from fanreel.host.host import open_host
     from fanreel.intake.batch import read_batch
-    from fanreel.settings import read_settings
 
-    def make(row: BatchRow) -> None:
-        say(f"row {row.number}: {row.output}")
-        print(*render(row.job, host), sep="\n\n", end="\n\n")
-        sys.stdout.flush()
-
-    host = open_host(read_settings())
-    batch = read_batch(options.table, template=options.template, settings=host.settings)
-    with contextlib.closing(host.launcher):
+    with opened_host() as host:
+        batch = read_batch(options.table, template=options.template, settings=host.settings)
         sound, unsound = _for_each(batch.rows, lambda row: _check(row, host, shown=options.dry_run))
         failures = _sorted([*batch.failures, *unsound])
         if failures and not options.goes_on:
@@ -61,8 +44,8 @@ def _batch(options: argparse.Namespace, render: Render, say: Callable[[str], Non
         if options.dry_run:
             return 0
         for failure in failures:
-            say(f"fanreel: {failure}")
-        made, unmade = _for_each(sound, make, on_failure=lambda failure: say(f"fanreel: {failure}"))
+            _say_failure(failure)
+        made, unmade = _for_each(sound, lambda row: _make(row, host), on_failure=_say_failure)
     failures = _sorted([*failures, *unmade])
     failed = list(dict.fromkeys(f"row {failure.row}" if failure.row else "template" for failure in failures))
     say(f"{len(made)} of {len(made) + len(failed)} films made" + (f"; not: {', '.join(failed)}" if failed else ""))
@@ -97,6 +80,15 @@ def _check(row: BatchRow, host: Host, *, shown: bool) -> None:
         open_destination(plan.output, settings=host.settings).check()
         if shown:
             print(f"row {row.number}: {plan.output}: {plan.seconds:.2f} s, {len(plan.segments)} segments")
+
+
+def _make(row: BatchRow, host: Host) -> None:
+    say(f"row {row.number}: {row.output}")
+    print(*render_shown(row.job, host), sep="\n\n", end="\n\n", flush=True)
+
+
+def _say_failure(failure: RowFailure) -> None:
+    say(f"fanreel: {failure}")
 
 
 def _sorted(failures: Iterable[RowFailure]) -> list[RowFailure]:

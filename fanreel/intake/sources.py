@@ -250,7 +250,7 @@ def _absolute(job: FilmJob, name: str, *, key: str) -> Path:
     try:
         os.fsencode(absolute)
     except UnicodeEncodeError:
-        message = f"{key}: {name!a}: this locale has no such letters; set PYTHONUTF8=1 and run it again"
+        message = f"{key}: {name!a}: this locale cannot show it; set PYTHONUTF8=1 and run it again"
         raise InvalidJobError(message) from None
     return absolute
 

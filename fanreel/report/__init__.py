@@ -1,4 +1,4 @@
-"""What people are told: how far a film is, and what became of it.
+"""What people are told about a film: its progress, and a report when it is done.
 
 Uses the standard library only.
 

@@ -1,4 +1,4 @@
-"""What a person is told when a film is done."""
+"""The report of a film that is done."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 __all__ = ["FilmReport"]
 
 MOST_LEFT_OUT_SHOWN = 20
-"""Lines for people; programs read the report's own list, or the plan's."""
+"""Most photos named in the text; programs read the complete list in the report or in the plan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,19 +18,19 @@ class FilmReport:
     Attributes:
         film: Where it was published.
         seconds: Its length.
-        frame_count: Its frames.
-        size: Width x height.
+        frame_count: Number of its frames.
+        size: Width x height in pixels, such as ``1920x1080``.
         size_bytes: Size of the file.
         elapsed_seconds: From the request to the published film.
-        fps: Frames rendered a second while rendering; 0 if all were reused.
-        segments_rendered: Segments made now.
-        segments_reused: Segments found in the store.
-        encoders: Segments in the film by the encoder that made them.
-        fallbacks: Segments that were not made by the best encoder that the job allows, by the reason.
-        left_out: Why each photo that was asked for and could not be used is not in the film.
-        sessions: How many sessions worked, with how many threads; empty if none did.
+        fps: Frames rendered per second while rendering; 0 if all segments were reused.
+        segments_rendered: Number of segments rendered for it.
+        segments_reused: Number of segments found in the store.
+        encoders: Number of segments made by each encoder.
+        fallbacks: Number of segments that another encoder made than the best one the job allows, for each reason.
+        left_out: Why photos that the job names are not in the film, one line a photo.
+        sessions: The encoder sessions and their threads, as text; empty if nothing was rendered.
         verified: The film was proven against its certificate before it was published.
-        link: A web address of it, if there is one. It may be signed: nothing but the report shows it.
+        link: A URL of the film, or an empty string. It may be signed, so nothing but the report shows it.
     """
 
     film: str
@@ -50,7 +50,7 @@ class FilmReport:
     link: str = ""
 
     def __str__(self) -> str:
-        """Return the block that people see."""
+        """Return the report as lines of text."""
         encoders = ", ".join(f"{name} ({count} segments)" for name, count in self.encoders.items())
         speed = f"{self.fps:.0f} fps while rendering, " if self.segments_rendered else ""
         rows = {

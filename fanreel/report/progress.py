@@ -1,4 +1,4 @@
-"""Progress of a film's rendering, as numbers and as one line for people."""
+"""Progress of a film's rendering, in numbers and as one line of text."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from dataclasses import dataclass
 __all__ = ["Progress", "Snapshot"]
 
 WAIT_SECONDS = 1.0
-"""How long a shard that said it waits counts as waiting; it says so several times a second."""
+"""How long a shard counts as waiting after it reported so; a waiting shard reports several times a second."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """How far a film is.
+    """Progress of a film at one moment.
 
     Attributes:
         segments_done: Segments in the store.
         segment_count: Segments of the film.
-        frames_made: Frames rendered now, reused ones apart.
-        frames_to_make: Frames that had to be rendered.
-        fps: Frames rendered a second, from the first one on.
-        seconds_left: Estimate from that speed; None before there is one.
-        waiting: A shard waits for an encoder session, which other films hold.
+        frames_made: Frames rendered so far; those of reused segments are not counted.
+        frames_to_make: Frames of all segments that had to be rendered.
+        fps: Frames rendered per second since the rendering began.
+        seconds_left: Estimate from this speed; None while no frame is rendered.
+        waiting: A shard waits for an encoder session, because other films hold them.
     """
 
     segments_done: int
@@ -36,7 +36,7 @@ class Snapshot:
     waiting: bool = False
 
     def __str__(self) -> str:
-        """Return the line that people see."""
+        """Return the progress as one line of text."""
         left = "" if self.seconds_left is None else f", {_clock(self.seconds_left)} left"
         share = 100 * self.frames_made // self.frames_to_make if self.frames_to_make else 100
         waiting = ", waiting for an encoder session" if self.waiting else ""
@@ -44,13 +44,13 @@ class Snapshot:
 
 
 class Progress:
-    """Counts what shards report, from any thread.
+    """Counts what shards report. Safe to use from several threads.
 
     Args:
         segment_count: Segments of the film.
-        reused: Those that were in the store already.
-        frames_to_make: Frames of the others.
-        clock: Seconds that never go back.
+        reused: How many of them were already in the store.
+        frames_to_make: Frames of the other segments.
+        clock: Returns monotonic seconds.
     """
 
     def __init__(
@@ -64,24 +64,24 @@ class Progress:
         self._waited_at: float | None = None
 
     def add_frames(self, count: int) -> None:
-        """Note that `count` more frames have been made."""
+        """Add frames that were rendered."""
         with self._lock:
             self._frames_made += count
 
     def add_segment(self) -> None:
-        """Note that one more segment is in the store."""
+        """Add a segment that is now in the store."""
         with self._lock:
             self._segments_done += 1
 
     def add_wait(self) -> None:
-        """Note that a shard is waiting for a session now."""
+        """Note that a shard waits for an encoder session now."""
         with self._lock:
             self._waited_at = self._clock()
 
     def snapshot(self) -> Snapshot:
-        """Return how far the film is now."""
+        """Return the progress of this moment."""
         with self._lock:
-            # A segment that is made twice, after a fault, is counted twice; it must not show as over 100 %.
+            # A segment that is rendered twice, after a fault, is counted twice; progress must not exceed 100 %.
             made = min(self._frames_made, self._frames_to_make)
             segments = min(self._segments_done, self._segment_count)
             now = self._clock()

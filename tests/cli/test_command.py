@@ -22,7 +22,8 @@ import pytest
 import yaml
 from support.jobs import draw_photo
 
-from fanreel.cli.command import LINE_SECONDS, _Display, main
+from fanreel.cli.command import main
+from fanreel.cli.terminal import LINE_SECONDS, ProgressDisplay
 from fanreel.plan.film import plan_from_json
 from fanreel.sessions.gate import KernelLockGate
 from fanreel.store.local import LocalStore
@@ -337,7 +338,7 @@ class TestRender:
     @pytest.fixture(autouse=True)
     def no_progress(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Lines of progress come only where a film takes seconds; here they would be in the way."""
-        monkeypatch.setattr("fanreel.cli.command.LINE_SECONDS", 3600)
+        monkeypatch.setattr("fanreel.cli.terminal.LINE_SECONDS", 3600)
 
     def test_pools_are_for_flows_and_that_is_said(self, run: Run, tmp_path: Path, photos: Path):
         said = run("render", write_job(tmp_path, render_on=["nvenc", "cpu"]))
@@ -563,10 +564,12 @@ class TestOutput:
     ):
         # Shown every 10 ms, said every 100 ms: a film takes longer everywhere.
         monkeypatch.setattr("fanreel.render.here.TELL_SECONDS", 0.01)
-        monkeypatch.setattr("fanreel.cli.command.LINE_SECONDS", 0.1)
+        monkeypatch.setattr("fanreel.cli.terminal.LINE_SECONDS", 0.1)
         shown: list[object] = []
-        show = _Display.show
-        monkeypatch.setattr(_Display, "show", lambda self, snapshot: (shown.append(snapshot), show(self, snapshot)))
+        show = ProgressDisplay.show
+        monkeypatch.setattr(
+            ProgressDisplay, "show", lambda self, snapshot: (shown.append(snapshot), show(self, snapshot))
+        )
         job = write_job(tmp_path, size="640x360", fps=30, seconds_per_slide=6, encoding={"preset": "fast"})
         started_at = time.monotonic()
         said = run("render", job)
@@ -583,7 +586,7 @@ class TestOutput:
     ):
         # Short by its own clock, whatever the machine: it is just under the bound whenever it is looked at.
         clock = chain([0.0], repeat(LINE_SECONDS - 0.01))
-        monkeypatch.setattr("fanreel.cli.command.time", SimpleNamespace(monotonic=lambda: next(clock)))
+        monkeypatch.setattr("fanreel.cli.terminal.time", SimpleNamespace(monotonic=lambda: next(clock)))
         assert len(run("render", write_job(tmp_path)).error_lines) == 1
 
     def test_on_a_terminal_progress_stays_in_place_and_goes(self, tmp_path: Path, photos: Path):

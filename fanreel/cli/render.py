@@ -1,0 +1,92 @@
+"""The commands `fanreel render` and `fanreel plan`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fanreel.cli.host import opened_host, session_count
+from fanreel.cli.terminal import ProgressDisplay, say
+
+if TYPE_CHECKING:
+    from fanreel.host.host import Host
+    from fanreel.job.film import FilmJob
+    from fanreel.plan.film import FilmPlan
+    from fanreel.render.order import RenderOrder
+    from fanreel.report.film_report import FilmReport
+
+__all__ = ["add_plan", "add_render", "render_shown"]
+
+
+def add_render(render: argparse.ArgumentParser) -> None:
+    """Give the parser of `fanreel render` its arguments and its work."""
+    render.add_argument("job", type=Path, metavar="JOB.yaml")
+    render.add_argument(
+        "--sessions", type=session_count, help="encoder sessions at once, in place of the job's own; 0 for what fits"
+    )
+    render.set_defaults(run=_render, keeps_segments=True)
+
+
+def add_plan(plan: argparse.ArgumentParser) -> None:
+    """Give the parser of `fanreel plan` its arguments and its work."""
+    plan.add_argument("job", type=Path, metavar="JOB.yaml")
+    plan.add_argument("--json", action="store_true", help="the whole plan, for programs")
+    plan.set_defaults(run=_plan)
+
+
+def _render(options: argparse.Namespace) -> int:
+    from fanreel.intake.sources import load_job
+
+    job = load_job(options.job)
+    if options.sessions is not None:
+        job = job.model_copy(update={"sessions": options.sessions})
+    if job.pools:
+        say(f"render_on names work pools, {', '.join(job.pools)}, which a Prefect flow hands films to; rendered here")
+    with opened_host() as host:
+        reports = render_shown(job, host)
+    print(*reports, sep="\n\n")
+    return 0
+
+
+def render_shown(job: FilmJob, host: Host) -> list[FilmReport]:
+    """Make the films of a job on a host and show the progress; return their reports."""
+    from fanreel.render.here import render_job
+
+    display = ProgressDisplay()
+    try:
+        return render_job(job, host=host, on_order=_show_order, on_progress=display.show, on_retry=display.show_retry)
+    finally:
+        display.clear()
+
+
+def _show_order(order: RenderOrder) -> None:
+    how = f"; {order.sessions.reason}" if order.shards else ""
+    say(f"{order.segment_count} segments to render, {order.reused} reused{how}")
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from fanreel.intake.sources import load_job
+    from fanreel.plan.film import plan_to_json
+    from fanreel.render.here import plan_job
+
+    with opened_host() as host:
+        for plan in plan_job(load_job(options.job), host=host):
+            print(plan_to_json(plan).decode() if options.json else _describe(plan))
+    return 0
+
+
+def _describe(plan: FilmPlan) -> str:
+    encoding = plan.encoding
+    lines = [
+        f"{plan.output}: {plan.frame_count} frames, {plan.seconds:.2f} s, "
+        f"{encoding.width_px}x{encoding.height_px} at {encoding.frame_rate} fps, "
+        f"{encoding.encoder} {encoding.preset} quality {encoding.quality}, {len(plan.segments)} segments"
+    ]
+    for segment in plan.segments:
+        clips = plan.timeline.clips_between(segment.start_frame, segment.end_frame)
+        names = ", ".join(dict.fromkeys(clip.content.label(plan.photo_paths) for clip in clips))
+        span = f"[{segment.start_frame}, {segment.end_frame})"
+        lines.append(f"{segment.index:5d}  {span:<16} {segment.address[:12]}  {names}  | cut {segment.cut}")
+    lines += [f"  left out  {reason}" for reason in plan.left_out]
+    return "\n".join(lines)
