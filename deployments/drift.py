@@ -15,14 +15,8 @@ _LONGEST_VALUE = 90
 """Characters of a value that are shown: a difference in a form's schema can fill pages."""
 
 
-class _Missing:
-    """Stands for a value that does not exist."""
-
-    def __repr__(self) -> str:
-        return "missing"
-
-
-MISSING = _Missing()
+MISSING: Any = object()
+"""Stands for a value that does not exist."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,5 +123,5 @@ def compare_limits(findings: Findings, where: str, there: int | None, here: int 
 def _show(value: Any) -> str:  # noqa: ANN401 -- JSON, or MISSING
     if value is None:
         return "none"
-    text = repr(value) if value is MISSING else json.dumps(value, default=str, ensure_ascii=False)
+    text = "missing" if value is MISSING else json.dumps(value, default=str, ensure_ascii=False)
     return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
