@@ -20,6 +20,8 @@ Where data lies is passed as addresses, uint64, which `row_address` gives.
 
 from __future__ import annotations
 
+import itertools
+
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
@@ -65,8 +67,9 @@ def items(_typing, address, like):
 def scale_block(_typing, rows, tables, outs, like):
     """Emit 16 outputs of each of two source rows, by as many taps as `like` has items.
 
-    Half of the outputs are one vector of 32-bit sums: groups 0 and 2, then groups 1 and 3, four outputs each. Every
-    turn adds two taps' products to all of them. The tables of masks and weights serve both rows.
+    Four neighbouring outputs are a group. All samples that two of its taps read lie within 16 bytes, which are one lane
+    of a vector, so that one shuffle picks them and one multiplication adds both taps' products. A vector holds two
+    lanes: its half 0 is of the groups 0 and 2, half 1 of the groups 1 and 3. Masks and weights serve both rows.
 
     Args:
         rows: Where the two rows start, borders included.
@@ -75,29 +78,23 @@ def scale_block(_typing, rows, tables, outs, like):
         like: A tuple.
     """
     pairs = len(like) // 2
-    # What 8 taps of a group read lies within the same 16 bytes; more taps load anew for each two.
-    is_loaded_once = pairs <= 4
 
     def generate(context, builder, _signature, values):
         code = _VectorCode(context, builder)
         sources, (firsts, masks, weights), targets = (code.parts(value) for value in values[:3])
         starts = [builder.zext(code.load(_I32, firsts, 4 * group), _I64) for group in range(4)]
-        sums = {(row, half): _splat(_SUMS, 0) for row in range(2) for half in range(2)}
-        near = {}
-        for pair in range(pairs):
-            skip = 0 if is_loaded_once else 2 * pair
-            for half in range(2):
-                mask = code.load(_BYTES, masks, 32 * half)
-                mask = builder.add(mask, _splat(_BYTES, 2 * pair - skip))
-                shares = code.load(_WORDS, weights, 64 * pair + 32 * half)
-                for row, source in enumerate(sources):
-                    if pair == 0 or not is_loaded_once:
-                        lanes = [code.load(_LANE, builder.add(source, starts[half + far]), skip) for far in (0, 2)]
-                        near[row, half] = builder.shuffle_vector(*lanes, _lanes(range(32)))
-                    products = code.multiply_picked(near[row, half], mask, shares)
-                    sums[row, half] = builder.add(sums[row, half], products)
-        for row, target in enumerate(targets):
-            scaled = [builder.ashr(sums[row, half], _splat(_SUMS, 8)) for half in range(2)]
+        sums = [[_splat(_SUMS, 0)] * 2 for _ in sources]
+        for pair, half in itertools.product(range(pairs), range(2)):
+            # Up to 8 taps read the same 16 bytes, which LLVM then loads once; more taps need others for each pair.
+            skip = 2 * pair if pairs > 4 else 0
+            mask = builder.add(code.load(_BYTES, masks, 32 * half), _splat(_BYTES, 2 * pair - skip))
+            shares = code.load(_WORDS, weights, 64 * pair + 32 * half)
+            for row, source in enumerate(sources):
+                lanes = [code.load(_LANE, builder.add(source, starts[group]), skip) for group in (half, half + 2)]
+                near = builder.shuffle_vector(*lanes, _lanes(range(32)))
+                sums[row][half] = builder.add(sums[row][half], code.multiply_picked(near, mask, shares))
+        for halves, target in zip(sums, targets, strict=True):
+            scaled = [builder.ashr(total, _splat(_SUMS, 8)) for total in halves]
             code.store(code.narrow_sums(*scaled), target, align=2)
         return context.get_dummy_value()
 
@@ -106,15 +103,14 @@ def scale_block(_typing, rows, tables, outs, like):
 
 @intrinsic
 def blend_block(_typing, rows, column, shares, out):
-    """Emit 32 outputs: sums of `rows` of the ring from `column` on, times `shares`; weights as in `UNIT`.
+    """Emit 32 outputs: the sum of rows of the ring, each times its share.
 
     Args:
-        rows: Where the rows start, int16, as many as there are taps.
-        column: How many bytes further the outputs' column is.
-        shares: Weights of the rows.
+        rows: Where the rows start, int16: samples times 64.
+        column: Of the outputs, in bytes of a row of the ring.
+        shares: The rows' weights; they add up to `UNIT`.
         out: Where the outputs go, uint8.
     """
-    taps = len(rows)
 
     def generate(context, builder, _signature, values):
         code = _VectorCode(context, builder)
@@ -122,10 +118,10 @@ def blend_block(_typing, rows, column, shares, out):
         weights = [code.spread(builder.trunc(share, _I16)) for share in code.parts(values[2])]
         halves = []
         for half in range(2):
-            total = _splat(_WORDS, 1 << 4)
-            for k in range(taps):
-                words = code.load(_WORDS, starts[k], 32 * half, align=2)
-                total = builder.add(total, code.multiply_rounded(words, weights[k]))
+            total = _splat(_WORDS, 1 << 4)  # half of what the shift below divides by
+            for start, weight in zip(starts, weights, strict=True):
+                words = code.load(_WORDS, start, 32 * half, align=2)
+                total = builder.add(total, code.multiply_rounded(words, weight))
             halves.append(builder.ashr(total, _splat(_WORDS, 5)))
         code.store(code.clip_to_bytes(*halves), values[3], align=1)
         return context.get_dummy_value()
