@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support import gate_contract
 from support.gate_contract import PATIENCE_SECONDS, Asked, GateMaker, is_free, most_at_once, wait_for_slot
 from support.processes import in_fork
 
@@ -64,14 +65,18 @@ def kernel_lock_gates(folder: Path) -> GateMaker:
     return lambda capacity: KernelLockGate("cpu", capacity=capacity, folder=folder / "locks")
 
 
-# Every implementation of SessionGate passes the contract below. Another one is added here; those that need a server
-# import the contract and bring a `make_gate` of their own (tests/test_prefect_limit.py).
+# Every implementation of SessionGate passes the contract. Another one is added here; one that needs a server brings a
+# `make_gate` of its own (tests/edge/test_prefect_limit.py).
 GATES = {"kernel locks": kernel_lock_gates}
 
 
 @pytest.fixture(params=GATES.values(), ids=GATES.keys())
 def make_gate(request: pytest.FixtureRequest, tmp_path: Path) -> GateMaker:
     return request.param(tmp_path)
+
+
+class TestContract(gate_contract.TestContract):
+    """The contract of every gate."""
 
 
 @pytest.fixture
