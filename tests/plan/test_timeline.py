@@ -95,3 +95,10 @@ def test_of_clips_that_share_frames_the_later_one_lies_above():
 def test_a_frame_between_clips_has_no_layer():
     film = Timeline((Clip(ColourContent((1, 2, 3)), 0, 2), Clip(ColourContent((1, 2, 3)), 4, 6)))
     assert [len(layers_at(film, frame)) for frame in range(6)] == [1, 1, 0, 0, 1, 1]
+
+
+def test_a_content_says_what_it_needs_and_what_people_call_it():
+    still = StillContent(Photo("a", 32, 18), PATH)
+    assert (still.source_digests, still.decoded_px, still.label({"a": "/photos/sea.jpg"})) == (("a",), 576, "sea.jpg")
+    red = ColourContent((255, 0, 9))
+    assert (red.source_digests, red.decoded_px, red.label({})) == ((), 0, "colour #ff0009")
