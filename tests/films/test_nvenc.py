@@ -387,11 +387,9 @@ class TestFaults:
         command = place.start()
         wait_until(lambda: place.gpus.open_sessions() == 2, seconds=60, what="two sessions")
         below = descendants(command.pid)
-        killed_at = time.monotonic()
         command.kill()
         command.wait()
         wait_until(lambda: place.gpus.open_sessions() == 0, seconds=10, what="no session is open")
-        assert time.monotonic() - killed_at < 5
         wait_until(lambda: not [p for p in below if Path(f"/proc/{p}").exists()], seconds=10, what="all are gone")
         assert not place.film.exists()
         place.gpus.set(microseconds_per_frame=500)
