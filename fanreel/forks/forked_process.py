@@ -18,8 +18,8 @@ __all__ = [
     "bound_silence",
 ]
 
-REQUEST = struct.Struct("!II")
-"""What a request begins with: how many bytes of data follow, and how many descriptors come with all of it."""
+REQUEST = struct.Struct("!32sII")
+"""What a request begins with: the server's key, how many bytes of data follow, how many descriptors come with it."""
 
 NUMBER = struct.Struct("!i")
 """What the server answers: first the process id, then the exit status as `os.waitstatus_to_exitcode` gives it."""
@@ -42,9 +42,9 @@ class ForkedProcess:
     """A process that is forked for this object, and that the server kills when this object's socket ends.
 
     Args:
-        address: The server's address.
+        address: The server's address and key, as `ServerProcess.address` gives it.
         data: What the new process is told.
-        descriptors: What it is handed copies of; at most 2000.
+        descriptors: What it is handed copies of; at most 10,000.
         answer_seconds: The longest silence of the server that is waited through; None waits for ever.
 
     Attributes:
@@ -63,8 +63,9 @@ class ForkedProcess:
         try:
             if answer_seconds is not None:
                 bound_silence(self._socket.fileno(), answer_seconds)
-            self._socket.connect(address)
-            _send(self._socket, data, descriptors)
+            name, _, key = address.partition(":")
+            self._socket.connect(name)
+            _send(self._socket, key, data, descriptors)
             self.pid = self._hear()
             if self.pid == REFUSED:
                 raise ForkRefusedError("the fork server could not fork")
@@ -98,9 +99,9 @@ class ForkedProcess:
         return NUMBER.unpack(number)[0]
 
 
-def _send(server: socket.socket, data: bytes, descriptors: Sequence[int]) -> None:
+def _send(server: socket.socket, key: str, data: bytes, descriptors: Sequence[int]) -> None:
     """Send a request; descriptors beyond those of one message go with the first bytes, one byte for each message."""
-    message = REQUEST.pack(len(data), len(descriptors)) + data
+    message = REQUEST.pack(key.encode(), len(data), len(descriptors)) + data
     for start in range(0, len(descriptors), MOST_DESCRIPTORS):
         batch = descriptors[start : start + MOST_DESCRIPTORS]
         message = message[socket.send_fds(server, [message[:1]], batch) :]

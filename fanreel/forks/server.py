@@ -25,6 +25,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
+from hmac import compare_digest
 from typing import Self
 
 from fanreel.forks.forked_process import MOST_DESCRIPTORS, NUMBER, REFUSED, REQUEST, STUCK
@@ -63,18 +64,19 @@ class ForkServer:
     Args:
         owner: A socket that ends when the owner does.
         listener: Where clients connect.
+        key: What each request must have.
     """
 
-    def __init__(self, owner: socket.socket, listener: socket.socket) -> None:
+    def __init__(self, owner: socket.socket, listener: socket.socket, *, key: str) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        self._owner, self._listener = owner, listener
+        self._owner, self._listener, self._key = owner, listener, key.encode()
         self._clients: dict[int, socket.socket] = {}  # by the process id of the fork
 
     @classmethod
     def from_arguments(cls) -> Self:
-        """Return the server of a process that `ServerProcess` has started: its sockets are the last two arguments."""
+        """Return the server of a process that `ServerProcess` has started: key and sockets are the last arguments."""
         owner, listener = (socket.socket(fileno=int(argument)) for argument in sys.argv[-2:])
-        return cls(owner, listener)
+        return cls(owner, listener, key=sys.argv[-3])
 
     @contextlib.contextmanager
     def end_with_owner(self) -> Iterator[None]:
@@ -135,7 +137,7 @@ class ForkServer:
     def _accept(self, selector: selectors.BaseSelector) -> ForkRequest | None:
         """Fork the process that a client asks for, if that can be; return the request in the fork alone."""
         client, _ = self._listener.accept()
-        request = _receive(client) if _is_ours(client) else None
+        request = _receive(client, self._key) if _is_ours(client) else None
         server, pid = os.getpid(), None
         if request is not None:
             try:
@@ -207,30 +209,30 @@ def _die_with(server: int) -> None:
 
 
 def _is_ours(client: socket.socket) -> bool:
-    """Return whether the client is this user's: the address is no file, so that anybody may connect.
-
-    Source: unix(7), SO_PEERCRED.
-    """
+    """Return whether the client is this user's. Source: unix(7), SO_PEERCRED."""
     credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     return _CREDENTIALS.unpack(credentials)[1] == os.geteuid()
 
 
-def _receive(client: socket.socket) -> ForkRequest | None:
-    """Return a client's request; None if it does not come whole."""
+def _receive(client: socket.socket, key: bytes) -> ForkRequest | None:
+    """Return a client's request; None if it does not come whole, or lacks the key."""
     data, descriptors = b"", list[int]()
     client.settimeout(REQUEST_SECONDS)
     with contextlib.suppress(OSError):
-        while len(data) < REQUEST.size or len(data) < REQUEST.size + REQUEST.unpack_from(data)[0]:
+        while len(data) < REQUEST.size or len(data) < REQUEST.size + REQUEST.unpack_from(data)[1]:
             part, found, _, _ = socket.recv_fds(client, 1 << 16, MOST_DESCRIPTORS)
             descriptors += found
             data += part
             if not part:
                 break
         else:
-            if REQUEST.unpack_from(data)[1] == len(descriptors):
+            given, _, count = REQUEST.unpack_from(data)
+            if not compare_digest(given, key):
+                print("a request without the key was refused", file=sys.stderr)
+            elif count == len(descriptors):
                 return ForkRequest(data[REQUEST.size :], tuple(descriptors))
-            # A session that lacks a lock would be one that nobody counts.
-            print("descriptors were lost on the way; raise the limit of open files (ulimit -n)", file=sys.stderr)
+            else:  # a session that lacks a lock would be one that nobody counts
+                print("descriptors were lost on the way; raise the limit of open files (ulimit -n)", file=sys.stderr)
     for descriptor in descriptors:
         os.close(descriptor)
     return None

@@ -24,7 +24,8 @@ class ServerProcess:
         options: Passed to `subprocess.Popen`.
 
     Attributes:
-        address: Where processes are asked for (`ForkedProcess`). It is no file, and gone with the server.
+        address: Where processes are asked for (`ForkedProcess`), with the key that a request must have: the address is
+            no file, so that whoever shares the network namespace may see it and connect.
 
     Raises:
         OSError: It cannot be started.
@@ -32,14 +33,15 @@ class ServerProcess:
 
     def __init__(self, command: Sequence[str], **options: Any) -> None:  # noqa: ANN401 -- Popen's own
         _fill_standard_descriptors()
-        self.address = f"\0fanreel-forks-{secrets.token_hex(16)}"
+        name, key = f"\0fanreel-forks-{secrets.token_hex(16)}", secrets.token_hex(16)
+        self.address = f"{name}:{key}"
         self._owner, other = socket.socketpair()
         weakref.finalize(self, self._owner.close)
         with other, socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(self.address)
+            listener.bind(name)
             listener.listen(BACKLOG)
             passed = (other.fileno(), listener.fileno())
-            self._process = subprocess.Popen([*command, *map(str, passed)], pass_fds=passed, **options)
+            self._process = subprocess.Popen([*command, key, *map(str, passed)], pass_fds=passed, **options)
 
     @property
     def pid(self) -> int:
