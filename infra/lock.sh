@@ -1,5 +1,5 @@
 #!/bin/sh
-# New locks for the images, after `make lock`: every pin that requirements.lock has too is the same one. Needs `uv`.
+# Makes the locks of the images, after `make lock`: the pins that they share with requirements.lock are equal. Needs `uv`.
 set -eu
 cd "$(dirname "$0")/.."
 

@@ -1,6 +1,6 @@
-"""Exits with 0 if what runs in this container is well: `worker`, `server` or `services`.
+"""Exits with 0 if this container's `worker`, `server` or `services` are healthy.
 
-A worker is well while it asks for runs, a server while its API answers, the services while their heartbeat is fresh.
+A worker is healthy while it asks for runs, a server while its API answers, the services while their heartbeat is fresh.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ __all__ = ["HEARTBEAT_SECONDS", "is_served", "services_age_seconds"]
 ANSWER_SECONDS = 5.0
 
 SERVICES = "prefect"
-"""What `prefect server services start` calls its work; the API servers do theirs under another name."""
+"""The name that `prefect server services start` gives its docket; the API servers use another one."""
 
 HEARTBEAT_SECONDS = 30.0
-"""The services say every 2 s that they live; a busy database may hold them up."""
+"""The services send a heartbeat every 2 s; a busy database may delay it."""
 
 
 def is_served(url: str) -> bool:
@@ -32,11 +32,11 @@ def is_served(url: str) -> bool:
 
 
 def services_age_seconds(url: str, *, docket: str = SERVICES) -> float:
-    """Return how long ago this container's services last said that they live; infinity if they never did.
+    """Return how old the last heartbeat of this container's services is; infinity if there was none.
 
     Args:
-        url: The Redis that Prefect's services share their work by.
-        docket: The name of that work.
+        url: The Redis through which Prefect's services share their work.
+        docket: The name of their docket.
     """
     from redis import Redis
 
@@ -47,7 +47,7 @@ def services_age_seconds(url: str, *, docket: str = SERVICES) -> float:
 
 
 def main(what: str) -> int:
-    """Return 0 if `what` is well, else 1."""
+    """Return 0 if `what` is healthy, else 1."""
     if what == "services":
         well = services_age_seconds(os.environ["PREFECT_SERVER_DOCKET_URL"]) < HEARTBEAT_SECONDS
     elif what == "server":
