@@ -8,7 +8,7 @@ from prefect import get_run_logger, task
 
 from fanreel.dispatch.pools import DeviceKind, choose_pools
 from fanreel.host.host import current_host
-from fanreel.intake.sources import output_place
+from fanreel.intake.sources import output_location
 from fanreel.job.film import FilmJob
 from fanreel.plan.film import FilmPlan
 from fanreel.plan.kinds import FetchedSources, plan_films
@@ -24,7 +24,7 @@ __all__ = ["plan"]
 @task(name="plan", task_run_name=name_task_run("plan"), **RETRIED)
 def plan(job: FilmJob, fetched: FetchedSources) -> list[PlannedFilm]:
     """Return the films of a job, each with the shards that the store lacks."""
-    output = output_place(job, settings=current_host().settings)
+    output = output_location(job, settings=current_host().settings)
     films = plan_films(job, fetched, output=output)
     devices = read_pool_devices(job.pools) if job.pools else {}
     return [_begin(film, devices) for film in films]

@@ -10,5 +10,5 @@ Public:
         row_of_broken_film
     inbox_records: MadeFilm, open_records
     photo_sharing: localize_photos, share_photos
-    sources: fetch_sources, load_job, output_place
+    sources: fetch_sources, load_job, output_location
 """

@@ -14,7 +14,7 @@ from fanreel.errors import FanreelError, InvalidJobError
 from fanreel.intake.batch_columns import Column, read_header
 from fanreel.intake.csv_table import read_table
 from fanreel.intake.job_file import base_folder, read_raw_job
-from fanreel.intake.sources import output_place
+from fanreel.intake.sources import output_location
 from fanreel.job.film import FilmJob
 from fanreel.job.mistakes import explain_mistakes
 from fanreel.job.parse import job_model
@@ -125,7 +125,7 @@ class _RowReader:
         names = tuple(column.name for column in cells if column)
         try:
             job = self.model.model_validate(self._with_cells(cells))
-            return BatchRow(number, job, output_place(job, settings=self.settings), names), failures
+            return BatchRow(number, job, output_location(job, settings=self.settings), names), failures
         except ValidationError as error:
             details = zip(error.errors(include_url=False), explain_mistakes(error, self.model), strict=True)
             wrong = [(detail["loc"], InvalidJobError(line)) for detail, line in details]

@@ -1,6 +1,6 @@
 """Photos from S3 and from the web, kept in this machine's workspace by the digest of their bytes.
 
-A note for each address says which version of it is here, so that what has not changed is not fetched again.
+A note for each URI says which version of its file is here, so that a file that has not changed is not fetched again.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from fanreel.store.workspace import Workspace
 __all__ = ["Downloads"]
 
 _SIGNATURE = re.compile(r"(?<=[?&])x-amz-[^&]*&?", re.IGNORECASE)
-"""Says who may read and until when, and nothing of what is read; it is another one each time."""
+"""Query parameters of a presigned URL: they differ each time, and do not say which file is read."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Note:
-    """Which bytes an address held.
+    """Which bytes were at a URI.
 
     Attributes:
-        version: What the server called them.
-        digest: BLAKE3 of them.
+        version: The server's identifiers of these bytes.
+        digest: Their BLAKE3, in hexadecimal digits.
     """
 
     version: tuple[str, str]
@@ -43,10 +43,10 @@ _NOTE = TypeAdapter(_Note)
 
 
 class Downloads:
-    """What was downloaded, among the photos of this machine's workspace; of each tenant in a folder of its own.
+    """The downloads of this machine, kept among the photos of its workspace; each tenant has a folder of its own.
 
     Args:
-        settings: Gives the folder, and the bounds of downloads.
+        settings: Name the folder, and bound the downloads.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -55,17 +55,17 @@ class Downloads:
         self._notes = self._workspace.root / "downloads"
 
     def fetch(self, uri: str, *, listed: S3Object | None = None) -> Path:
-        """Return a file that holds what is now at an address.
+        """Return a file with the bytes that are at a URI now.
 
         Args:
             uri: `s3://`, `http://` or `https://`.
-            listed: What a listing just said of it, so that it is not asked for again.
+            listed: What a listing said about it a moment ago, so that the server is not asked again.
 
         Raises:
-            NotAllowedError: This host may not read it.
-            PhotoNotFoundError: There is nothing.
-            UnreadablePhotoError: It is too large, or the server refuses it.
-            StorageError: It cannot be had, or kept.
+            NotAllowedError: This host may not read the URI.
+            PhotoNotFoundError: There is no such file.
+            UnreadablePhotoError: The file is too large, or the server refuses to send it.
+            StorageError: The file cannot be downloaded, or not be kept.
         """
         check_allowed(uri, settings=self._settings)
         try:
@@ -74,7 +74,7 @@ class Downloads:
             raise storage_error(error, doing=f"write {self._notes}") from error
 
     def find(self, digest: str) -> Path | None:
-        """Return a file with these bytes, proven, if there is one."""
+        """Return a file whose bytes were checked to have this digest; None if there is none."""
         return self._workspace.local_photo(digest)
 
     def _fetch_page(self, url: str) -> Path:
@@ -90,7 +90,7 @@ class Downloads:
             if version is not None:
                 return self._keep(name, part, folder, version=(version.etag, version.modified))
         if kept is None:
-            raise StorageAwayError(f"{shown_location(url)}: the server calls unchanged what it has not given yet")
+            raise StorageAwayError(f"{shown_location(url)}: the server calls a file unchanged that it has not sent yet")
         return kept
 
     def _fetch_object(self, url: str, listed: S3Object | None) -> Path:
@@ -107,7 +107,7 @@ class Downloads:
                 f"{uri}: over {most / 1e6:g} MB; FANREEL_MAX_DOWNLOAD_MEGABYTES raises the bound"
             )
         name = blake3(str(uri).encode()).hexdigest()
-        # Some servers' ETags tell of the time of the last write only, and in full seconds.
+        # Some servers make their ETag of nothing but the time of the last write, in full seconds.
         version = (found.etag, f"{found.modified_at.isoformat()} {found.size_bytes}")
         note = self._note(name)
         if note is not None and note.version == version and (kept := self.find(note.digest)):
@@ -115,7 +115,7 @@ class Downloads:
         with self._workspace.scratch() as folder:
             part = folder / "photo"
             if not s3().download(uri, part, largest_bytes=most):
-                raise PhotoNotFoundError(f"{uri}: gone since it was looked at")
+                raise PhotoNotFoundError(f"{uri}: removed after the server listed it")
             return self._keep(name, part, folder, version=version)
 
     def _note(self, name: str) -> _Note | None:
@@ -134,5 +134,5 @@ class Downloads:
             written.replace(self._notes / f"{name}.json")
         kept = self.find(note.digest)
         if kept is None:
-            raise StorageAwayError(f"{part.name}: the download was removed while it was kept")
+            raise StorageAwayError(f"{part.name}: another process removed the download; run the same command again")
         return kept

@@ -1,4 +1,4 @@
-"""Inboxes: a folder, or an S3 prefix, whose sub-folders become films. What lies in them, and which are complete."""
+"""Inboxes: a folder, or an S3 prefix, whose sub-folders become films: what they contain, and which are complete."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ LONGEST_QUIET_SECONDS = 604800
 
 
 class CompleteWhen(StrEnum):
-    """What says that all files of a sub-folder have arrived."""
+    """What shows that all files of a sub-folder have arrived."""
 
     EITHER = "marker-or-quiet"
     MARKER = "marker"
@@ -52,9 +52,9 @@ class InboxFile:
     Attributes:
         name: Its name, from the sub-folder on, with ``/`` between folders.
         size_bytes: Its size.
-        changed_at: When the file system, or the store, last changed it; Unix time. Unlike the time of modification
-            that a copy keeps from its original, nobody can set it.
-        etag: What the store calls its bytes; empty for a file.
+        changed_at: When the file system or S3 last changed it, in Unix seconds. Not the time of modification, which a
+            copy keeps from its original.
+        etag: S3's identifier of its bytes; empty for a local file.
     """
 
     name: str
@@ -64,7 +64,7 @@ class InboxFile:
 
     @property
     def is_photo(self) -> bool:
-        """Whether it is named like a photo."""
+        """Whether its name is that of a photo."""
         return is_photo_name(self.name)
 
     @property
@@ -75,15 +75,15 @@ class InboxFile:
 
 @dataclass(frozen=True, slots=True)
 class InboxFolder:
-    """A sub-folder of an inbox: a film, or what is to become one.
+    """A sub-folder of an inbox, of which a film is made.
 
     Attributes:
         name: Its name, which becomes the film's.
         location: Absolute path, or ``s3://bucket/key``.
         files: All files in it and below it, in natural order.
-        changed_at: When it, or anything in it, last changed; Unix time.
+        changed_at: When it, or anything in it, last changed, in Unix seconds.
         ignored: Files in it that are not used, each with the reason.
-        refused: Why it could not be looked into; empty if it could.
+        refused: Why it could not be read; empty if it could.
     """
 
     name: str
@@ -113,7 +113,7 @@ class InboxFolder:
         return any(file.name == name for file in self.files)
 
     def listing_digest(self) -> str:
-        """Return what changes whenever one of its photos does, in its nested folders too: 64 hexadecimal digits."""
+        """Return a digest that changes when one of its photos does, nested ones too: 64 hexadecimal digits."""
         digest = blake3()
         for file in self.files:
             if file.is_photo:
@@ -123,13 +123,13 @@ class InboxFolder:
 
 @dataclass(frozen=True, slots=True)
 class Inbox:
-    """What lies in an inbox.
+    """The content of an inbox.
 
     Attributes:
         location: Absolute path, or ``s3://bucket/key``.
         folders: Its sub-folders in natural order.
-        seen_at: When they were looked at, by the clock that says when they changed; Unix time.
-        ignored: What was not looked into, each with the reason.
+        seen_at: When it was listed, in Unix seconds by the clock that also sets `InboxFolder.changed_at`.
+        ignored: Links that were not followed, each with the reason.
     """
 
     location: str
@@ -141,14 +141,14 @@ class Inbox:
 def reason_to_wait(
     folder: InboxFolder, *, marker: str, complete_when: CompleteWhen, quiet_seconds: float, now: float
 ) -> str:
-    """Return why a sub-folder is not complete, or nothing if it is.
+    """Return why a sub-folder is not complete; an empty string if it is.
 
     Args:
         folder: The sub-folder.
-        marker: Name of the file that says that all is there.
+        marker: Name of the file that says that the sub-folder is complete.
         complete_when: What counts.
-        quiet_seconds: For how long nothing in it must have changed; 0 asks for no such time.
-        now: Unix time.
+        quiet_seconds: For how long nothing in it must have changed; 0 for no such time.
+        now: Unix seconds.
     """
     if complete_when is not CompleteWhen.QUIET and folder.holds(marker):
         return ""
@@ -162,9 +162,9 @@ def reason_to_wait(
 
 
 def list_inbox(location: str) -> Inbox:
-    """Return what lies in an inbox: one listing, whatever the number of sub-folders.
+    """Return the content of an inbox. In S3 this is one listing, whatever the number of sub-folders.
 
-    Names that begin with a dot are left out. So is, with a line, what leads out of the inbox.
+    Names that begin with a dot are left out. Links that lead out of the inbox are not followed, but reported.
 
     Args:
         location: A folder, or ``s3://bucket/prefix/``.
@@ -212,7 +212,7 @@ def _look_into(folder: os.DirEntry[str], root: str) -> InboxFolder:
     try:
         changed.append(folder.stat().st_ctime)
         files = _ordered(_walk(folder.path, "", root, changed, ignored))
-    except FileNotFoundError:  # it is being taken away, or renamed
+    except FileNotFoundError:  # it is being removed or renamed
         return InboxFolder(folder.name, folder.path, (), time.time())
     except OSError as error:
         refused = str(storage_error(error, doing=f"read {shown_path(Path(error.filename or folder.path))}"))
@@ -222,7 +222,7 @@ def _look_into(folder: os.DirEntry[str], root: str) -> InboxFolder:
 
 
 def _walk(path: str, prefix: str, root: str, changed: list[float], ignored: list[str]) -> Iterator[InboxFile]:
-    """Yield the files below a folder; add to `changed` when each folder did, to `ignored` what is not followed."""
+    """Yield the files below a folder; add the folders' times of change to `changed`, and links out to `ignored`."""
     with os.scandir(path) as found:
         entries = list(found)
     for entry in entries:
@@ -234,10 +234,10 @@ def _walk(path: str, prefix: str, root: str, changed: list[float], ignored: list
                 changed.append(entry.stat().st_ctime)
                 yield from _walk(entry.path, f"{name}/", root, changed, ignored)
             elif entry.is_file() or entry.is_symlink():
-                # A link that leads nowhere is kept, so that who wrote it is told.
+                # A link that leads nowhere is yielded too: reading it raises the error.
                 status = entry.stat(follow_symlinks=entry.is_file())
                 yield InboxFile(name, status.st_size, status.st_ctime)
-        except FileNotFoundError:  # it went, or got its final name, between the listing and the look
+        except FileNotFoundError:  # removed or renamed since the folder was listed
             changed.append(time.time())
 
 
@@ -247,7 +247,7 @@ def _leads_inside(link: os.DirEntry[str], root: str) -> bool:
 
 
 def _list_s3(url: str) -> Inbox:
-    from fanreel.remote.s3 import s3  # takes half a second, which no local inbox needs
+    from fanreel.remote.s3 import s3  # importing boto3 takes half a second
 
     uri = parse_s3_uri(url)
     seen_at = s3().now(uri).timestamp()
@@ -255,7 +255,7 @@ def _list_s3(url: str) -> Inbox:
     files: dict[str, list[InboxFile]] = defaultdict(list)
     for found in s3().list(uri):
         name, slash, rest = found.uri.key[start:].partition("/")
-        # A key that ends in a slash is a folder that somebody made by hand.
+        # A key that ends in a slash is an empty object that stands for a folder.
         if slash and rest and not name.startswith(".") and name and not rest.endswith("/"):
             files[name].append(InboxFile(rest, found.size_bytes, found.modified_at.timestamp(), found.etag))
     folders = [

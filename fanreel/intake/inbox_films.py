@@ -15,7 +15,7 @@ from fanreel.errors import FanreelError, InvalidJobError, storage_error
 from fanreel.intake.inbox import CompleteWhen, InboxFolder, list_inbox, reason_to_wait
 from fanreel.intake.inbox_job import folder_base, name_photos, read_inbox_raw_job
 from fanreel.intake.inbox_records import FilmRecords, film_size, open_records
-from fanreel.intake.sources import output_place
+from fanreel.intake.sources import output_location
 from fanreel.job.film import FilmJob
 from fanreel.job.parse import parse_job
 from fanreel.photos.header import shown_path
@@ -37,14 +37,14 @@ __all__ = [
 ]
 
 LOOKERS = 8
-"""Sub-folders judged side by side: each costs a look at its notes and its film, which may be far away."""
+"""Sub-folders looked into at the same time: for each, its note and its film are looked up, perhaps in S3."""
 
 NOT_IN_THE_PICTURE = frozenset({"base", "output", "render_on", "sessions", "strategy"})
 """Keys of a job that decide where and how fast a film is made, but not what it shows."""
 
 
 class FilmState(StrEnum):
-    """What is the matter with a sub-folder's film."""
+    """State of a sub-folder's film."""
 
     TO_MAKE = "to be made"
     RENDERED = "rendered"
@@ -59,7 +59,7 @@ class InboxOrder:
 
     Attributes:
         inbox: Absolute folder, or ``s3://bucket/prefix``, without a slash at its end.
-        films: The same for where films go that have no output of their own.
+        films: The same, for films whose job has no output.
         marker: Name of the file that says that a sub-folder is complete.
         complete_when: What counts as complete.
         quiet_seconds: For how long nothing in it must have changed.
@@ -97,11 +97,11 @@ class InboxRow:
 
     Attributes:
         name: Its name, as it can be printed.
-        state: What is the matter with its film.
-        detail: Where the film is, or the reason.
-        notes: What else its owner should know, a line each.
-        film: What it asks for, if that can be told.
-        error: Why it is broken.
+        state: State of its film.
+        detail: Where the film is, or why there is none.
+        notes: Further lines for its owner.
+        film: What it asks for; None if that cannot be read.
+        error: Why no film can be made of it; None if one can.
     """
 
     name: str
@@ -136,7 +136,7 @@ def order_inbox(
         render_on: ``here``, or pools with commas between them.
 
     Raises:
-        InvalidJobError: A value cannot be.
+        InvalidJobError: A value is not allowed.
     """
     if not marker or "/" in marker or marker in (".", ".."):
         raise InvalidJobError(f"ready: {marker!r} is not allowed; the name of a file, such as .ready")
@@ -158,7 +158,7 @@ def look_into_inbox(order: InboxOrder, *, settings: Settings) -> tuple[list[Inbo
 
     Raises:
         InvalidJobError: There is no such inbox.
-        NotAllowedError: The host's settings do not allow these locations.
+        NotAllowedError: The inbox or the films lie outside of the host's roots.
         StorageError: The inbox cannot be read.
     """
     for location in (order.inbox, order.films):
@@ -196,7 +196,7 @@ def _judge(folder: InboxFolder, order: InboxOrder, records: FilmRecords, setting
         if is_done(film, records, order):
             return replace(row, state=FilmState.DONE, detail=film.output, film=film)
     except FanreelError as error:
-        # A job file may have arrived in part only.
+        # Perhaps only a part of the job file has arrived yet.
         return replace(row, state=FilmState.WAITING, detail=waits) if waits else row_of_broken_film(row, error)
     if waits:
         return replace(row, state=FilmState.WAITING, detail=waits, film=film)
@@ -204,7 +204,7 @@ def _judge(folder: InboxFolder, order: InboxOrder, records: FilmRecords, setting
 
 
 def row_of_broken_film(row: InboxRow, error: FanreelError) -> InboxRow:
-    """Return the row of a sub-folder whose film cannot be made, because of `error`."""
+    """Return the row of a sub-folder whose film cannot be made because of `error`."""
     return replace(row, state=FilmState.BROKEN, detail=str(error), error=error)
 
 
@@ -249,7 +249,7 @@ def _read_film(folder: InboxFolder, order: InboxOrder, settings: Settings) -> In
     left_out = NOT_IN_THE_PICTURE if names_photos else NOT_IN_THE_PICTURE | {"photos"}
     shown = job.model_dump_json(exclude=set(left_out), exclude_defaults=True)
     try:
-        output = output_place(job, settings=settings)
+        output = output_location(job, settings=settings)
     except OSError as error:  # such as a name that is too long
         raise storage_error(error, doing=f"publish {job.output}") from None
     return InboxFilm(folder, job, output, blake3(shown.encode()).hexdigest())
@@ -258,7 +258,7 @@ def _read_film(folder: InboxFolder, order: InboxOrder, settings: Settings) -> In
 def is_done(film: InboxFilm, records: FilmRecords, order: InboxOrder) -> bool:
     """Return whether the film of exactly these photos and this job is published.
 
-    A film that was deleted or written over is not. Photos that were only copied again are known by their bytes.
+    A film that was deleted or overwritten is not. Photos that were merely copied again are recognized by their bytes.
     """
     made = records.read(film.folder.name)
     if made is None or (made.film, made.job_digest) != (path_below(order.films, film.output), film.job_digest):
@@ -273,7 +273,7 @@ def is_done(film: InboxFilm, records: FilmRecords, order: InboxOrder) -> bool:
 
 
 def content_digest(folder: InboxFolder) -> str:
-    """Return what identifies its photos' names and bytes; nothing if one cannot be read, as who renders it will say."""
+    """Return a digest of its photos' names and bytes; empty if one cannot be read: rendering raises the error."""
     whole = blake3()
     for photo in (file for file in folder.files if file.is_photo):
         digest = photo.etag or _file_digest(Path(folder.location, photo.name))
@@ -292,7 +292,7 @@ def _file_digest(path: Path) -> str:
 
 
 def path_below(films: str, film: str) -> str:
-    """Return where a film lies, from the location of the inbox's films on."""
+    """Return the location of a film relative to that of the inbox's films, if it lies in there."""
     return film.removeprefix(f"{films}/")
 
 

@@ -1,4 +1,4 @@
-"""What an inbox's films were made of, noted beside them, so that those which are done are not made again."""
+"""Notes beside an inbox's films about what each was made of, so that films that are done are not made again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fanreel.remote.s3_uri import S3Uri, parse_s3_uri
 __all__ = ["RECORDS_FOLDER", "FilmRecords", "LocalRecords", "MadeFilm", "S3Records", "film_size", "open_records"]
 
 RECORDS_FOLDER = ".fanreel-inbox"
-"""In the folder of the films; the dot keeps it from being looked into."""
+"""Folder of the notes, in the folder of the films; names that begin with a dot are no sub-folders of an inbox."""
 
 VERSION = 1
 
@@ -29,12 +29,12 @@ class MadeFilm:
     """What a published film was made of.
 
     Attributes:
-        film: Where it was published, from the folder of the films on if it is in there.
+        film: Where it was published; relative to the folder of the films if it lies in there.
         size_bytes: Its size.
         job_digest: Digest of the keys of its job that decide what the film shows; `words` in the stored note.
-        listing: Digest of its photos' names, sizes and times of change.
-        content: Digest of their names and bytes; empty if that could not be told.
-        version: Of this form.
+        listing: Digest of its photos' names, sizes and times of change; see `InboxFolder.listing_digest`.
+        content: Digest of their names and bytes; empty if one could not be read.
+        version: Version of this format.
     """
 
     film: str
@@ -49,10 +49,10 @@ _MADE = TypeAdapter(MadeFilm)
 
 
 class FilmRecords(Protocol):
-    """Keeps what each film was made of, by its sub-folder's name."""
+    """Notes about films, by the name of the sub-folder."""
 
     def read(self, name: str) -> MadeFilm | None:
-        """Return what the film was made of; None if it was not made, or nothing sensible is noted.
+        """Return what the film was made of; None if it was not made, or its note is not valid.
 
         Raises:
             StorageError: The note cannot be read.
@@ -68,19 +68,19 @@ class FilmRecords(Protocol):
         ...
 
     def claim(self, name: str) -> AbstractContextManager[bool]:
-        """Yield whether the film is the caller's to make, as long as the context is open.
+        """Yield whether the caller may make the film; while the context is open, nobody else may.
 
         Raises:
-            StorageError: That cannot be told.
+            StorageError: The store or the disk fails.
         """
         ...
 
 
 class LocalRecords:
-    """Notes in a folder, each locked by whoever makes the film: it is free again when that process is gone.
+    """Notes in a folder. Whoever makes a film locks its note; the lock ends with that process.
 
-    A note is never replaced or removed, so that all have the same file locked; one that a killed process left half
-    written is none.
+    A note is never replaced or removed, so that all processes lock the same file. A note that a killed process has
+    written in part counts as none.
 
     Args:
         folder: Where the notes lie.
@@ -114,10 +114,10 @@ class LocalRecords:
 
     @contextlib.contextmanager
     def claim(self, name: str) -> Iterator[bool]:
-        """See `FilmRecords.claim`. Where the file system knows no locks, every caller may make the film."""
+        """See `FilmRecords.claim`. If the file system has no locks, every caller may make the film."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            # For writing, because network file systems lock no file that was opened to be read.
+            # Opened for writing, because network file systems do not lock a file that is open for reading.
             descriptor = os.open(self._path(name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except OSError as error:
             raise storage_error(error, doing=f"write {self._path(name)}") from None
@@ -131,9 +131,9 @@ class LocalRecords:
 
 
 class S3Records:
-    """Notes under an S3 prefix. S3 knows no locks: runs on several machines may make the same film twice.
+    """Notes under an S3 prefix. S3 has no locks: runs on several machines may make the same film twice.
 
-    That costs time only: their segments come from one store, and the films are the same but for coded bytes.
+    That costs time only: the segments come from one store, and the films differ in encoded bytes at most.
 
     Args:
         folder: Where the notes lie.
@@ -144,7 +144,7 @@ class S3Records:
 
     def read(self, name: str) -> MadeFilm | None:
         """See `FilmRecords.read`."""
-        from fanreel.remote.s3 import s3  # takes half a second, which no local inbox needs
+        from fanreel.remote.s3 import s3  # importing boto3 takes half a second
 
         content = s3().read(self._folder / f"{name}.json")
         return _parse(content) if content is not None else None
@@ -157,7 +157,7 @@ class S3Records:
 
     @contextlib.contextmanager
     def claim(self, name: str) -> Iterator[bool]:
-        """Yield that the film is the caller's: nothing here keeps others from it."""
+        """Yield True: S3 has no locks, so every caller may make the film."""
         del name
         yield True
 
@@ -173,7 +173,7 @@ def film_size(film: str) -> int | None:
     """Return the size of a published film in bytes, or None if it is not there.
 
     Raises:
-        StorageError: That cannot be told.
+        StorageError: The store or the disk fails.
     """
     if film.startswith("s3://"):
         from fanreel.remote.s3 import s3
@@ -201,6 +201,6 @@ def _lock(descriptor: int) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:  # the file system knows no locks
+    except OSError:  # the file system has no locks
         return True
     return True

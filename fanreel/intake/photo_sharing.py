@@ -1,4 +1,4 @@
-"""Where a film's photos are, as seen from the machine that reads them."""
+"""Photos between machines: kept in the store by one, found again by another."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fanreel.store.segment_store import SegmentStore
 __all__ = ["localize_photos", "share_photos"]
 
 READERS = 4
-"""Photos looked for side by side; most of it is waiting for a disk or a server."""
+"""Photos looked for at the same time; most of the time is spent waiting for a disk or a server."""
 
 
 def localize_photos(
@@ -28,21 +28,21 @@ def localize_photos(
 ) -> FilmPlan:
     """Return the plan with files of this machine for the photos of these segments.
 
-    Each one is what was planned, or a local one that is gone or changed, which who reads it finds out.
-    What a plan says of locations is believed no more than a job is: outside of the host's roots nothing is read, and
-    a photo's digest, not its location, says what it is.
+    A local photo that is gone or changed, and of which the store has no copy, keeps its path: decoding it raises the
+    error. A plan is trusted no more than a job: nothing outside of the host's roots is read, and a photo is identified
+    by its digest, not by its location.
 
     Args:
         plan: The film.
-        segments: Those that are to be made here.
+        segments: The segments that are to be rendered here.
         settings: Say what this host's jobs may read.
-        store: May have the photos that cannot be read where the plan says.
+        store: May have copies of photos that cannot be read at their location.
 
     Raises:
-        NotAllowedError: A photo is where this host's jobs may not read, and the store has it not.
+        NotAllowedError: A photo lies outside of the host's roots, and the store has no copy.
         PhotoChangedError: A photo is not the one that was planned, or is gone.
         MediaError: A photo cannot be used.
-        StorageError: A photo cannot be had for now.
+        StorageError: A photo cannot be read or downloaded for now.
     """
     digests = _digests_of(plan, segments)
     with ThreadPoolExecutor(READERS) as pool:
@@ -52,14 +52,13 @@ def localize_photos(
 
 
 def share_photos(plan: FilmPlan, *, settings: Settings, store: SegmentStore) -> None:
-    """Keep in the store what other machines cannot read themselves: photos of this machine and of the web.
+    """Copy to the store the photos that other machines may not be able to read: those of this machine and of the web.
 
-    A photo of the web might be another one by then, and its address, if it was signed, no longer be valid. What is in
-    S3 is left there.
+    A photo on the web may change, and its URL, if it was signed, expires. Photos in S3 stay where they are.
 
     Raises:
         PhotoChangedError: A photo is not the one that was planned, or is gone.
-        StorageError: One cannot be kept.
+        StorageError: A photo cannot be copied.
     """
     digests = [digest for digest, location in plan.photo_paths.items() if scheme_of(location) != "s3"]
 
@@ -82,15 +81,15 @@ def _digests_of(plan: FilmPlan, segments: Iterable[Segment]) -> list[str]:
 
 
 def _find(digest: str, location: str, settings: Settings, store: SegmentStore) -> Path:
-    """Return a file that holds a photo: its own, one from the store, or one from afar, in this order.
+    """Return a file that holds a photo: the local one, a copy that is kept here or in the store, or a new download.
 
-    A local one that is neither there nor in the store is returned as it is: who reads it finds out what is wrong.
+    If a local photo is neither there nor in the store, its path is returned: reading it raises the error.
     """
     downloads, is_local = Downloads(settings), not scheme_of(location)
     refused: NotAllowedError | None = None
     try:
         check_allowed(location, settings=settings)
-        # As it was checked: a link may lead elsewhere a moment later.
+        # The path that was checked: a link may lead elsewhere a moment later.
         path = Path(os.path.realpath(location) if is_local and settings.roots else location)
         if is_local and _is_photo(path, digest):
             return path

@@ -33,10 +33,10 @@ from fanreel.remote.locations import WEB, check_allowed, scheme_of, shown_locati
 from fanreel.remote.s3_uri import S3Object, S3Uri, parse_s3_uri
 from fanreel.settings import Settings
 
-__all__ = ["fetch_sources", "fetch_stills", "load_job", "output_place"]
+__all__ = ["fetch_sources", "fetch_stills", "load_job", "output_location"]
 
 READERS = 4
-"""Photos read and hashed side by side; both release the interpreter, and a disk likes a few at once."""
+"""Photos read and hashed at the same time; both release the interpreter lock, and disks like a few at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,8 @@ class _Named:
     """A photo that a job names.
 
     Attributes:
-        location: An absolute path or an address.
-        listed: What a listing said of it.
+        location: An absolute path or a URI.
+        listed: What a listing of its folder in S3 said about it.
     """
 
     location: str
@@ -62,8 +62,8 @@ def load_job(path: Path) -> FilmJob:
     return parse_job({**raw_job, "base": str(base_folder(path, raw_job))})
 
 
-def output_place(job: FilmJob, *, settings: Settings) -> str:
-    """Return where the job's film goes, an absolute path or a location in S3; a folder gets a film named after it.
+def output_location(job: FilmJob, *, settings: Settings) -> str:
+    """Return where the job's film goes, an absolute path or an S3 URI; in a folder the film is named after the folder.
 
     Raises:
         InvalidJobError: The path is relative and the job has no base, or names no film.
@@ -111,7 +111,7 @@ def _film_in(uri: S3Uri, *, is_folder: bool) -> S3Uri:
 
 
 def _is_the_photo_s(error: FanreelError) -> bool:
-    """Return whether the film may go on without the photo; without a disk that fails it may not."""
+    """Return whether an error is about the photo itself, not about a disk or a server: a film may do without it."""
     return isinstance(error, PhotoNotFoundError | MediaError)
 
 
@@ -136,14 +136,14 @@ def _slides(job: SlideshowJob, settings: Settings) -> Iterator[tuple[_Named, Sli
 
 
 def _expand(job: SlideshowJob, name: str, settings: Settings) -> Sequence[_Named]:
-    """Return the photos that one entry of `photos` names; an entry that names none stands for itself."""
+    """Return the photos that an entry of `photos` names; if it names none, the entry itself: reading it fails."""
     scheme = scheme_of(name)
     if not scheme:
         return [_Named(str(path)) for path in _expand_path(job, name, settings)]
     if scheme != "s3" or not name.endswith("/"):
         return [_Named(name)]
     check_allowed(name, settings=settings)
-    # A job without S3 has no need of boto3, which takes half a second.
+    # Importing boto3 takes half a second, which a job without S3 must not wait for.
     from fanreel.remote.s3 import s3
 
     objects = [found for found in s3().list(parse_s3_uri(name)) if is_photo_name(found.uri.key)]
@@ -160,21 +160,21 @@ def _expand_path(job: SlideshowJob, name: str, settings: Settings) -> Sequence[P
         elif path.exists() or not glob.has_magic(name):
             found = [path]
         else:
-            # Only what the person wrote is a pattern; brackets in the base folder's own name are not.
+            # Only the job's own text is a pattern; brackets in the name of the base folder are not.
             matches = glob.glob(_expand_user(name), root_dir=_base(job), recursive=True)  # noqa: PTH207
             found = [Path(os.path.normpath(_base(job) / match)) for match in matches]
         return sorted((inner for inner in found if not inner.is_dir()), key=_natural_order) or [path]
     except OSError:
-        return [path]  # what is wrong with it is said when it is read
+        return [path]  # reading it raises the error
 
 
 def _check_pattern(job: SlideshowJob, name: str, settings: Settings) -> None:
-    """Raise `NotAllowedError` before a folder is looked into where this host's jobs may not read."""
+    """Raise `NotAllowedError` if a pattern would look into a folder that this host's jobs may not read."""
     if not settings.roots:
         return
     fixed = list(itertools.takewhile(lambda part: not glob.has_magic(part), Path(_expand_user(name)).parts))
     start = str(_base(job).joinpath(*fixed))
-    for location in (start, os.path.normpath(start)):  # which differ where a link is followed by `..`
+    for location in (start, os.path.normpath(start)):  # which differ if `..` comes after a link
         check_allowed(location, settings=settings)
     if len(fixed) < len(Path(name).parts) and ".." in Path(name).parts:
         raise NotAllowedError(
@@ -191,7 +191,7 @@ def _natural_order(path: Path) -> list[tuple[int, int, str]]:
 
 
 def _read(job: SlideshowJob, name: _Named, settings: Settings, downloads: Downloads) -> Source | FanreelError:
-    """Return the photo, or why it cannot be used."""
+    """Return the photo, or the error that says why it cannot be used; errors of all photos are raised together."""
     location, path, shown = name.location, Path(name.location), shown_location(name.location)
     try:
         if scheme := scheme_of(location):
@@ -201,19 +201,19 @@ def _read(job: SlideshowJob, name: _Named, settings: Settings, downloads: Downlo
             if wrong := _refusal(job, path):
                 return wrong
         photo = read_photo(path, max_megapixels=settings.max_photo_megapixels)
-        # A plan is shown to many, and a web address with its query may be a secret.
+        # Many people see a plan, and the query of a web URL may be secret.
         return Source(photo, shown if scheme in WEB else location)
     except PermissionError as error:
         return UnreadablePhotoError(f"{shown}: {error.strerror}; let this user read it, or leave it out")
     except OSError as error:
         return storage_error(error, doing=f"read the photo {shown}")
     except FanreelError as error:
-        # A download is known to people by its address.
+        # People know a download by its URL, not by its path here.
         return type(error)(str(error).replace(f"{shown_path(path)}: ", f"{shown}: ", 1))
 
 
 def _refusal(job: SlideshowJob, path: Path) -> FanreelError | None:
-    """Return why the path names no photo, as far as that can be told without reading it."""
+    """Return why a path cannot be a photo, or None; the file is not read."""
     shown = shown_path(path)
     if os.fsencode(path).decode(errors="backslashreplace") != str(path):
         return UnreadablePhotoError(f"{shown}: the name is not UTF-8, so that no plan can hold it; rename the file")

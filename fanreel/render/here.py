@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from fanreel.errors import FanreelError, InvalidJobError
 from fanreel.host.host import Host
-from fanreel.intake.sources import fetch_sources, output_place
+from fanreel.intake.sources import fetch_sources, output_location
 from fanreel.job.film import FilmJob
 from fanreel.plan.film import FilmPlan
 from fanreel.plan.kinds import plan_films
@@ -43,7 +43,7 @@ def plan_job(job: FilmJob, *, host: Host) -> tuple[FilmPlan, ...]:
         RequestError: The job asks for what cannot be.
         MediaError: Photos cannot be read.
     """
-    output = output_place(job, settings=host.settings)
+    output = output_location(job, settings=host.settings)
     return plan_films(job, fetch_sources(job, settings=host.settings), output=output)
 
 

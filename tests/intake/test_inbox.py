@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from support.jobs import draw_photo
-from support.processes import in_fork
+from support.processes import in_fork, wait_until
 from support.s3_server import S3Server, serve_s3
 
 from fanreel.errors import FanreelError, InvalidJobError, NotAllowedError, StorageError, UnreadablePhotoError
@@ -105,6 +104,17 @@ class Made:
 @pytest.fixture
 def made(host: Host) -> Made:
     return Made(host)
+
+
+def wait_for_a_later_change(folder: Path, before: float) -> None:
+    """Wait until what changes now is stamped later than `before`: the clock of file systems has coarse ticks."""
+    probe = folder.parent / ".probe"
+
+    def is_later() -> bool:
+        probe.write_bytes(b"")
+        return probe.stat().st_ctime > before
+
+    wait_until(is_later, seconds=20, what="the file system's clock has gone on")
 
 
 def assert_sound(film: Path, *, frames: int) -> None:
@@ -311,6 +321,14 @@ class TestDone:
             records.write("trip", made)
             assert records.read("trip") == made
 
+    def test_a_note_has_the_keys_that_earlier_releases_wrote(self, tmp_path: Path):
+        records = LocalRecords(tmp_path)
+        made = MadeFilm(film="a.mp4", size_bytes=1, job_digest="j", listing="l", content="c")
+        records.write("trip", made)
+        stored = '{"film":"a.mp4","size_bytes":1,"words":"j","listing":"l","content":"c","version":1}'
+        assert (tmp_path / "trip.json").read_text() == stored
+        assert records.read("trip") == made
+
 
 class TestComplete:
     def test_a_half_uploaded_one_waits(self, inbox: Path, fill: Fill, made: Made):
@@ -334,7 +352,7 @@ class TestComplete:
     def test_any_change_within_counts(self, inbox: Path, fill: Fill, change: str):
         folder = fill("trip", ready=False)
         (before,) = list_inbox(str(inbox)).folders
-        time.sleep(0.02)
+        wait_for_a_later_change(folder, before.changed_at)
         (folder / change).parent.mkdir(exist_ok=True)
         (folder / change).touch()
         (after,) = list_inbox(str(inbox)).folders
@@ -344,7 +362,7 @@ class TestComplete:
         folder = fill("trip", photos=("a.jpg", "raw/b.jpg"))
         for gone in ("a.jpg", "raw/b.jpg"):
             (before,) = list_inbox(str(inbox)).folders
-            time.sleep(0.02)
+            wait_for_a_later_change(folder, before.changed_at)
             (folder / gone).unlink()
             assert list_inbox(str(inbox)).folders[0].changed_at > before.changed_at
 
@@ -435,7 +453,7 @@ class TestBroken:
 
     def test_two_job_files_are_one_too_many(self, inbox: Path, fill: Fill, made: Made):
         (fill("trip") / "job.json").write_text("{}")
-        assert made.run(inbox)["trip"].detail.startswith("job.json and job.yaml: one job file is enough")
+        assert made.run(inbox)["trip"].detail.startswith("job.json and job.yaml: a sub-folder has one job file")
 
     def test_two_films_of_one_name(self, inbox: Path, fill: Fill, made: Made):
         fill("a", output="../film.mp4")
@@ -711,7 +729,7 @@ class TestS3:
         ]
         assert trip.output == f"{prefix}/trip/film.mp4"
         assert [slide.photo for slide in slides.job.slides] == [f"{prefix}/slides/raw/b.jpg"]
-        assert "`..` leads nowhere in S3" in by_name["up"].detail
+        assert "`..` is not allowed in S3" in by_name["up"].detail
 
     def test_films_and_notes_lie_beside_the_folders(self, prefix: str, drawn: list[bytes], made: Made):
         self.fill(prefix, "trip", drawn)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from fanreel.errors import InvalidJobError, PhotoNotFoundError, StorageError, UnreadablePhotoError
 from fanreel.intake import sources
-from fanreel.intake.sources import fetch_stills, load_job, output_place
+from fanreel.intake.sources import fetch_stills, load_job, output_location
 from fanreel.job.parse import parse_job
 from fanreel.job.slideshow import Move
 from fanreel.settings import Settings
@@ -168,7 +168,7 @@ def test_absolute_names_need_no_base(tmp_path):
     job = make_job("", str(tmp_path / "a.png"), str(tmp_path / "*.png"), str(tmp_path), output="/film.mp4")
     stills = fetch_stills(job, settings=ANYWHERE).stills
     assert [still.source.path for still in stills] == [str(tmp_path / "a.png")] * 3
-    assert output_place(job, settings=ANYWHERE) == "/film.mp4"
+    assert output_location(job, settings=ANYWHERE) == "/film.mp4"
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_a_relative_base_starts_from_the_working_folder_and_gives_absolute_paths
     for base, entry in ((".", "in/a.png"), ("in", "*.png"), ("in", ".")):
         job = make_job(base, entry)
         assert fetch_stills(job, settings=ANYWHERE).stills[0].source.path == str(tmp_path / "in" / "a.png")
-        assert output_place(job, settings=ANYWHERE) == str(tmp_path / base / "film.mp4")
+        assert output_location(job, settings=ANYWHERE) == str(tmp_path / base / "film.mp4")
 
 
 def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
@@ -385,15 +385,15 @@ def test_three_hundred_photos_are_read_side_by_side(tmp_path, monkeypatch):
 )
 def test_the_film_is_the_file_that_is_named_or_one_in_the_folder_named_after_it(tmp_path, output, wanted):
     (tmp_path / "there").mkdir()
-    assert output_place(make_job(tmp_path, "a", output=output), settings=ANYWHERE) == str(tmp_path / wanted)
+    assert output_location(make_job(tmp_path, "a", output=output), settings=ANYWHERE) == str(tmp_path / wanted)
 
 
 def test_a_film_in_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert output_place(make_job("/elsewhere", "a", output="~/film.mp4"), settings=ANYWHERE) == str(
+    assert output_location(make_job("/elsewhere", "a", output="~/film.mp4"), settings=ANYWHERE) == str(
         tmp_path / "film.mp4"
     )
-    assert output_place(make_job("/elsewhere", "a", output="~"), settings=ANYWHERE) == str(
+    assert output_location(make_job("/elsewhere", "a", output="~"), settings=ANYWHERE) == str(
         tmp_path / f"{tmp_path.name}.mp4"
     )
 
@@ -401,12 +401,12 @@ def test_a_film_in_the_home_folder(tmp_path, monkeypatch):
 @pytest.mark.parametrize("output", ["film", "film.mov", "film.mp4.part", "film.MP4"])
 def test_a_film_of_another_kind_is_refused(tmp_path, output):
     with pytest.raises(InvalidJobError, match=r"output: .* is not allowed; a file ending in \.mp4"):
-        output_place(make_job(tmp_path, "a", output=output), settings=ANYWHERE)
+        output_location(make_job(tmp_path, "a", output=output), settings=ANYWHERE)
 
 
 def test_a_relative_film_without_a_base_is_refused():
     with pytest.raises(InvalidJobError, match=r"^output: 'film\.mp4' is relative; give `base`"):
-        output_place(make_job("", "/a.png"), settings=ANYWHERE)
+        output_location(make_job("", "/a.png"), settings=ANYWHERE)
 
 
 # Job files

@@ -13,7 +13,7 @@ from support.jobs import draw_photo, make_job
 from fanreel.errors import FanreelError, InvalidJobError, NotAllowedError, PhotoChangedError, PhotoNotFoundError
 from fanreel.host.host import Host, open_host
 from fanreel.intake.photo_sharing import localize_photos, share_photos
-from fanreel.intake.sources import fetch_stills, output_place
+from fanreel.intake.sources import fetch_stills, output_location
 from fanreel.job.parse import parse_job
 from fanreel.plan.film import FilmPlan
 from fanreel.publish.open import open_destination
@@ -159,16 +159,16 @@ class TestPaths:
     )
     def test_no_film_is_published_outside(self, base: Path, output: str):
         with pytest.raises(NotAllowedError):
-            output_place(make_job(base / "in", output=output), settings=self.settings(base))
+            output_location(make_job(base / "in", output=output), settings=self.settings(base))
 
     def test_a_film_that_is_a_link_to_the_outside_is_not_replaced(self, base: Path):
         (base / "in" / "film.mp4").symlink_to(base / "out" / "film.mp4")
         with pytest.raises(NotAllowedError):
-            output_place(make_job(base / "in", output="film.mp4"), settings=self.settings(base))
+            output_location(make_job(base / "in", output="film.mp4"), settings=self.settings(base))
 
     def test_a_film_inside(self, base: Path):
         for output in ("film.mp4", "new/deeper/film.mp4", "deep/"):
-            location = output_place(make_job(base / "in", output=output), settings=self.settings(base))
+            location = output_location(make_job(base / "in", output=output), settings=self.settings(base))
             assert Path(location).is_relative_to(base / "in")
 
     @given(st.lists(st.sampled_from(["..", ".", "in", "out", "door", "deep", "a.png", "secret.png", "", "*"])))
@@ -246,7 +246,7 @@ class TestS3Uris:
     )
     def test_films_inside(self, output: str, wanted: str):
         settings = Settings(store=Path("/nowhere"), roots=(self.ROOT,))
-        assert output_place(parse_job({"photos": ["/a"], "output": output}), settings=settings) == wanted
+        assert output_location(parse_job({"photos": ["/a"], "output": output}), settings=settings) == wanted
 
     @pytest.mark.parametrize(
         "output",
@@ -268,12 +268,12 @@ class TestS3Uris:
     def test_no_film_outside(self, output: str):
         settings = Settings(store=Path("/nowhere"), roots=(self.ROOT,))
         with pytest.raises((NotAllowedError, InvalidJobError)):
-            output_place(parse_job({"photos": ["/a"], "output": output}), settings=settings)
+            output_location(parse_job({"photos": ["/a"], "output": output}), settings=settings)
 
     @pytest.mark.parametrize("output", ["s3://bucket/film.mov", "s3://bucket/film", "s3://bucket/film.mp4.txt"])
     def test_a_film_of_another_kind_is_refused(self, output: str):
         with pytest.raises(InvalidJobError, match=r"a file ending in \.mp4, or a folder ending in /"):
-            output_place(parse_job({"photos": ["/a"], "output": output}), settings=Settings(store=Path("/nowhere")))
+            output_location(parse_job({"photos": ["/a"], "output": output}), settings=Settings(store=Path("/nowhere")))
 
 
 class TestWebPlaces:
