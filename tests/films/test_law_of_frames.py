@@ -240,7 +240,7 @@ def masked(folder, tmp_path_factory):
         )
     results = {}
     for mode, process in started.items():
-        out, err = process.communicate(timeout=200)
+        out, err = process.communicate(timeout=280)
         assert process.returncode == 0, err
         results[mode] = json.loads(out.splitlines()[-1])
     return results
