@@ -1,4 +1,4 @@
-"""What lies elsewhere: S3, the web, and which places a job may use at all.
+"""What is read from elsewhere: S3 and the web; and which locations jobs may use.
 
 Uses settings and errors.
 

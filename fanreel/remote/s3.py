@@ -169,7 +169,7 @@ class S3:
                     yield S3Object(uri, item["Size"], item["LastModified"], etag=etag)
 
     def sign(self, uri: S3Uri, *, seconds: int) -> str:
-        """Return a URL from which whoever has it may read the object for so long."""
+        """Return a presigned URL: whoever has it may read the object for so many seconds."""
         with _explained(uri):
             asked = {"Bucket": uri.bucket, "Key": uri.key}
             return self._client().generate_presigned_url("get_object", Params=asked, ExpiresIn=seconds)
