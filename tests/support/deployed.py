@@ -29,5 +29,5 @@ def flow_runs(served: Served) -> list[dict[str, Any]]:
 
 def flow_run_in(served: Served, base: Path) -> dict[str, Any]:
     """Return the only run whose job has this base."""
-    (run,) = [run for run in flow_runs(served) if run["parameters"]["job"]["base"] == str(base)]
+    (run,) = [run for run in flow_runs(served) if run["parameters"].get("job", {}).get("base") == str(base)]
     return run
