@@ -24,14 +24,16 @@ _BYTES |= {"KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 def add_store_command(store: argparse.ArgumentParser) -> None:
     """Give the parser of `fanreel store` its commands."""
     commands = store.add_subparsers(required=True, metavar="command")
-    listing = commands.add_parser("ls", help="show its films, and how much of what it holds")
+    listing = commands.add_parser("ls", help="show the films in it, and how much it holds of each kind")
     listing.set_defaults(run=_list)
     verify = commands.add_parser("verify", help="read everything in it and check it")
-    verify.add_argument("--discard", action="store_true", help="remove what is damaged; it is made anew when needed")
+    verify.add_argument("--discard", action="store_true", help="remove what is damaged; it is made again when needed")
     verify.set_defaults(run=_verify)
-    prune = commands.add_parser("prune", help="remove what was not used for long, or is too much")
-    prune.add_argument("--older-than", type=_duration, metavar="30d", help="remove what was not used for so long")
-    prune.add_argument("--max-size", type=_size, metavar="200G", help="remove the least recently used, down to so much")
+    prune = commands.add_parser("prune", help="remove what was not used for long, or what exceeds a size")
+    prune.add_argument("--older-than", type=_duration, metavar="30d", help="remove what was not used for this long")
+    prune.add_argument(
+        "--max-size", type=_size, metavar="200G", help="remove the least recently used, down to this much"
+    )
     prune.add_argument("--dry-run", action="store_true", help="say what would be removed, and remove nothing")
     prune.set_defaults(run=_prune)
 
@@ -82,7 +84,7 @@ def _verify(options: argparse.Namespace) -> int:
         return 0
     if options.discard:
         discard_items(files, checked.damaged)
-        print(f"{count} removed; what needs them makes them anew")
+        print(f"{count} removed; they are made again when a film needs them")
     return VerificationError.exit_code
 
 
@@ -99,7 +101,7 @@ def _prune(options: argparse.Namespace) -> int:
     went = f"{len(pruned.removed)} items {'would be removed' if options.dry_run else 'removed'}"
     print(f"{files}: {went}, {_bytes(pruned.removed_bytes)}; {_bytes(pruned.kept_bytes)} left")
     if pruned.uploads:
-        print(f"{pruned.uploads} uploads that never ended were removed too")
+        print(f"{pruned.uploads} uploads that had never ended were removed too")
     if pruned.over_bytes:
         print(
             f"that is {_bytes(pruned.over_bytes)} too much: films in work need the rest, or it is younger than an hour"

@@ -40,16 +40,16 @@ from fanreel.remote.s3_uri import S3Object, S3Uri, parse_s3_uri
 __all__ = ["S3", "S3Object", "S3Uri", "parse_s3_uri", "s3"]
 
 MULTIPART_BYTES = 8_000_000
-"""Larger files go up in parts of so much, each of which is tried again alone."""
+"""Size of the parts in which a larger file is uploaded; each part is tried again by itself."""
 
 TRIES = 3
-"""Of one request; between them a second or two. Whoever asked decides on more, in `fanreel.policy`."""
+"""Tries of one request, a second or two apart. More tries are the caller's decision, by `fanreel.policy`."""
 
 QUICK_SECONDS = (3.0, 5.0)
-"""To connect and to answer, where little is asked: a server that is mute is given up after some 15 seconds."""
+"""Timeout to connect, and to answer a small request: a silent server is given up after about 15 seconds."""
 
 PATIENT_SECONDS = (10.0, 60.0)
-"""The same for uploads: some servers put the parts together before they answer."""
+"""Timeout to answer an upload: some servers put the parts together before they answer."""
 
 CONNECTIONS = 16
 
@@ -67,7 +67,7 @@ class S3:
     """A client of the object store that the environment names. Safe to share among threads and over a fork."""
 
     def __init__(self) -> None:
-        # By process, because a connection that two processes write to serves neither.
+        # One client a process: two processes that write to one connection break it.
         self._clients: dict[tuple[int, tuple[float, float]], BaseClient] = {}
         self._locks: dict[int, threading.Lock] = {}
 
@@ -77,7 +77,7 @@ class S3:
             answer = _found(lambda: self._client().head_object(Bucket=uri.bucket, Key=uri.key))
         if answer is None:
             return None
-        # Headers, whose case servers change.
+        # Metadata travels as headers; servers change their case.
         metadata = {name.lower(): value for name, value in answer["Metadata"].items()}
         return S3Object(uri, answer["ContentLength"], answer["LastModified"], metadata, answer.get("ETag", ""))
 
@@ -102,7 +102,7 @@ class S3:
         return self._follow(uri, answer)
 
     def download(self, uri: S3Uri, path: Path, *, largest_bytes: int = 0) -> bool:
-        """Write an object's bytes to `path`, which is whole or not made; return whether there is such an object.
+        """Write an object's bytes to `path`, all of them or no file; return whether there is such an object.
 
         Args:
             uri: The object.
@@ -127,7 +127,7 @@ class S3:
         return True
 
     def upload(self, path: Path, uri: S3Uri, *, content_type: str, metadata: Mapping[str, str] | None = None) -> None:
-        """Make the file at `path` an object, at once as others see it. Where that fails, no part of it is left.
+        """Upload the file at `path`. Others see the whole object or none; if the upload fails, no part of it is left.
 
         Raises:
             StorageError: The file cannot be read, or the object cannot be written.
@@ -143,18 +143,18 @@ class S3:
             raise storage_error(error, doing=f"read {path}") from error
 
     def write(self, data: bytes, uri: S3Uri, *, content_type: str) -> None:
-        """Make `data` an object, at once as others see it."""
+        """Upload `data`. Others see the whole object or none."""
         with _explained(uri):
             self._client().put_object(Bucket=uri.bucket, Key=uri.key, Body=data, ContentType=content_type)
 
     def delete(self, *uris: S3Uri) -> None:
-        """Remove objects; those that are not there are no error."""
+        """Remove objects; an object that does not exist is no error."""
 
         def delete_one(uri: S3Uri) -> None:
             with _explained(uri):
                 _found(lambda: self._client().delete_object(Bucket=uri.bucket, Key=uri.key))
 
-        # One by one: of the servers that are called compatible, not all take a list.
+        # One by one: not every compatible server accepts a list.
         with ThreadPoolExecutor(CONNECTIONS // 2) as pool:
             list(pool.map(delete_one, uris))
 
@@ -175,13 +175,13 @@ class S3:
             return self._client().generate_presigned_url("get_object", Params=asked, ExpiresIn=seconds)
 
     def now(self, folder: S3Uri) -> datetime:
-        """Return the server's time, by which `S3Object.modified_at` goes."""
+        """Return the server's own time; `S3Object.modified_at` is in that time."""
         with _explained(folder):
             answer = self._client().list_objects_v2(Bucket=folder.bucket, Prefix=folder.key, MaxKeys=1)
         return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
 
     def abort_uploads(self, folder: S3Uri, *, before: datetime) -> int:
-        """Remove what uploads that were begun before then, and never ended, left below a folder; return how many."""
+        """Abort the uploads below a folder that were begun before a time and never ended; return how many."""
         prefix = f"{folder.key}/" if folder.key else ""
         count = 0
         with _explained(folder):
@@ -198,7 +198,7 @@ class S3:
             for page in pages:
                 yield from page.get("Uploads", ())
         except ClientError as error:
-            # Some servers say so where there is none yet, or keep none.
+            # Some servers answer so if there is no such upload, or if they keep no list of uploads.
             if _code(error) not in ("NoSuchUpload", "NotImplemented", "MethodNotAllowed"):
                 raise
 
@@ -244,7 +244,7 @@ def _make_client(connect_seconds: float, read_seconds: float) -> BaseClient:
             read_timeout=read_seconds,
             retries={"mode": "standard", "total_max_attempts": TRIES},
             max_pool_connections=CONNECTIONS,
-            # Other servers than AWS do not know the newer checksums; what is read is proven by its BLAKE3.
+            # Servers other than AWS do not know the newer checksums; BLAKE3 digests prove what is read.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         )
@@ -252,12 +252,12 @@ def _make_client(connect_seconds: float, read_seconds: float) -> BaseClient:
 
     client = make("auto")
     host = urlsplit(client.meta.endpoint_url).hostname or ""
-    # A bucket is a sub-domain at AWS; elsewhere seldom.
+    # At AWS a bucket is a sub-domain; other servers seldom have that.
     return client if host.endswith((".amazonaws.com", ".amazonaws.com.cn")) else make("path")
 
 
 def _found(ask: Callable[[], T]) -> T | None:
-    """Return what `ask` returns, or None if what it asks about is not there."""
+    """Return what `ask` returns, or None if the object it asks about does not exist."""
     try:
         return ask()
     except ClientError as error:
@@ -272,7 +272,7 @@ def _code(error: ClientError) -> str:
 
 @contextlib.contextmanager
 def _explained(uri: S3Uri) -> Iterator[None]:
-    """Raise what boto3 raises as our own errors, which carry none of its texts: they may hold what is secret."""
+    """Turn boto3's errors into our own. None of their texts is carried over: they may hold secrets."""
     try:
         yield
     except ClientError as error:
