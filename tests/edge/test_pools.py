@@ -10,7 +10,7 @@ import pytest
 from support.farm_films import ENDS, check_film, check_nothing_is_left, fingerprints
 from support.farm_machine import do_all
 from support.farm_server import PATIENCE_SECONDS
-from support.kills import is_running, kill_at_work
+from support.kills import is_running, kill_at_work, stop_at_work
 from support.pool_farm import PREFIX, Farm
 from support.processes import wait_until
 from support.s3_server import Fault
@@ -47,11 +47,12 @@ def test_cancelled_its_children_and_encoders_end(farm: Farm, truth: list[bytes])
     gpu, cpus = farm.machines["nvenc-1"], [farm.machines["cpu-1"], farm.machines["cpu-2"]]
 
     def both_pools_are_at_work() -> bool:
-        return bool(gpu.sessions_at_work()) and any(cpu.sessions_at_work() for cpu in cpus)
+        # A stopped session stays in the middle of its segment until the GPU's sessions have begun, and is killed there.
+        stopped = [pid for cpu in cpus for pid in cpu.sessions_at_work() if stop_at_work(pid)]
+        return bool(stopped and gpu.sessions_at_work())
 
     farm.gpus.set(microseconds_per_frame=100_000)
     try:
-        # x264 is slow enough with this preset that its child has not ended when the GPU's begins.
         film = farm.start(farm.job("cancelled", quality=21, preset="best"))
         wait_until(both_pools_are_at_work, seconds=PATIENCE_SECONDS, what="both pools make segments")
         gpu_sessions = set(gpu.sessions_at_work())

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from support.farm_server import PATIENCE_SECONDS
-from support.kills import is_running, open_files, state_and_parent
+from support.kills import is_running, makes_a_segment, state_and_parent
 from support.processes import descendants, wait_until
 
 __all__ = ["Machine", "SessionLog", "do_all", "thaw"]
@@ -136,7 +136,7 @@ class Machine:
 
     def sessions_at_work(self) -> list[int]:
         """Return the encoder sessions below it that make a segment at this moment."""
-        return [pid for pid in self.launchers() if any(name.endswith(".packets") for name in open_files(pid))]
+        return [pid for pid in self.launchers() if makes_a_segment(pid)]
 
     def tell_to_end(self) -> None:
         """Tell the worker to end, as a supervisor does."""

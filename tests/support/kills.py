@@ -30,12 +30,31 @@ def open_files(pid: int) -> list[str]:
     return found
 
 
+def makes_a_segment(pid: int) -> bool:
+    """Return whether an encoder session is in the middle of a segment."""
+    return any(name.endswith(".packets") for name in open_files(pid))
+
+
 def kill_at_work(pid: int) -> bool:
     """kill -9 a process that has not ended by itself; return whether there was one."""
     with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGSTOP)
-        while (state := state_and_parent(pid)[0]) not in "TZX":
-            time.sleep(0.001)
+        is_stopped = _stop(pid)
         os.kill(pid, signal.SIGKILL)
-        return state == "T"
+        return is_stopped
     return False
+
+
+def stop_at_work(pid: int) -> bool:
+    """Stop an encoder session in the middle of a segment; return whether it was there. Otherwise it goes on."""
+    with contextlib.suppress(ProcessLookupError):
+        if _stop(pid) and makes_a_segment(pid):
+            return True
+        os.kill(pid, signal.SIGCONT)
+    return False
+
+
+def _stop(pid: int) -> bool:
+    os.kill(pid, signal.SIGSTOP)
+    while (state := state_and_parent(pid)[0]) not in "TZX":
+        time.sleep(0.001)
+    return state == "T"
