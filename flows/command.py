@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from fanreel.batches.inbox import LONGEST_QUIET_SECONDS, CompleteWhen
+from fanreel.batches.inbox_films import InboxRow
 from fanreel.errors import FanreelError
 from fanreel.host.host import current_host
-from fanreel.intake.inbox import LONGEST_QUIET_SECONDS, CompleteWhen
-from fanreel.intake.inbox_films import InboxRow
 from fanreel.intake.sources import load_job
 from fanreel.report.film_report import FilmReport
 

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 from prefect import Flow, State, flow
 from pydantic import Field
 
-from fanreel.intake.inbox import LONGEST_QUIET_SECONDS, CompleteWhen
-from fanreel.intake.inbox_films import InboxRow, order_inbox
+from fanreel.batches.inbox import LONGEST_QUIET_SECONDS, CompleteWhen
+from fanreel.batches.inbox_films import InboxRow, order_inbox
 from fanreel.job.film import FilmJob, FilmKind
 from fanreel.report.film_report import FilmReport
 from flows.command import run_inbox

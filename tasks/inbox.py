@@ -10,9 +10,9 @@ from prefect import State, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.runtime import flow_run
 
+from fanreel.batches.inbox_films import FilmState, InboxOrder, InboxRow, look_into_inbox
 from fanreel.errors import FanreelError
 from fanreel.host.host import current_host
-from fanreel.intake.inbox_films import FilmState, InboxOrder, InboxRow, look_into_inbox
 from fanreel.job.film import FilmJob
 from fanreel.render.inbox import make_inbox_film
 from fanreel.report.film_report import FilmReport

@@ -13,8 +13,8 @@ from fanreel.cli.terminal import say
 from fanreel.errors import FanreelError
 
 if TYPE_CHECKING:
+    from fanreel.batches.batch import BatchRow, RowFailure
     from fanreel.host.host import Host
-    from fanreel.intake.batch import BatchRow, RowFailure
 
 __all__ = ["add_batch"]
 
@@ -33,7 +33,7 @@ def add_batch(batch: argparse.ArgumentParser) -> None:
 
 def _batch(options: argparse.Namespace) -> int:
     """Check all rows, then make their films one by one; return 0, or the exit code of the first row that failed."""
-    from fanreel.intake.batch import read_batch
+    from fanreel.batches.batch import read_batch
 
     with opened_host() as host:
         batch = read_batch(options.table, template=options.template, settings=host.settings)

@@ -1,14 +1,10 @@
-"""From a job to sources on this machine: job files, photos, batches, inboxes.
+"""From a job to sources on this machine: job files, folders, downloads, photos that hosts share.
 
 Uses store, photos, remote and below.
 
 Public:
 
-    batch: BatchRow, RowFailure, read_batch
-    inbox: CompleteWhen, LONGEST_QUIET_SECONDS
-    inbox_films: FilmState, InboxOrder, InboxRow, content_digest, is_done, look_into_inbox, order_inbox, path_below,
-        row_of_broken_film
-    inbox_records: MadeFilm, open_records
+    job_file: base_folder, decode_raw_job, read_raw_job
     photo_sharing: localize_photos, share_photos
     sources: fetch_sources, load_job, output_location
 """

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from fanreel.errors import FanreelError
-from fanreel.intake.inbox_films import (
+from fanreel.batches.inbox_films import (
     FilmState,
     InboxOrder,
     InboxRow,
@@ -15,7 +14,8 @@ from fanreel.intake.inbox_films import (
     path_below,
     row_of_broken_film,
 )
-from fanreel.intake.inbox_records import MadeFilm, open_records
+from fanreel.batches.inbox_records import MadeFilm, open_records
+from fanreel.errors import FanreelError
 from fanreel.job.film import FilmJob
 from fanreel.report.film_report import FilmReport
 

@@ -28,9 +28,9 @@ from support.jobs import draw_photo
 from support.prefect_server import give_database
 from support.processes import environment_in, own_tracebacks
 
+from fanreel.batches.inbox_films import FilmState, InboxFilm, InboxRow, look_into_inbox, order_inbox
 from fanreel.errors import FanreelError, InvalidJobError, UnreadablePhotoError
 from fanreel.host.host import current_host
-from fanreel.intake.inbox_films import FilmState, InboxFilm, InboxRow, look_into_inbox, order_inbox
 from fanreel.join.certificate import certificate_path, read_certificate
 from fanreel.join.verify import find_damage
 from flows.command import run_inbox

@@ -10,9 +10,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from fanreel.batches.columns import Column, read_header
+from fanreel.batches.csv_table import read_table
 from fanreel.errors import FanreelError, InvalidJobError
-from fanreel.intake.batch_columns import Column, read_header
-from fanreel.intake.csv_table import read_table
 from fanreel.intake.job_file import base_folder, read_raw_job
 from fanreel.intake.sources import output_location
 from fanreel.job.film import FilmJob

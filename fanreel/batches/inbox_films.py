@@ -11,10 +11,10 @@ from pathlib import Path
 
 from blake3 import blake3
 
+from fanreel.batches.inbox import CompleteWhen, InboxFolder, list_inbox, reason_to_wait
+from fanreel.batches.inbox_job import folder_base, name_photos, read_inbox_raw_job
+from fanreel.batches.inbox_records import FilmRecords, film_size, open_records
 from fanreel.errors import FanreelError, InvalidJobError, storage_error
-from fanreel.intake.inbox import CompleteWhen, InboxFolder, list_inbox, reason_to_wait
-from fanreel.intake.inbox_job import folder_base, name_photos, read_inbox_raw_job
-from fanreel.intake.inbox_records import FilmRecords, film_size, open_records
 from fanreel.intake.sources import output_location
 from fanreel.job.film import FilmJob
 from fanreel.job.parse import parse_job

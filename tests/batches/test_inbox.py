@@ -17,12 +17,12 @@ from support.jobs import draw_photo
 from support.processes import in_fork, wait_until
 from support.s3_server import S3Server, serve_s3
 
+from fanreel.batches.inbox import CompleteWhen, InboxFile, InboxFolder, list_inbox, reason_to_wait
+from fanreel.batches.inbox_films import FilmState, InboxOrder, InboxRow, look_into_inbox, order_inbox
+from fanreel.batches.inbox_job import name_photos
+from fanreel.batches.inbox_records import RECORDS_FOLDER, LocalRecords, MadeFilm
 from fanreel.errors import FanreelError, InvalidJobError, NotAllowedError, StorageError, UnreadablePhotoError
 from fanreel.host.host import Host, open_host
-from fanreel.intake.inbox import CompleteWhen, InboxFile, InboxFolder, list_inbox, reason_to_wait
-from fanreel.intake.inbox_films import FilmState, InboxOrder, InboxRow, look_into_inbox, order_inbox
-from fanreel.intake.inbox_job import name_photos
-from fanreel.intake.inbox_records import RECORDS_FOLDER, LocalRecords, MadeFilm
 from fanreel.job.slideshow import SlideshowJob
 from fanreel.join.certificate import certificate_path, read_certificate
 from fanreel.join.verify import find_damage
@@ -581,7 +581,7 @@ class TestOutside:
 
 HOLDER = """
 import sys, pathlib
-from fanreel.intake.inbox_records import LocalRecords
+from fanreel.batches.inbox_records import LocalRecords
 with LocalRecords(pathlib.Path(sys.argv[1])).claim("trip") as is_ours:
     print(is_ours, flush=True)
     sys.stdin.read()

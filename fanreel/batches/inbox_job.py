@@ -8,8 +8,8 @@ from glob import has_magic
 from pathlib import Path
 from typing import Any
 
+from fanreel.batches.inbox import InboxFolder
 from fanreel.errors import InvalidJobError
-from fanreel.intake.inbox import InboxFolder
 from fanreel.intake.job_file import base_folder, decode_raw_job, read_raw_job
 from fanreel.remote.s3_uri import parse_s3_uri
 

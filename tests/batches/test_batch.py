@@ -16,9 +16,9 @@ import pytest
 import yaml
 from support.jobs import draw_photo
 
+from fanreel.batches.batch import Batch, read_batch
 from fanreel.cli.command import main
 from fanreel.errors import InvalidJobError
-from fanreel.intake.batch import Batch, read_batch
 from fanreel.job.slideshow import Move, SlideshowJob
 from fanreel.join.certificate import certificate_path, read_certificate
 from fanreel.join.verify import find_damage
