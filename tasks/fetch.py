@@ -22,6 +22,8 @@ def fetch(job: FilmJob) -> FetchedSources:
     fetched = fetch_sources(job, settings=host.settings)
     log = get_run_logger()
     log.info("%s", fetched)
+    for note in fetched.notes:
+        log.info("note: %s", note)
     for reason in fetched.left_out:
         log.warning("left out: %s", reason)
     return fetched

@@ -88,5 +88,6 @@ def _describe(plan: FilmPlan) -> str:
         names = ", ".join(dict.fromkeys(clip.content.label(plan.photo_paths) for clip in clips))
         span = f"[{segment.start_frame}, {segment.end_frame})"
         lines.append(f"{segment.index:5d}  {span:<16} {segment.address[:12]}  {names}  | cut {segment.cut}")
+    lines += [f"      note  {note}" for note in plan.notes]
     lines += [f"  left out  {reason}" for reason in plan.left_out]
     return "\n".join(lines)

@@ -33,6 +33,8 @@ class FilmPlan:
         strategy: How its segments are shared out among sessions.
         output: Absolute path of the film.
         left_out: Why each photo that was asked for and could not be used is not in it; one line each.
+        notes: What people should know of it beside its numbers, such as which of a pair of photos it shows; one line
+            each. The plan as text and the film's report show them.
     """
 
     name: str
@@ -45,6 +47,7 @@ class FilmPlan:
     strategy: Strategy
     output: str
     left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def frame_count(self) -> int:
@@ -58,7 +61,13 @@ class FilmPlan:
 
 
 def plan_film(
-    job: FilmJob, timeline: Timeline, *, photo_paths: Mapping[str, str], output: str, left_out: Sequence[str] = ()
+    job: FilmJob,
+    timeline: Timeline,
+    *,
+    photo_paths: Mapping[str, str],
+    output: str,
+    left_out: Sequence[str] = (),
+    notes: Sequence[str] = (),
 ) -> FilmPlan:
     """Return the plan of a film that shows `timeline`, cut and encoded as its job asks.
 
@@ -68,6 +77,7 @@ def plan_film(
         photo_paths: Where each photo's bytes are, by digest.
         output: Absolute path of the film.
         left_out: Why each photo that was asked for and could not be used is not in it; one line each.
+        notes: What people should know of it; one line each.
     """
     encoding = plan_encoding(job.encoding, width_px=job.width_px, height_px=job.height_px, frame_rate=job.frame_rate)
     return FilmPlan(
@@ -81,6 +91,7 @@ def plan_film(
         strategy=job.strategy,
         output=output,
         left_out=tuple(left_out),
+        notes=tuple(notes),
     )
 
 

@@ -47,10 +47,12 @@ class FetchedStills:
     Attributes:
         stills: The slides in order, at least one.
         left_out: Why each photo that could not be used is not among them; one line each.
+        notes: What people should know of how they were chosen; one line each.
     """
 
     stills: tuple[Still, ...]
     left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Return how much it is, for people."""
@@ -67,7 +69,8 @@ def plan_slideshow(job: SlideshowJob, fetched: FetchedStills, *, output: str) ->
     """
     paths = {still.source.photo.digest: still.source.path for still in fetched.stills}
     timeline = _plan_timeline(job, fetched.stills)
-    return (plan_film(job, timeline, photo_paths=paths, output=output, left_out=fetched.left_out),)
+    plan = plan_film(job, timeline, photo_paths=paths, output=output, left_out=fetched.left_out, notes=fetched.notes)
+    return (plan,)
 
 
 def _plan_timeline(job: SlideshowJob, stills: Sequence[Still]) -> Timeline:

@@ -244,6 +244,7 @@ class FilmRun:
             encoders=draft.encoders,
             fallbacks=draft.fallbacks,
             left_out=plan.left_out,
+            notes=plan.notes,
             link=open_destination(plan.output, settings=settings).link(),
         )
 

@@ -52,4 +52,6 @@ def make_inbox_film(row: InboxRow, order: InboxOrder, *, render: Callable[[FilmJ
             records.write(name, made)
     except FanreelError as error:
         return row_of_broken_film(row, error)
-    return replace(row, state=FilmState.RENDERED, detail=report.film, notes=(*row.notes, *report.left_out))
+    return replace(
+        row, state=FilmState.RENDERED, detail=report.film, notes=(*row.notes, *report.notes, *report.left_out)
+    )

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 __all__ = ["FilmReport"]
 
-MOST_LEFT_OUT_SHOWN = 20
-"""Most photos named in the text; programs read the complete list in the report or in the plan."""
+MOST_LINES_SHOWN = 20
+"""Most lines of a kind in the text; programs read the complete list in the report or in the plan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,7 @@ class FilmReport:
         encoders: Number of segments made by each encoder.
         fallbacks: Number of segments that another encoder made than the best one the job allows, for each reason.
         left_out: Why photos that the job names are not in the film, one line a photo.
+        notes: What people should know of the film beside its numbers, as its plan says it; one line each.
         sessions: The encoder sessions and their threads, as text; empty if nothing was rendered.
         verified: The film was proven against its certificate before it was published.
         link: A URL of the film, or an empty string. It may be signed, so nothing but the report shows it.
@@ -47,6 +48,7 @@ class FilmReport:
     encoders: Mapping[str, int] = field(default_factory=dict)
     fallbacks: Mapping[str, int] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     link: str = ""
 
     def __str__(self) -> str:
@@ -64,7 +66,10 @@ class FilmReport:
         lines = [f"{name:<9} {value}" for name, value in rows.items()]
         lines[1:1] = [f"link      {self.link}"] if self.link else []
         lines += [f"fallback  {count} segments; {reason}" for reason, count in self.fallbacks.items()]
-        lines += [f"left out  {reason}" for reason in self.left_out[:MOST_LEFT_OUT_SHOWN]]
-        if len(self.left_out) > MOST_LEFT_OUT_SHOWN:
-            lines.append(f"left out  {len(self.left_out) - MOST_LEFT_OUT_SHOWN} more photos")
+        lines += [f"note      {note}" for note in self.notes[:MOST_LINES_SHOWN]]
+        if len(self.notes) > MOST_LINES_SHOWN:
+            lines.append(f"note      {len(self.notes) - MOST_LINES_SHOWN} more")
+        lines += [f"left out  {reason}" for reason in self.left_out[:MOST_LINES_SHOWN]]
+        if len(self.left_out) > MOST_LINES_SHOWN:
+            lines.append(f"left out  {len(self.left_out) - MOST_LINES_SHOWN} more photos")
         return "\n".join(lines)

@@ -161,3 +161,17 @@ def test_six_hours_of_photos_are_planned_in_seconds():
     elapsed = time.process_time() - begun
     assert film.frame_count == 5400 * 120
     assert elapsed < 5  # 0.5 s on one core of 2023.
+
+
+def test_what_people_should_know_of_a_film_is_in_its_plan_and_in_no_segment_s_address():
+    job, stills = parse_job({"photos": ["a"], "output": "o"}), (still(),)
+    (film,) = plan_films(job, FetchedStills(stills, notes=("one of a pair",)), output="/films/film.mp4")
+    assert film.notes == ("one of a pair",)
+    assert plan_from_json(plan_to_json(film)) == film
+    assert film.segments == plan(stills).segments
+
+
+def test_a_plan_from_before_there_were_notes_is_read():
+    values = json.loads(plan_to_json(plan([still()])))
+    del values["notes"]
+    assert plan_from_json(json.dumps(values).encode()).notes == ()
