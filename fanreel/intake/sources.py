@@ -25,7 +25,7 @@ from fanreel.job.film import FilmJob, FilmKind
 from fanreel.job.parse import parse_job
 from fanreel.job.slideshow import OnBadPhoto, Slide, SlideshowJob
 from fanreel.photos.header import shown_path
-from fanreel.photos.names import PHOTO_SUFFIXES, is_photo_name, natural_order
+from fanreel.photos.names import PHOTO_SUFFIXES, NameOrder, is_photo_name, natural_order
 from fanreel.photos.photo import read_photo
 from fanreel.plan.kinds import FetchedSources
 from fanreel.plan.slideshow import FetchedStills, Source, Still
@@ -186,7 +186,7 @@ def _photos_in(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if is_photo_name(path.name)]
 
 
-def _natural_order(path: Path) -> list[tuple[int, int, str]]:
+def _natural_order(path: Path) -> NameOrder:
     return natural_order(str(path))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import struct
 import zlib
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from fanreel.errors import UnreadablePhotoError
 from fanreel.photos.structure import is_whole, png_chunks, webp_chunks
+from fanreel.printable import printable
 
 __all__ = [
     "DECODER_ERRORS",
@@ -131,8 +131,7 @@ def read_header(path: Path, data: bytes) -> PhotoHeader:
 
 def shown_path(path: Path) -> str:
     """Return `path` as one line of text that can be printed, whatever its bytes are."""
-    text = os.fsencode(path).decode(errors="backslashreplace")
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+    return printable(path)
 
 
 def open_image(data: bytes) -> ImageFile.ImageFile:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from fanreel.plan.camera import CameraPath, Rect
+from fanreel.printable import printable
 
 __all__ = ["ColourContent", "Content", "Photo", "StillContent"]
 
@@ -89,7 +90,7 @@ class StillContent(_AnyContent):
 
     def label(self, paths: Mapping[str, str]) -> str:
         """Return the name of the photo's file."""
-        return PurePath(paths[self.photo.digest]).name
+        return printable(PurePath(paths[self.photo.digest]).name)
 
 
 @dataclass(frozen=True, slots=True)

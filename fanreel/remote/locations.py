@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from fanreel.errors import InvalidJobError, NotAllowedError
+from fanreel.printable import printable
 from fanreel.remote.s3_uri import parse_s3_uri
 from fanreel.settings import Settings
 
@@ -45,8 +46,7 @@ def shown_location(location: str) -> str:
         # The key of an S3 object may contain `?` and `#`; an S3 URI has no query.
         path = rest.partition("/")[2] if scheme.lower() == "s3" else path
         location = f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
-    text = os.fsencode(location).decode(errors="backslashreplace")
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+    return printable(location)
 
 
 def check_allowed(location: str, *, settings: Settings) -> None:

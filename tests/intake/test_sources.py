@@ -244,7 +244,8 @@ def test_every_bad_photo_is_named_at_once(tmp_path):
         f"photos: {tmp_path}/*.tga: matches no file",
         f"photos: {tmp_path}/empty.jpg: the file is empty",
         f"photos: {tmp_path}/hollow: the folder holds no photo"
-        " (.avif, .bmp, .gif, .heic, .heif, .hif, .jpeg, .jpg, .mpo, .png, .tif, .tiff, .webp)",
+        " (.avif, .bmp, .gif, .heic, .heif, .hif, .jfif, .jpe, .jpeg, .jpg, .mpo, .pjp, .pjpeg, .png, .tif, .tiff,"
+        " .webp)",
         f"photos: {tmp_path}/large.png: 1200x1000 is over 1 megapixels; FANREEL_MAX_PHOTO_MEGAPIXELS raises it",
         f"photos: {tmp_path}/cut.png: the file is cut short; copy it again, or leave it out",
     ]
