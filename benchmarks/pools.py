@@ -111,7 +111,7 @@ def _make(bench: Bench, server: Server, name: str, *, workers: int, kill: bool =
         photos=photos,
         seconds_per_slide=bench.seconds(SECONDS_A_SLIDE),
         strategy="segments",
-    ).model_copy(update={"render_on": ["cpu"]})
+    ).with_machines(render_on=["cpu"])
     with ExitStack() as stack:
         control = _start_worker(stack, server, env, "control", f"control-{name}", "4")
         cpu = [_start_worker(stack, server, env, "cpu", f"cpu-{name}-{n}", "1") for n in range(workers)]

@@ -23,7 +23,7 @@ from fanreel.dispatch.children import Cancel, Child, DispatchRules, Phase, Start
 from fanreel.dispatch.dispatcher import Dispatcher
 from fanreel.dispatch.pools import expect_fps
 from fanreel.errors import FanreelError, StorageAwayError
-from fanreel.job.film import Strategy
+from fanreel.job.machines import Strategy
 from fanreel.plan.film import FilmPlan
 from fanreel.render.film_run import FilmRun, FilmStoppedError
 from fanreel.render.order import find_present

@@ -16,6 +16,7 @@ from fanreel.errors import FanreelError, InvalidJobError
 from fanreel.intake.job_file import base_folder, read_raw_job
 from fanreel.intake.sources import output_location
 from fanreel.job.film import FilmJob
+from fanreel.job.machines import gather_machines
 from fanreel.job.mistakes import explain_mistakes
 from fanreel.job.parse import job_model
 from fanreel.settings import Settings
@@ -89,7 +90,7 @@ def read_batch(table: Path, *, template: Path, settings: Settings) -> Batch:
     Raises:
         InvalidJobError: A file cannot be read, or the header is wrong; with one line for each mistake.
     """
-    raw_job = read_raw_job(template)
+    raw_job = gather_machines(read_raw_job(template))  # so that cells go before it in either spelling
     read = read_table(table)
     model = job_model(raw_job)
     columns = read_header(read.header, table=table, model=model)
@@ -152,8 +153,9 @@ class _RowReader:
     ) -> RowFailure:
         """Return what is wrong with a job as a failure of the cell, the row or the template that says so."""
         keys = tuple(map(str, location))
-        if any(column and keys[: len(column.path)] == column.path for column in cells):
-            return RowFailure(number, type(error)(f"row {number}, column {error}"))
+        if column := next((column for column in cells if column and keys[: len(column.path)] == column.path), None):
+            line = str(error).removeprefix(".".join(column.path))
+            return RowFailure(number, type(error)(f"row {number}, column {column.name}{line}"))
         if keys[0] in self.raw_job:
             return RowFailure(0, type(error)(f"{self.template}: {error}"))
         return RowFailure(number, type(error)(f"row {number}: {error}"))

@@ -12,6 +12,7 @@ from typing import Any, TypeGuard, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from fanreel.errors import InvalidJobError
+from fanreel.job.machines import MACHINE_KEYS
 from fanreel.job.mistakes import explain_mistakes
 
 __all__ = ["Column", "read_header"]
@@ -75,8 +76,8 @@ def read_header(header: Sequence[str], *, table: Path, model: type[BaseModel]) -
             columns.append(_column(name, model) if name else None)
         except InvalidJobError as error:
             wrong.append(str(error))
-    names = Counter(filter(None, map(str.strip, header)))
-    wrong += [f"{name}: twice in the header" for name, count in names.items() if count > 1]
+    paths = Counter(column.path for column in columns if column)
+    wrong += [f"{'.'.join(path)}: twice in the header" for path, count in paths.items() if count > 1]
     if wrong:
         raise InvalidJobError("\n".join(f"{table}: row 1, column {line}" for line in wrong))
     return columns
@@ -84,6 +85,8 @@ def read_header(header: Sequence[str], *, table: Path, model: type[BaseModel]) -
 
 def _column(name: str, job: type[BaseModel]) -> Column:
     *above, last = name.split(".")
+    if not above and last in MACHINE_KEYS:
+        above = ["machines"]
     model = job
     for key in above:
         field = model.model_fields.get(key)

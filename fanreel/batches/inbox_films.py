@@ -17,6 +17,7 @@ from fanreel.batches.inbox_records import FilmRecords, film_size, open_records
 from fanreel.errors import FanreelError, InvalidJobError, storage_error
 from fanreel.intake.sources import output_location
 from fanreel.job.film import FilmJob
+from fanreel.job.machines import gather_machines
 from fanreel.job.parse import parse_job
 from fanreel.photos.header import shown_path
 from fanreel.remote.locations import check_allowed, scheme_of
@@ -39,7 +40,7 @@ __all__ = [
 LOOKERS = 8
 """Sub-folders looked into at the same time: for each, its note and its film are looked up, perhaps in S3."""
 
-NOT_IN_THE_PICTURE = frozenset({"base", "output", "render_on", "sessions", "strategy"})
+NOT_IN_THE_PICTURE = frozenset({"base", "output", "machines"})
 """Keys of a job that decide where and how fast a film is made, but not what it shows."""
 
 
@@ -141,7 +142,10 @@ def order_inbox(
     if not marker or "/" in marker or marker in (".", ".."):
         raise InvalidJobError(f"ready: {marker!r} is not allowed; the name of a file, such as .ready")
     pools = [pool.strip() for pool in render_on.split(",")]
-    checked = parse_job({"photos": ["."], "output": "film.mp4", "render_on": pools})
+    try:
+        checked = parse_job({"photos": ["."], "output": "film.mp4", "render_on": pools})
+    except InvalidJobError as error:  # it is no key of `machines` here
+        raise InvalidJobError(str(error).removeprefix("machines.")) from None
     location = _normalized(inbox, key="inbox")
     return InboxOrder(
         location,
@@ -149,7 +153,7 @@ def order_inbox(
         marker=marker,
         complete_when=complete_when,
         quiet_seconds=quiet_seconds,
-        render_on=tuple(checked.render_on),
+        render_on=tuple(checked.machines.render_on),
     )
 
 
@@ -239,7 +243,8 @@ def _read_film(folder: InboxFolder, order: InboxOrder, settings: Settings) -> In
     names_photos = bool(raw_job.get("photos") or raw_job.get("slides"))
     if not names_photos and not folder.photos:
         return None
-    usual = {"output": f"{order.films}/{folder.name}.mp4", "render_on": list(order.render_on)}
+    usual = {"output": f"{order.films}/{folder.name}.mp4"}
+    raw_job = gather_machines(raw_job, render_on=list(order.render_on))
     own = {} if names_photos else {"photos": name_photos(folder)}
     try:
         job = parse_job({**usual, **raw_job, **own, "base": folder_base(folder, raw_job)})

@@ -40,7 +40,7 @@ def _render(options: argparse.Namespace) -> int:
 
     job = load_job(options.job)
     if options.sessions is not None:
-        job = job.model_copy(update={"sessions": options.sessions})
+        job = job.with_machines(sessions=options.sessions)
     if job.pools:
         say(f"render_on names work pools, {', '.join(job.pools)}, which a Prefect flow hands films to; rendered here")
     with opened_host() as host:

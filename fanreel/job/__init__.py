@@ -5,7 +5,8 @@ Uses codecs and errors.
 Public:
 
     encoding: Encoding, Fallback, Preset
-    film: FilmJob, FilmKind, Strategy
+    film: FilmJob, FilmKind
+    machines: MACHINE_KEYS, Machines, Strategy, gather_machines
     mistakes: explain_mistakes
     parse: job_model, parse_job
     slideshow: Move, OnBadPhoto, Slide, SlideshowJob

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from fractions import Fraction
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from fanreel.job.encoding import Encoding
-from fanreel.job.fields import FASTEST_RATE, SLOWEST_RATE, Count, Model, Name, PoolName, one_as_list, rate_as_text
+from fanreel.job.fields import FASTEST_RATE, SLOWEST_RATE, Model, Name, rate_as_text
+from fanreel.job.machines import Machines, Strategy, gather_machines
 
-__all__ = ["LARGEST_RATE_TERM", "FilmJob", "FilmKind", "Strategy"]
+__all__ = ["LARGEST_RATE_TERM", "FilmJob", "FilmKind"]
 
 SMALLEST_SIDE_PX = 64
 LARGEST_SIDE_PX = 8192
-
-HERE = "here"
-"""What `render_on` calls the machine of the flow."""
 
 LARGEST_RATE_TERM = 1_000_000
 """Largest numerator or denominator of a frame rate: MP4's clocks and H.264's timing have 32 bits for either."""
@@ -28,14 +26,6 @@ class FilmKind(StrEnum):
     """The kind of film; one job model per kind."""
 
     SLIDESHOW = "slideshow"
-
-
-class Strategy(StrEnum):
-    """How a film's segments are shared out."""
-
-    AUTO = "auto"
-    FILM = "film"
-    SEGMENTS = "segments"
 
 
 class FilmJob(Model):
@@ -69,22 +59,8 @@ class FilmJob(Model):
         pattern=r"^[0-9]{1,9}(\.[0-9]{1,20}|/[0-9]{1,9})?$",
     )
     encoding: Encoding = Field(default=Encoding(), description="How the film is encoded.")
-    sessions: Count = Field(
-        default=0,
-        title="Encoder sessions",
-        ge=0,
-        le=1024,
-        description="Encoder sessions at once; 0 is what the machine can carry.",
-    )
-    strategy: Strategy = Field(
-        default=Strategy.AUTO,
-        description="segments: the film is fanned out over sessions, to be done soonest. film: one session of one "
-        "thread makes it whole, for many films side by side. auto: segments, where there is more than one.",
-    )
-    render_on: Annotated[list[PoolName], BeforeValidator(one_as_list)] = Field(
-        default=[HERE],
-        description="here: on the machine of the flow. Or the work pools that render it, the preferred one first: "
-        "nvenc, cpu.",
+    machines: Machines = Field(
+        default=Machines(), description="Where the film is made, and by how many encoder sessions."
     )
 
     @classmethod
@@ -93,6 +69,11 @@ class FilmJob(Model):
         super().__pydantic_init_subclass__(**words)
         cls.model_fields.update({name: cls.model_fields.pop(name) for name in cls.field_order})
         cls.model_rebuild(force=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather(cls, values: object) -> object:
+        return gather_machines(values) if isinstance(values, Mapping) else values
 
     @field_validator("size")
     @classmethod
@@ -122,21 +103,24 @@ class FilmJob(Model):
             raise ValueError("a file, a folder, or s3://bucket/...; other places take no films")
         return output
 
-    @field_validator("render_on")
-    @classmethod
-    def _is_here_or_pools(cls, render_on: list[str]) -> list[str]:
-        if not render_on:
-            raise ValueError("here, or the names of work pools")
-        if HERE in render_on and len(render_on) > 1:
-            raise ValueError("here stands alone: name pools, or here")
-        if len(set(render_on)) < len(render_on):
-            raise ValueError("each pool once")
-        return render_on
+    def with_machines(self, **changes: object) -> Self:
+        """Return the job with other values of `machines`, which are not checked."""
+        return self.model_copy(update={"machines": self.machines.model_copy(update=changes)})
 
     @property
     def pools(self) -> tuple[str, ...]:
         """The work pools that render it, the preferred one first; none if it is rendered where its flow runs."""
-        return () if self.render_on == [HERE] else tuple(self.render_on)
+        return self.machines.pools
+
+    @property
+    def sessions(self) -> int:
+        """Encoder sessions at once; 0 is what the machine can carry."""
+        return self.machines.sessions
+
+    @property
+    def strategy(self) -> Strategy:
+        """How its segments are shared out."""
+        return self.machines.strategy
 
     @property
     def width_px(self) -> int:

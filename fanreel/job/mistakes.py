@@ -37,7 +37,7 @@ def _explain(detail: Any, job: type[BaseModel]) -> str:  # noqa: ANN401 -- pydan
     refused = f"{place}: {_shown(detail['input'])} is not allowed; "
     match detail["type"]:
         case "extra_forbidden":
-            return f"{place}: unknown key; {_suggest(location, model.model_fields)}"
+            return f"{place}: unknown key; {_suggest(location, model)}"
         case "missing":
             return f"{place}: missing; {_description(location, job)}"
         case "contradiction":
@@ -81,12 +81,20 @@ def _nested_in(job: type[BaseModel], key: str | int) -> type[BaseModel] | None:
     return None
 
 
+def _keys_within(job: type[BaseModel], key: str) -> Iterable[str]:
+    inner = _nested_in(job, key)
+    return inner.model_fields if inner and inner is job.model_fields[key].annotation else ()
+
+
 def _description(location: tuple[str | int, ...], job: type[BaseModel]) -> str:
     keys = [part for part in location if isinstance(part, str)]
     field = _model_at(location, job).model_fields.get(keys[-1])
     return (field.description if field else None) or "see the README for the job's keys"
 
 
-def _suggest(location: tuple[str | int, ...], known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(str(location[-1]), list(known), n=1)
+def _suggest(location: tuple[str | int, ...], model: type[BaseModel]) -> str:
+    key, known = str(location[-1]), list(model.model_fields)
+    if owner := next((name for name in known if key in _keys_within(model, name)), None):
+        return f"it is a key of {owner}: give it once, there"
+    close = difflib.get_close_matches(key, known, n=1)
     return f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"

@@ -102,9 +102,7 @@ class SlideshowJob(FilmJob):
         "slides",
         "on_bad_photo",
         "encoding",
-        "sessions",
-        "strategy",
-        "render_on",
+        "machines",
     )
 
     film: FilmKind = Field(default=FilmKind.SLIDESHOW, description="The kind of film.")

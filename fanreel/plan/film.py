@@ -9,7 +9,8 @@ from pathlib import PurePath
 from blake3 import blake3
 from pydantic import TypeAdapter
 
-from fanreel.job.film import FilmJob, Strategy
+from fanreel.job.film import FilmJob
+from fanreel.job.machines import Strategy
 from fanreel.plan.encoding import EncodingPlan, plan_encoding
 from fanreel.plan.segments import Segment, plan_segments
 from fanreel.plan.timebase import TimeBase, time_base

@@ -12,7 +12,7 @@ from fanreel.dispatch.pools import DeviceKind, PoolChoice, encoders_on
 from fanreel.errors import InvalidJobError
 from fanreel.host.host import Host
 from fanreel.job.encoding import Fallback
-from fanreel.job.film import Strategy
+from fanreel.job.machines import Strategy
 from fanreel.plan.encoding import allowed_encoders
 from fanreel.plan.film import FilmPlan
 from fanreel.plan.segments import Segment

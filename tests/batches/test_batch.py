@@ -101,6 +101,14 @@ class TestCells:
         (job,) = jobs(read(f"output,photos\nf.mp4,{cell}\n"))
         assert job.photos == ["a.jpg", "b c.jpg"]
 
+    def test_either_spelling_of_what_machines_hold_goes_before_either_of_the_template_s(self, read: Read):
+        for template in ({"strategy": "film"}, {"machines": {"strategy": "film"}}):
+            for name in ("render_on", "machines.render_on"):
+                (job,) = jobs(read(f"output,photos,{name},strategy\na.mp4,p.jpg,cpu,segments\n", **template))
+                assert (job.pools, job.strategy) == (("cpu",), "segments")
+        (line,) = mistakes(read("output,photos,sessions\na.mp4,p.jpg,many\n"))
+        assert line.startswith("row 2, column sessions: 'many' is not allowed; ")
+
     def test_cells_do_not_leak_into_the_next_row(self, read: Read):
         table = "output,photos,encoding.preset\na.mp4,a.jpg,best\nb.mp4,b.jpg,\n"
         assert [job.encoding.preset for job in jobs(read(table))] == ["best", "draft"]

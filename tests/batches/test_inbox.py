@@ -159,7 +159,7 @@ class TestFilms:
         row = made.run(inbox, render_on="cpu")["trip"]
 
         assert (row.state, row.detail) == (FilmState.RENDERED, str(inbox / "trip/done/film.mp4"))
-        assert made.jobs[0].render_on == ["here"]
+        assert made.jobs[0].machines.render_on == ["here"]
         assert_sound(inbox / "trip/done/film.mp4", frames=2 * 8)
 
     def test_json_is_as_good(self, inbox: Path, fill: Fill, made: Made):

@@ -269,7 +269,7 @@ class TestFilm:
         (plan,) = plan_job(job, host=current_host())
         with _Worker(_runs(_address(plan))) as worker:
             # No pool has a worker, so the first one gets two children; nvenc cannot, and what failed there goes to cpu.
-            state = render_slideshow(job.model_copy(update={"render_on": [POOL]}), return_state=True)
+            state = render_slideshow(job.with_machines(render_on=[POOL]), return_state=True)
         (report,) = state.result()
         film = tmp_path / "out/film.mp4"
         assert find_damage(film, read_certificate(certificate_path(film)), full=True) == ()

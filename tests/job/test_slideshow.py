@@ -13,6 +13,7 @@ from fanreel.codecs import CODEC_ENCODERS, Codec, EncoderChoice
 from fanreel.errors import InvalidJobError
 from fanreel.job.encoding import Encoding, Preset
 from fanreel.job.film import FilmJob, FilmKind
+from fanreel.job.machines import Machines, Strategy
 from fanreel.job.parse import job_model, parse_job
 from fanreel.job.slideshow import Move, OnBadPhoto, Slide, SlideshowJob
 
@@ -31,6 +32,7 @@ PHOTOS = (
 MOVES = "input should be 'auto', 'still', 'zoom-in', 'zoom-out', 'pan-left', 'pan-right', 'pan-up' or 'pan-down'"
 NO_TRUTH = "a number is needed, not true or false (YAML reads yes, no, on and off as these)"
 SLIDE_KEYS = "a mapping is needed, with keys such as photo, seconds, move, start, end"
+MACHINE_KEYS = "a mapping is needed, with keys such as render_on, sessions, strategy"
 ENCODING_KEYS = "a mapping is needed, with keys such as codec, encoder, fallback, preset, quality"
 WHOLE, CORNER = [0, 0, 1, 1], [0, 0, 0.5, 0.5]
 
@@ -102,7 +104,6 @@ def test_a_frame_rate_is_exact_whether_written_as_text_or_as_a_number(fps, rate)
     [
         ("seconds_per_slide", [0.001, 4, "4", 3600]),
         ("zoom", [1, 1.3, 8]),
-        ("sessions", [0, 1, 1024, "2"]),
         ("base", ["", "/films"]),
         ("output", ["film.mp4", "films/"]),
     ],
@@ -173,12 +174,7 @@ BAD = [
     *[("move", value, MOVES) for value in (None, False, "", "spin", "ZOOM-IN", "zoom_in", 3, [], {})],
     *[("zoom", value, "input should be greater than or equal to 1") for value in (0.99, 0, -1)],
     *[("zoom", value, "input should be less than or equal to 8") for value in (8.01, INFINITY)],
-    ("sessions", -1, "input should be greater than or equal to 0"),
-    ("sessions", 1025, "input should be less than or equal to 1024"),
-    ("sessions", 1.5, "input should be a valid integer, got a number with a fractional part"),
-    *[("sessions", value, "input should be a valid integer") for value in (None, [], {})],
-    *[("sessions", value, "input should be a finite number") for value in (NAN, INFINITY)],
-    *[(key, value, NO_TRUTH) for key in ("seconds_per_slide", "zoom", "sessions") for value in (True, False)],
+    *[(key, value, NO_TRUTH) for key in ("seconds_per_slide", "zoom") for value in (True, False)],
     *[
         (
             "output",
@@ -190,9 +186,6 @@ BAD = [
     ("output", "", "string should have at least 1 character"),
     ("output", "https://host/film.mp4", "a file, a folder, or s3://bucket/...; other places take no films"),
     ("output", "s3:///film.mp4", "a file, a folder, or s3://bucket/...; other places take no films"),
-    ("render_on", [], "here, or the names of work pools"),
-    ("render_on", ["here", "cpu"], "here stands alone: name pools, or here"),
-    ("render_on", ["cpu", "cpu"], "each pool once"),
     *[
         (
             "base",
@@ -204,8 +197,45 @@ BAD = [
     *[("film", value, "input should be 'slideshow'") for value in (None, "movie", 1)],
     *[("on_bad_photo", value, "input should be 'fail' or 'skip'") for value in (None, "ignore", "Skip", True, 1, [])],
     *[("encoding", value, ENCODING_KEYS) for value in (None, "x264", [], 21)],
+    *[("machines", value, MACHINE_KEYS) for value in (None, "here", [], 21)],
     *[("slides", value, "a list is needed.") for value in (None, "a.jpg", {})],
 ]
+
+BAD_MACHINES = [
+    ("sessions", -1, "input should be greater than or equal to 0"),
+    ("sessions", 1025, "input should be less than or equal to 1024"),
+    ("sessions", 1.5, "input should be a valid integer, got a number with a fractional part"),
+    *[("sessions", value, "input should be a valid integer") for value in (None, [], {})],
+    *[("sessions", value, "input should be a finite number") for value in (NAN, INFINITY)],
+    *[("sessions", value, NO_TRUTH) for value in (True, False)],
+    ("render_on", [], "here, or the names of work pools"),
+    ("render_on", ["here", "cpu"], "here stands alone: name pools, or here"),
+    ("render_on", ["cpu", "cpu"], "each pool once"),
+    ("strategy", "fast", "input should be 'auto', 'film' or 'segments'"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "allowed"), BAD_MACHINES, ids=lambda value: repr(value)[:30])
+def test_a_wrong_word_about_machines_is_answered_at_its_place_in_either_spelling(key, value, allowed):
+    line = f"machines.{key}: {value!r} is not allowed; {allowed}"
+    assert mistake(machines={key: value}) == mistake(**{key: value}) == line
+
+
+def test_a_job_may_say_of_machines_beside_them_what_it_does_not_say_there():
+    done = job(sessions=3, render_on=["nvenc", "cpu"], machines={"strategy": "film"})
+    assert (done.sessions, done.pools, done.strategy) == (3, ("nvenc", "cpu"), Strategy.FILM)
+    assert done == job(machines={"sessions": 3, "render_on": ["nvenc", "cpu"], "strategy": "film"})
+    assert job(render_on="cpu").pools == ("cpu",)
+    assert (job().sessions, job().pools, job().strategy) == (0, (), Strategy.AUTO)
+
+
+def test_what_is_said_of_machines_twice_is_refused():
+    line = mistake(sessions=3, machines={"sessions": 2})
+    assert line == "sessions: unknown key; it is a key of machines: give it once, there"
+
+
+def test_a_key_of_encoding_beside_it_is_told_its_place():
+    assert mistake(codec="hevc") == "codec: unknown key; it is a key of encoding: give it once, there"
 
 
 @pytest.mark.parametrize(("key", "value", "allowed"), BAD, ids=lambda value: repr(value)[:30])
@@ -366,7 +396,7 @@ def test_all_mistakes_are_told_at_once():
         "slides.1.start",
         "encoding.quality",
         "encoding.presets",
-        "sessions",
+        "machines.sessions",
         "bse",
     ]
 
@@ -470,10 +500,7 @@ SCHEMA = SlideshowJob.model_json_schema()
 
 def test_the_form_keeps_the_order_of_its_fields():
     # Photos stand before the output, and what all kinds of film share is not torn from what is a slideshow's own.
-    fields = (
-        "film photos output base size fps seconds_per_slide move zoom slides on_bad_photo encoding sessions strategy "
-        "render_on"
-    )
+    fields = "film photos output base size fps seconds_per_slide move zoom slides on_bad_photo encoding machines"
     assert list(SCHEMA["properties"]) == list(job().model_dump()) == fields.split()
     assert list(SCHEMA["$defs"]["Encoding"]["properties"]) == ["codec", "encoder", "fallback", "preset", "quality"]
 
@@ -504,7 +531,7 @@ def test_the_form_has_one_level_of_nested_models():
     assert models_below(SCHEMA, SCHEMA["$defs"]) == 1
 
 
-@pytest.mark.parametrize("model", [SlideshowJob, Slide, Encoding])
+@pytest.mark.parametrize("model", [SlideshowJob, Slide, Encoding, Machines])
 def test_every_field_of_the_form_is_described(model):
     for name, field in model.model_fields.items():
         assert field.description, name

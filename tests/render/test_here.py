@@ -21,7 +21,7 @@ from fanreel.errors import (
     SessionLostError,
 )
 from fanreel.host.host import Host, open_host
-from fanreel.job.film import Strategy
+from fanreel.job.machines import Strategy
 from fanreel.job.slideshow import SlideshowJob
 from fanreel.plan.film import FilmPlan
 from fanreel.plan.shards import Shard
@@ -333,7 +333,7 @@ class TestFilm:
             join_film(plan, host=host)
 
     def test_a_cap_of_one_session_is_never_two(self, slow_job: SlideshowJob, host: Host):
-        job = slow_job.model_copy(update={"sessions": 1})
+        job = slow_job.with_machines(sessions=1)
         most = self._most_sessions(job, host)
         assert most == 1
 

@@ -18,7 +18,7 @@ from fanreel.audio.track import AudioTrack
 from fanreel.codecs import CODEC_ENCODERS, Codec
 from fanreel.encode.encoder import Encoder, open_encoder
 from fanreel.job.encoding import Encoding, Preset
-from fanreel.job.film import Strategy
+from fanreel.job.machines import Strategy
 from fanreel.join.certificate import Certificate, certify
 from fanreel.join.concat import concat_segments
 from fanreel.mp4.moov import Track
