@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from fanreel.photos.colour import BAND_ROWS, convert_rows, to_srgb
+from fanreel.colour.profiles import BAND_ROWS, convert_rows, to_srgb
 from fanreel.photos.header import JPEG_FORMATS, PhotoHeader, open_heif, open_image
 
 __all__ = ["REDUCTIONS", "can_reduce", "decode_pixels"]

@@ -28,8 +28,8 @@ from support.photo_files import (
     tiff,
 )
 
+from fanreel.colour import profiles
 from fanreel.errors import UnreadablePhotoError
-from fanreel.photos import colour as photo_colour
 
 TOLERANCE = 3
 """Codes of 255: JPEG's rounding, and a profile's own."""
@@ -363,21 +363,21 @@ def test_a_grey_photo_with_a_profile_of_colours_takes_its_curve(tmp_path):
 def test_srgb_under_any_name_is_not_converted_and_pixels_stay_as_they_are(tmp_path, monkeypatch, version):
     own = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     for profile in (rgb_profile(SRGB_PRIMARIES, None, version), own):
-        photo_colour._transform.cache_clear()
-        assert photo_colour._transform(profile, "RGB") is None
+        profiles._transform.cache_clear()
+        assert profiles._transform(profile, "RGB") is None
         noise = np.random.default_rng(3).integers(0, 256, (64, 96, 3), dtype=np.uint8)
         (tmp_path / "photo.png").write_bytes(encoded(noise, "PNG", icc_profile=profile))
         assert (decoded(tmp_path / "photo.png") == noise).all()
 
 
 def test_a_transform_is_made_once_for_an_album(tmp_path):
-    photo_colour._transform.cache_clear()
+    profiles._transform.cache_clear()
     profile = rgb_profile(P3_PRIMARIES)
     for seed in range(3):
         picture = np.random.default_rng(seed).integers(0, 256, (600, 8, 3), dtype=np.uint8)
         (tmp_path / "photo").write_bytes(encoded(picture, "PNG", icc_profile=profile))
         decoded(tmp_path / "photo")
-    assert photo_colour._transform.cache_info().misses == 1
+    assert profiles._transform.cache_info().misses == 1
 
 
 @pytest.mark.parametrize("space", ["display p3", "adobe rgb"])
@@ -400,7 +400,7 @@ def test_a_conversion_gives_the_same_bytes_on_every_machine(space):
     # A new digest is a new LittleCMS, or a CPU on which it computes otherwise: either changes the frames of films.
     steps = np.arange(0, 256, 5, dtype=np.uint8)
     colours = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(len(steps) ** 2, len(steps), 3)
-    photo_colour.convert_rows(colours, rgb_profile(*SPACES[space]), mode="RGB")
+    profiles.convert_rows(colours, rgb_profile(*SPACES[space]), mode="RGB")
     assert blake3(colours.tobytes()).hexdigest()[:16] == GOLDEN[space]
 
 
