@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageCms
 
-__all__ = ["BAND_ROWS", "convert_rows", "to_srgb"]
+__all__ = ["BAND_ROWS", "changes_colours", "convert_rows", "to_srgb"]
 
 BAND_ROWS = 256
 """Rows that are converted at a time, so that memory holds no second copy of a large photo."""
@@ -52,12 +52,17 @@ def convert_rows(bgr: np.ndarray, profile: bytes | None, *, mode: str) -> None:
         profile: ICC, if the photo has one.
         mode: "RGB", or "L" where the three channels are equal.
     """
-    if profile is None or _transform(profile, mode) is None:
+    if profile is None or not changes_colours(profile, mode=mode):
         return
     for top in range(0, len(bgr), BAND_ROWS):
         band = bgr[top : top + BAND_ROWS]
         pixels = np.ascontiguousarray(band[:, :, 0]) if mode == "L" else cv2.cvtColor(band, cv2.COLOR_BGR2RGB)
         cv2.cvtColor(np.asarray(to_srgb(Image.fromarray(pixels), profile)), cv2.COLOR_RGB2BGR, dst=band)
+
+
+def changes_colours(profile: bytes, *, mode: str) -> bool:
+    """Return whether a profile is one for a mode's colours, and moves them."""
+    return _transform(profile, mode) is not None
 
 
 @lru_cache(maxsize=PROFILES_KEPT)

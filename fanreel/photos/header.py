@@ -6,15 +6,19 @@ import io
 import struct
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import pi_heif
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
+from fanreel.colour.signals import ColourSignal
 from fanreel.errors import UnreadablePhotoError
-from fanreel.photos.structure import is_whole, png_chunks, webp_chunks
+from fanreel.photos.heif_items import main_picture_bits, main_picture_signal
+from fanreel.photos.png import bare_png, png_exif, png_profile, png_signal
+from fanreel.photos.raw import RawPhoto, find_raw
+from fanreel.photos.structure import is_whole, webp_chunks
 from fanreel.printable import printable
 
 __all__ = [
@@ -68,12 +72,14 @@ class PhotoHeader:
         stored_px: Width and height as they come out of the decoder.
         orientation: What turns the pixels that come out of the decoder upright; a key of `TURNS`.
         has_alpha: Some pixels may be transparent.
-        is_deep: Its samples have 16 bits.
         profile: The embedded ICC profile.
         is_whole: The file holds all that its structure says it does.
+        bits: Of the samples that come out of the decoder, from 0 to the largest number of so many bits.
+        signal: What its colours are in code points.
         is_animated: There are more pictures behind the first one.
-        is_inverted: The largest 16-bit sample is black.
+        is_inverted: The samples that come out of the decoder have to be inverted.
         clear_grey: The 16-bit grey that counts as transparent.
+        raw: What it is a preview of, if the file is a RAW photo.
     """
 
     format: str
@@ -81,12 +87,19 @@ class PhotoHeader:
     stored_px: tuple[int, int]
     orientation: int
     has_alpha: bool
-    is_deep: bool
     profile: bytes | None
     is_whole: bool
+    bits: int = 8
+    signal: ColourSignal | None = None
     is_animated: bool = False
     is_inverted: bool = False
     clear_grey: int | None = None
+    raw: RawPhoto | None = None
+
+    @property
+    def is_deep(self) -> bool:
+        """Whether its samples have more than 8 bits."""
+        return self.bits > 8
 
     @property
     def is_grey(self) -> bool:
@@ -109,7 +122,8 @@ def read_header(path: Path, data: bytes) -> PhotoHeader:
     if not data:
         raise UnreadablePhotoError(f"{shown_path(path)}: the file is empty")
     try:
-        header = _header_reader(data)(data)
+        raw = find_raw(data)
+        header = _raw_header(data, raw) if raw else _header_reader(data)(data)
     except UnidentifiedImageError:
         is_tiff = data[:4] in (b"II*\0", b"MM\0*")
         reason = "a TIFF of a kind that cannot be read; save it with 8 or 16 bits a sample"
@@ -140,15 +154,20 @@ def open_image(data: bytes) -> ImageFile.ImageFile:
 
 
 def open_heif(data: bytes) -> pi_heif.HeifImage:
-    """Return the main picture of a HEIF file, not yet decoded; it will be (height, width, channels) uint8 in BGR."""
-    file = pi_heif.open_heif(data, convert_hdr_to_8bit=True, bgr_mode=True)
+    """Return the main picture of a HEIF file, not yet decoded; it will be (height, width, channels) in BGR.
+
+    It will be uint8, or uint16 with its bits in the upper ones.
+    """
+    file = pi_heif.open_heif(data, convert_hdr_to_8bit=False, bgr_mode=True)
     return file[file.primary_index]
 
 
 def _header_reader(data: bytes) -> Callable[[bytes], PhotoHeader]:
     if _is_heic(data):
         return _heif_header
-    return _webp_header if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else _pillow_header
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return _webp_header
+    return _png_header if data[:8] == b"\x89PNG\r\n\x1a\n" else _pillow_header
 
 
 def _is_heic(data: bytes) -> bool:
@@ -158,15 +177,17 @@ def _is_heic(data: bytes) -> bool:
 
 def _heif_header(data: bytes) -> PhotoHeader:
     image = open_heif(data)
+    colours = image.info.get("nclx_profile") or {}
     return PhotoHeader(
         format="HEIF",
         mode="RGB",
         stored_px=image.size,
         orientation=1,  # libheif turns it as the file's own boxes say; EXIF only repeats them
         has_alpha=image.has_alpha,
-        is_deep=False,
         profile=image.info.get("icc_profile"),
         is_whole=is_whole("HEIF", data),
+        bits=image.info.get("bit_depth", 8),
+        signal=ColourSignal(colours["color_primaries"], colours["transfer_characteristics"]) if colours else None,
     )
 
 
@@ -184,53 +205,73 @@ def _webp_header(data: bytes) -> PhotoHeader:
         flags = 0x10 if bits >> 28 & 1 else 0
     else:
         width, height = (int.from_bytes(picture[at : at + 2], "little") & 0x3FFF for at in (6, 8))
-    exif = Image.Exif()
-    if b"EXIF" in chunks:
-        exif.load(chunks[b"EXIF"])
     return PhotoHeader(
         format="WEBP",
         mode="RGB",
         stored_px=(width, height),
-        orientation=_known_turn(exif),
+        orientation=_exif_turn(chunks.get(b"EXIF", b"")),
         has_alpha=bool(flags & 0x10),
-        is_deep=False,
         profile=chunks.get(b"ICCP"),
         is_whole=is_whole("WEBP", data),
         is_animated=bool(flags & 0x02),
     )
 
 
+def _png_header(data: bytes) -> PhotoHeader:
+    with open_image(bare_png(data)) as image:
+        clear = image.info.get("transparency")
+        return PhotoHeader(
+            format="PNG",
+            mode=image.mode,
+            stored_px=image.size,
+            orientation=_exif_turn(png_exif(data)),
+            has_alpha=image.has_transparency_data,
+            profile=png_profile(data),
+            is_whole=is_whole("PNG", data),
+            bits=16 if data[24] == 16 else 8,  # Source: PNG, 11.2.1
+            signal=png_signal(data),
+            clear_grey=clear if isinstance(clear, int) else None,
+        )
+
+
 def _pillow_header(data: bytes) -> PhotoHeader:
     with open_image(data) as image:
-        kind, orientation = str(image.format), _orientation(image, data)
-        profile, clear = image.info.get("icc_profile"), image.info.get("transparency")
-        is_deep, tags = _is_deep(image, data), getattr(image, "tag_v2", {})
+        kind = str(image.format)
+        profile = image.info.get("icc_profile")
+        bits = main_picture_bits(data) if kind == "AVIF" else 16 if _is_deep_tiff(image) else 8
+        tags = getattr(image, "tag_v2", {}) if bits == 16 else {}
         # Colours stored premultiplied with alpha are not multiplied again; of 8-bit ones Pillow undoes it first.
-        is_faded = is_deep and tags.get(ExifTags.Base.ExtraSamples) == (1,)
+        is_faded = tags.get(ExifTags.Base.ExtraSamples) == (1,)
+        # Pillow takes the inks of every JPEG for inverted, as Adobe's programs store them, who say that they made it.
+        is_plain_cmyk = kind in JPEG_FORMATS and image.mode == "CMYK" and "adobe" not in image.info
         return PhotoHeader(
             format=kind,
             mode=image.mode,
             stored_px=image.size,
-            orientation=orientation,
+            orientation=_turn(image),
             has_alpha=image.has_transparency_data and not is_faded,
-            is_deep=is_deep,
-            # Only OpenCV needs to know, which gets no GIF or TIFF: to count their pictures would read them all.
-            is_animated=kind == "PNG" and bool(getattr(image, "is_animated", False)),
-            is_inverted=is_deep and tags.get(ExifTags.Base.PhotometricInterpretation) == 0,
-            clear_grey=clear if isinstance(clear, int) else None,
             profile=profile if isinstance(profile, bytes) else None,
             is_whole=is_whole(kind, data, pixels=image.tile),
+            bits=bits,
+            signal=main_picture_signal(data) if kind == "AVIF" else None,
+            is_inverted=is_plain_cmyk or tags.get(ExifTags.Base.PhotometricInterpretation) == 0,
         )
 
 
-def _is_deep(image: Image.Image, data: bytes) -> bool:
-    """Return whether samples have 16 bits. Source: PNG, 11.2.1; TIFF 6.0, 8.
+def _raw_header(data: bytes, raw: RawPhoto) -> PhotoHeader:
+    """Return the header of a RAW photo's preview, which counts as the photo."""
+    if raw.preview is None:
+        raise ValueError(f"a RAW photo ({raw.kind}); develop it to JPEG or TIFF")
+    header = _pillow_header(data[slice(*raw.preview)])
+    return replace(header, orientation=raw.orientation if raw.orientation in TURNS else 1, raw=raw)
+
+
+def _is_deep_tiff(image: Image.Image) -> bool:
+    """Return whether the samples of a TIFF have 16 bits. Source: TIFF 6.0, 8.
 
     Raises:
         ValueError: They have a depth that no decoder here shows right.
     """
-    if image.format == "PNG":
-        return data[24] == 16
     if image.format != "TIFF" or image.mode not in ("I;16", "I;16B", "RGB", "RGBA", "RGBX", "LA", "L"):
         return False
     tags = image.tag_v2  # pyright: ignore[reportAttributeAccessIssue]
@@ -242,15 +283,25 @@ def _is_deep(image: Image.Image, data: bytes) -> bool:
     return False
 
 
-def _orientation(image: Image.Image, data: bytes) -> int:
+def _turn(image: Image.Image) -> int:
     if image.format == "TIFF":
         return 1  # both decoders turn it themselves, and its header gives the size of the upright photo
-    if image.format == "PNG":
-        exif = next((content for kind, content in png_chunks(data) if kind == b"eXIf"), None)
-        if exif is not None:
-            image.info["exif"] = b"Exif\0\0" + exif
-    # A PNG's own `image.getexif()` would decode the pixels first, and so unpack any bomb.
-    return _known_turn(Image.Image.getexif(image))
+    if image.format == "AVIF":
+        return _exif_turn(image.info.get("exif", b""))  # where Pillow writes down what the file's own boxes say
+    try:
+        return _known_turn(image.getexif())
+    except DECODER_ERRORS:
+        return 1
+
+
+def _exif_turn(block: bytes) -> int:
+    """Return the orientation in a block of EXIF; 1 if it is damaged."""
+    exif = Image.Exif()
+    try:
+        exif.load(block)
+    except DECODER_ERRORS:
+        return 1
+    return _known_turn(exif)
 
 
 def _known_turn(exif: Image.Exif) -> int:

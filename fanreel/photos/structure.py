@@ -9,7 +9,9 @@ import re
 import struct
 from collections.abc import Iterator, Sequence
 
-__all__ = ["is_whole", "png_chunks", "webp_chunks"]
+from fanreel.photos.png import reaches_png_end
+
+__all__ = ["boxes", "is_whole", "jpeg_size", "webp_chunks"]
 
 _JPEG_END = b"\xff\xd9"
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)  # any but stuffing, fill and restarts
@@ -33,7 +35,7 @@ def is_whole(kind: str, data: bytes, *, pixels: Sequence[tuple] = ()) -> bool:
             case "JPEG" | "MPO":
                 return _whole_jpeg(data)
             case "PNG":
-                return any(name == b"IEND" for name, _ in png_chunks(data))
+                return reaches_png_end(data)
             case "WEBP":  # Source: RFC 9649, 2.4
                 return 8 + struct.unpack_from("<I", data, 4)[0] <= len(data)
             case "BMP":
@@ -46,21 +48,6 @@ def is_whole(kind: str, data: bytes, *, pixels: Sequence[tuple] = ()) -> bool:
                 return _whole_heif(data)
     except (struct.error, IndexError):  # a field that would tell is itself behind the end
         return False
-
-
-def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield name and content of each whole chunk; the content of pixel chunks is left out.
-
-    Source: PNG, third edition, 5.3.
-    """
-    place = 8
-    while place + 12 <= len(data):
-        length, name = struct.unpack_from(">I4s", data, place)
-        end = place + 12 + length
-        if end > len(data):
-            return
-        yield name, b"" if name == b"IDAT" else data[place + 8 : end - 4]
-        place = end
 
 
 def webp_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -97,6 +84,24 @@ def _whole_jpeg(data: bytes) -> bool:
         if marker not in _JPEG_BARE:
             place += int.from_bytes(data[place : place + 2])
         scanned |= marker == 0xDA and place < len(data)
+
+
+def jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """Return width and height of a JPEG of 8 bits that lossy coding made; None if it is none.
+
+    Source: ITU-T T.81, B.2.2.
+    """
+    place = 2
+    while data[:2] == b"\xff\xd8" and (found := _JPEG_MARKER.search(data, place)):
+        marker, place = data[found.end() - 1], found.end()
+        if marker in (0xC0, 0xC1, 0xC2) and place + 7 <= len(data):
+            bits, height, width = struct.unpack_from(">xxBHH", data, place)
+            return (width, height) if bits == 8 else None
+        if marker in (*range(0xC3, 0xD0), 0xDA) and marker not in (0xC4, 0xC8, 0xCC):
+            return None
+        if marker not in _JPEG_BARE:
+            place += int.from_bytes(data[place : place + 2])
+    return None
 
 
 def _whole_bmp(data: bytes, codec: str, extents: tuple[int, ...], offset: int, args: tuple) -> bool:
@@ -149,15 +154,15 @@ def _whole_heif(data: bytes) -> bool:
     Some phones append data that is no box. Source: ISO/IEC 14496-12, 4.2 and 8.11.3.
     """
     end = 0
-    for kind, start, end in _boxes(data, 0, len(data)):
+    for kind, start, end in boxes(data, 0, len(data)):
         if kind == b"meta" and end <= len(data):
-            for name, first, _ in _boxes(data, start + 4, end):
+            for name, first, _ in boxes(data, start + 4, end):
                 if name == b"iloc":
                     return all(place <= len(data) for place in _item_ends(data, first))
     return end == len(data)
 
 
-def _boxes(data: bytes, place: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
+def boxes(data: bytes, place: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
     """Yield kind, start of the content and end of each box."""
     while place + 8 <= stop:
         size, kind = struct.unpack_from(">I4s", data, place)
