@@ -102,11 +102,6 @@ class PhotoHeader:
         return self.bits > 8
 
     @property
-    def is_grey(self) -> bool:
-        """Whether it has no colours."""
-        return self.mode[0] in "1LI"  # LAB begins with L too, but nobody asks about it
-
-    @property
     def upright_px(self) -> tuple[int, int]:
         """Width and height of the upright photo."""
         width, height = self.stored_px
