@@ -6,6 +6,7 @@
     ├── RequestError          exit 2   the job asks for something that cannot be (also a ValueError)
     │   ├── InvalidJobError            a key, a value or the file's syntax
     │   ├── NotAllowedError            a place outside of what this host's operator allows
+    │   ├── OutputExistsError          a file is there that fanreel did not make
     │   └── PhotoNotFoundError         photos that do not exist or patterns that match nothing
     ├── MediaError            exit 3   a file is there but cannot be used
     │   ├── UnreadablePhotoError       photos that do not decode
@@ -57,6 +58,7 @@ __all__ = [
     "NoEncodeDeviceError",
     "NoWorkerError",
     "NotAllowedError",
+    "OutputExistsError",
     "PhotoChangedError",
     "PhotoNotFoundError",
     "RequestError",
@@ -100,6 +102,10 @@ class InvalidJobError(RequestError):
 
 class NotAllowedError(RequestError):
     """The job names a place that lies outside of what this host's operator allows; the message names the setting."""
+
+
+class OutputExistsError(RequestError):
+    """Where the film is to go lies a file that fanreel did not make, and the job does not allow to replace it."""
 
 
 class PhotoNotFoundError(RequestError):

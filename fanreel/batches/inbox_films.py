@@ -40,7 +40,7 @@ __all__ = [
 LOOKERS = 8
 """Sub-folders looked into at the same time: for each, its note and its film are looked up, perhaps in S3."""
 
-NOT_IN_THE_PICTURE = frozenset({"base", "output", "machines"})
+NOT_IN_THE_PICTURE = frozenset({"base", "output", "overwrite", "machines"})
 """Keys of a job that decide where and how fast a film is made, but not what it shows."""
 
 

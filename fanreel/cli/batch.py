@@ -73,11 +73,11 @@ def _for_each(
 
 def _check(row: BatchRow, host: Host, *, shown: bool) -> None:
     """Raise an error if a row's photos cannot be read, or its film cannot be published."""
-    from fanreel.publish.open import open_destination
+    from fanreel.publish.open import check_output
     from fanreel.render.here import plan_job
 
     for plan in plan_job(row.job, host=host):
-        open_destination(plan.output, settings=host.settings).check()
+        check_output(plan.output, overwrite=plan.overwrite, settings=host.settings)
         if shown:
             print(f"row {row.number}: {plan.output}: {plan.seconds:.2f} s, {len(plan.segments)} segments")
 

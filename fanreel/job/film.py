@@ -42,6 +42,10 @@ class FilmJob(Model):
         description="The film: a file ending in .mp4, or a folder ending in /; absolute, relative to base, or "
         "s3://bucket/folder/film.mp4."
     )
+    overwrite: bool = Field(
+        default=False,
+        description="Replace a file at output that fanreel did not make; a film that it made is replaced anyway.",
+    )
     base: str = Field(
         default="",
         description="Absolute folder that relative paths start from. "

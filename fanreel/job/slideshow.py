@@ -101,6 +101,7 @@ class SlideshowJob(FilmJob):
         "zoom",
         "slides",
         "on_bad_photo",
+        "overwrite",
         "encoding",
         "machines",
     )

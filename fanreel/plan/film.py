@@ -36,6 +36,7 @@ class FilmPlan:
         left_out: Why each photo that was asked for and could not be used is not in it; one line each.
         notes: What people should know of it beside its numbers, such as which of a pair of photos it shows; one line
             each. The plan as text and the film's report show them.
+        overwrite: Whatever file lies at its output may be replaced.
     """
 
     name: str
@@ -49,6 +50,7 @@ class FilmPlan:
     output: str
     left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    overwrite: bool = False
 
     @property
     def frame_count(self) -> int:
@@ -93,6 +95,7 @@ def plan_film(
         output=output,
         left_out=tuple(left_out),
         notes=tuple(notes),
+        overwrite=job.overwrite,
     )
 
 

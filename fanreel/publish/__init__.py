@@ -4,6 +4,7 @@ Uses join, store, remote and below.
 
 Public:
 
-    open: open_destination
+    open: check_output, open_destination
+    previous: PreviousFile, refuse_foreign
     published: verify_published
 """

@@ -7,12 +7,15 @@ import errno
 import fcntl
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from fanreel.errors import FanreelError, StorageError, storage_error
 from fanreel.join.certificate import certificate_path
+from fanreel.join.identify import identify_film
+from fanreel.publish.previous import PreviousFile, look_again
 from fanreel.publish.published import next_certificate_path, verify_film
 from fanreel.store.seals import file_digest
 
@@ -27,6 +30,14 @@ class Destination(Protocol):
 
         Raises:
             StorageError: It cannot.
+        """
+        ...
+
+    def previous(self) -> PreviousFile | None:
+        """Return the file that is there now; None if there is none, or an empty one.
+
+        Raises:
+            StorageError: It cannot be read.
         """
         ...
 
@@ -74,11 +85,30 @@ class LocalFolder:
         if spare < 0:
             raise StorageError(f"output: the name {self._film.name} is {-spare} bytes too long")
 
+    def previous(self) -> PreviousFile | None:
+        """Return the file that is there now; see `Destination.previous`."""
+        return look_again(self._look)
+
     def holds(self, plan: str) -> bool:
         """Verify the film that is there, and return whether it was made of the plan with this digest."""
         with contextlib.suppress(FanreelError):
             return verify_film(self._film).plan == plan
         return False
+
+    def _look(self) -> PreviousFile | None:
+        try:
+            found = self._film.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise storage_error(error, doing=f"read {self._film}") from None
+        if not stat.S_ISREG(found.st_mode):
+            return PreviousFile(found.st_size, found.st_mtime, is_ours=False)
+        if not found.st_size:
+            return None
+        paths = certificate_path(self._film), next_certificate_path(self._film)
+        identity = next(filter(None, (identify_film(self._film, path) for path in paths)), None)
+        return PreviousFile(found.st_size, found.st_mtime, is_ours=identity is not None, identity=identity)
 
     def link(self) -> str:
         """Return an empty string: a folder has no web address."""

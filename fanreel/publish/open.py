@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from fanreel.publish.destination import Destination, LocalFolder
+from fanreel.publish.previous import refuse_foreign
 from fanreel.remote.locations import check_allowed, scheme_of
 from fanreel.settings import Settings
 
-__all__ = ["open_destination"]
+__all__ = ["check_output", "open_destination"]
 
 
 def open_destination(output: str, *, settings: Settings) -> Destination:
@@ -28,3 +29,20 @@ def open_destination(output: str, *, settings: Settings) -> Destination:
     from fanreel.publish.s3_destination import S3Folder
 
     return S3Folder(output, settings)
+
+
+def check_output(output: str, *, overwrite: bool, settings: Settings) -> None:
+    """Return if a film can be published there, as far as that can be known before it is made.
+
+    Args:
+        output: As in `open_destination`.
+        overwrite: The job allows that any file is replaced.
+        settings: Say where this host may publish.
+
+    Raises:
+        RequestError: This host may not publish there, or a file lies there that fanreel did not make.
+        StorageError: The place cannot be used.
+    """
+    destination = open_destination(output, settings=settings)
+    destination.check()
+    refuse_foreign(destination.previous(), output=output, overwrite=overwrite)

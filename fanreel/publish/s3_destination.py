@@ -11,6 +11,8 @@ from urllib.parse import quote
 
 from fanreel.errors import MediaError, StorageAwayError, StorageError, storage_error
 from fanreel.join.certificate import certificate_path, read_certificate
+from fanreel.join.identify import read_identity
+from fanreel.publish.previous import PreviousFile, look_again
 from fanreel.remote.locations import check_allowed
 from fanreel.remote.s3 import s3
 from fanreel.remote.s3_uri import S3Object, S3Uri, parse_s3_uri
@@ -79,6 +81,10 @@ class S3Folder:
             raise storage_error(error, doing=f"publish {self._film}") from error
         return str(self._film)
 
+    def previous(self) -> PreviousFile | None:
+        """Return the object that is there now; see `Destination.previous`. Its digest says which certificate is its."""
+        return look_again(self._look)
+
     def holds(self, plan: str) -> bool:
         """Return whether the certificate of the film that is there names the plan with this digest."""
         with contextlib.suppress(MediaError), tempfile.TemporaryDirectory() as folder:
@@ -118,6 +124,15 @@ class S3Folder:
         if self._settings.link_seconds:
             return s3().sign(self._film, seconds=self._settings.link_seconds)
         return ""
+
+    def _look(self) -> PreviousFile | None:
+        film = s3().head(self._film)
+        if film is None or not film.size_bytes:
+            return None
+        with tempfile.TemporaryDirectory() as folder:
+            path = self.fetch_certificate(Path(folder))
+            identity = read_identity(path.read_bytes()) if path else None
+        return PreviousFile(film.size_bytes, film.modified_at.timestamp(), is_ours=path is not None, identity=identity)
 
     def _waiting_certificate(self, digest: str) -> S3Uri:
         return self._folder / f".{self._film.key.rpartition('/')[2]}.{digest[:16]}.certificate.json"

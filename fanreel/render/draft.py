@@ -18,10 +18,11 @@ from fanreel.join.verify import require_sound
 from fanreel.plan.encoding import allowed_encoders
 from fanreel.plan.film import FilmPlan, plan_digest
 from fanreel.publish.open import open_destination
+from fanreel.publish.previous import refuse_foreign
 from fanreel.segments.record import SegmentRecord
 from fanreel.settings import Settings
 
-__all__ = ["Draft", "Join", "join_film", "publish_film"]
+__all__ = ["Draft", "Join", "Published", "join_film", "publish_film"]
 
 log = logging.getLogger(__name__)
 
@@ -123,17 +124,35 @@ def join_film(
     return Draft(str(path), size_bytes, dict(made_by), dict(fallbacks), join)
 
 
-def publish_film(plan: FilmPlan, draft: Draft, *, settings: Settings) -> str:
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A film under its final name.
+
+    Attributes:
+        film: Where it is.
+        replaced: The file that had this name before, as text; empty if none had, or the same film.
+    """
+
+    film: str
+    replaced: str = ""
+
+
+def publish_film(plan: FilmPlan, draft: Draft, *, settings: Settings) -> Published:
     """Move a draft to the film's output and return where it is now. Done again, it changes nothing.
 
     Raises:
+        OutputExistsError: A file that fanreel did not make lies there.
         NotAllowedError: This host may not publish there.
         StorageError: It cannot be published; what was there before still is.
     """
-    destination = open_destination(plan.output, settings=settings)
-    if not Path(draft.path).exists() and destination.holds(plan_digest(plan)):
-        return plan.output
-    return destination.publish(Path(draft.path))
+    destination, digest = open_destination(plan.output, settings=settings), plan_digest(plan)
+    if not Path(draft.path).exists() and destination.holds(digest):
+        return Published(plan.output)
+    previous = destination.previous()
+    refuse_foreign(previous, output=plan.output, overwrite=plan.overwrite)
+    is_same = previous is not None and previous.identity is not None and previous.identity.plan == digest
+    film = destination.publish(Path(draft.path))
+    return Published(film, "" if previous is None or is_same else str(previous))
 
 
 def _blame_segments(records: Sequence[SegmentRecord], host: Host, error: FanreelError) -> None:

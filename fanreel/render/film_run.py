@@ -20,7 +20,7 @@ from fanreel.intake.photo_sharing import share_photos
 from fanreel.plan.film import FilmPlan
 from fanreel.plan.segments import Segment
 from fanreel.plan.shards import Shard
-from fanreel.publish.open import open_destination
+from fanreel.publish.open import check_output, open_destination
 from fanreel.render.draft import Draft, join_film, publish_film
 from fanreel.render.film_state import begin_film, mark_published
 from fanreel.render.order import RenderOrder, order_in_pools, order_render
@@ -107,12 +107,12 @@ class FilmRun:
             pools: The work pools that render it; this host if not given.
 
         Raises:
-            NotAllowedError: This host may not publish where the film goes.
+            RequestError: This host may not publish where the film goes, or a file lies there that fanreel did not make.
             EncoderError: The job insists on an encoder that this host does not have.
             StorageError: The store or the output cannot be used.
         """
         begun_at = time.time()
-        open_destination(plan.output, settings=host.settings).check()
+        check_output(plan.output, overwrite=plan.overwrite, settings=host.settings)
         begin_film(host.store, plan)
         if pools is not None and host.settings.remote_store:
             # Machines that mount the folder of a store mount the photos too.
@@ -223,13 +223,14 @@ class FilmRun:
         """Move a draft to the film's output and return what is to be told of it. Done again, it changes nothing.
 
         Raises:
+            OutputExistsError: A file that fanreel did not make lies there by now.
             StorageError: It cannot be published; what was there before still is.
         """
         plan, settings = self.plan, self.host.settings
-        film = publish_film(plan, draft, settings=settings)
+        published = publish_film(plan, draft, settings=settings)
         mark_published(self.host.store, plan)
         return FilmReport(
-            film=film,
+            film=published.film,
             seconds=plan.seconds,
             frame_count=plan.frame_count,
             size=f"{plan.encoding.width_px}x{plan.encoding.height_px}",
@@ -245,6 +246,7 @@ class FilmRun:
             fallbacks=draft.fallbacks,
             left_out=plan.left_out,
             notes=plan.notes,
+            replaced=published.replaced,
             link=open_destination(plan.output, settings=settings).link(),
         )
 

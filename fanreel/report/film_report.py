@@ -32,6 +32,7 @@ class FilmReport:
         sessions: The encoder sessions and their threads, as text; empty if nothing was rendered.
         verified: The film was proven against its certificate before it was published.
         link: A URL of the film, or an empty string. It may be signed, so nothing but the report shows it.
+        replaced: The file that had its name before, as text; empty if none had, or the same film.
     """
 
     film: str
@@ -50,6 +51,7 @@ class FilmReport:
     left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     link: str = ""
+    replaced: str = ""
 
     def __str__(self) -> str:
         """Return the report as lines of text."""
@@ -65,6 +67,7 @@ class FilmReport:
         }
         lines = [f"{name:<9} {value}" for name, value in rows.items()]
         lines[1:1] = [f"link      {self.link}"] if self.link else []
+        lines += [f"replaced  {self.replaced}"] if self.replaced else []
         lines += [f"fallback  {count} segments; {reason}" for reason, count in self.fallbacks.items()]
         lines += [f"note      {note}" for note in self.notes[:MOST_LINES_SHOWN]]
         if len(self.notes) > MOST_LINES_SHOWN:

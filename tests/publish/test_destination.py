@@ -1,24 +1,28 @@
 """Publishing: under its final name a film is whole, or the one that was there before."""
 
+import json
 import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
 
+import av
 import pytest
 from support.jobs import draw_photo, make_job
 from support.processes import in_fork, killed_at
 
-from fanreel.errors import FilmDamagedError, StorageError, StorageFullError
+from fanreel.errors import FilmDamagedError, OutputExistsError, StorageError, StorageFullError
 from fanreel.host.host import Host, open_host
 from fanreel.join.certificate import certificate_path
-from fanreel.plan.film import FilmPlan
+from fanreel.plan.film import FilmPlan, plan_digest
 from fanreel.publish.destination import LocalFolder
+from fanreel.publish.open import check_output
 from fanreel.publish.published import next_certificate_path, verify_film
 from fanreel.render.draft import Draft, join_film, publish_film
 from fanreel.render.here import plan_job, render_job
@@ -153,6 +157,111 @@ class TestPublish:
         assert draft.exists()
 
 
+class TestPrevious:
+    """Only a film of ours may be replaced unasked: nobody loses a file that fanreel did not make."""
+
+    FOREIGN = "is a file that fanreel did not make"
+
+    @pytest.fixture
+    def film(self, rendered: tuple[FilmPlan, FilmPlan], host: Host, tmp_path: Path) -> Path:
+        """A film of ours, in a folder of this test."""
+        return Path(join_film(rendered[0], host=host, folder=tmp_path).path)
+
+    def refused(self, film: Path, *, overwrite: bool = False) -> str:
+        """Return why the place is refused, before a film is made; empty if it is not."""
+        try:
+            check_output(str(film), overwrite=overwrite, settings=Settings(store=film.parent / "store"))
+        except OutputExistsError as error:
+            return str(error)
+        return ""
+
+    def test_a_film_of_ours_is_known_by_its_certificate(self, film: Path, rendered: tuple[FilmPlan, FilmPlan]):
+        previous = LocalFolder(film).previous()
+        assert previous is not None
+        assert previous.is_ours
+        assert previous.identity is not None
+        assert previous.identity.plan == plan_digest(rendered[0])
+        assert str(previous) == f"the film of {shown_time(film)}, 8.00 s long"
+        assert self.refused(film) == ""
+
+    def test_what_another_tool_put_there_is_refused(self, film: Path):
+        """Also beside the certificate of the film that it took the place of, and where it is a film itself."""
+        remuxed = film.with_name("remuxed.mp4")
+        with av.open(str(film)) as source, av.open(str(remuxed), "w") as target:
+            stream = target.add_stream_from_template(source.streams.video[0])
+            for packet in source.demux(video=0):
+                if packet.dts is not None:
+                    packet.stream = stream
+                    target.mux(packet)
+        remuxed.replace(film)
+        assert certificate_path(film).exists()
+        assert self.FOREIGN in self.refused(film)
+        assert "`overwrite: true`" in self.refused(film)
+        assert self.refused(film, overwrite=True) == ""
+
+    @pytest.mark.parametrize("content", [b"x", b"no film" * 1000, bytes(100_000)])
+    def test_what_is_no_film_is_refused(self, film: Path, content: bytes):
+        film.write_bytes(content)
+        assert f"({len(content):,} bytes, {shown_time(film)})" in self.refused(film)
+
+    def test_a_film_whose_certificate_is_gone_or_none_is_refused(self, film: Path):
+        certificate_path(film).write_bytes(CERTIFICATE)
+        assert self.FOREIGN in self.refused(film)
+        certificate_path(film).unlink()
+        assert self.FOREIGN in self.refused(film)
+
+    def test_a_film_of_ours_stays_ours_while_its_certificate_waits(self, film: Path):
+        certificate_path(film).replace(next_certificate_path(film))
+        assert self.refused(film) == ""
+
+    def test_a_certificate_of_another_release_counts(self, film: Path):
+        values = json.loads(certificate_path(film).read_bytes())
+        certificate_path(film).write_text(json.dumps(values | {"version": 99, "segments": [], "more": 1}))
+        assert self.refused(film) == ""
+
+    def test_a_damaged_film_of_ours_is_ours(self, film: Path):
+        data = bytearray(film.read_bytes())
+        data[-100] ^= 1
+        film.write_bytes(data)
+        assert self.refused(film) == ""
+        os.truncate(film, len(data) - 50)
+        assert self.refused(film) == ""
+
+    def test_an_empty_file_holds_nothing_to_lose(self, tmp_path: Path):
+        (tmp_path / "film.mp4").touch()
+        assert self.refused(tmp_path / "film.mp4") == ""
+
+    def test_a_pipe_is_refused_and_not_waited_for(self, tmp_path: Path):
+        os.mkfifo(tmp_path / "film.mp4")
+        assert self.FOREIGN in self.refused(tmp_path / "film.mp4")
+
+    def test_a_file_that_came_while_the_film_was_made_stays(self, host: Host, rendered: tuple[FilmPlan, FilmPlan]):
+        plan = rendered[0]
+        film, draft = Path(plan.output), join_film(plan, host=host)
+        certificate_path(film).unlink(missing_ok=True)
+        film.write_bytes(b"mine")
+        with pytest.raises(OutputExistsError, match=self.FOREIGN):
+            publish_film(plan, draft, settings=host.settings)
+        assert film.read_bytes() == b"mine"
+        assert not certificate_path(film).exists()
+        allowed = publish_film(replace(plan, overwrite=True), draft, settings=host.settings)
+        assert allowed.replaced.startswith("a file that fanreel did not make (4 bytes, ")
+        assert verify_film(film).plan == plan_digest(plan)
+
+    def test_the_report_says_which_film_was_replaced(self, host: Host, rendered: tuple[FilmPlan, FilmPlan]):
+        film = Path(rendered[0].output)
+        shutil.rmtree(film.parent, ignore_errors=True)
+        assert publish_film(rendered[0], join_film(rendered[0], host=host), settings=host.settings).replaced == ""
+        date = shown_time(film)
+        published = publish_film(rendered[1], join_film(rendered[1], host=host), settings=host.settings)
+        assert published.replaced == f"the film of {date}, 8.00 s long"
+        assert publish_film(rendered[1], join_film(rendered[1], host=host), settings=host.settings).replaced == ""
+
+
+def shown_time(path: Path) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(path.stat().st_mtime))
+
+
 class TestCheck:
     def test_a_folder_that_can_be_made_will_do(self, tmp_path: Path):
         LocalFolder(tmp_path / "a" / "b" / "film.mp4").check()
@@ -216,7 +325,7 @@ class TestFilm:
         return rendered
 
     def published(self, plan: FilmPlan, host: Host) -> Path:
-        return Path(publish_film(plan, join_film(plan, host=host), settings=host.settings))
+        return Path(publish_film(plan, join_film(plan, host=host), settings=host.settings).film)
 
     def test_killed_at_any_moment_the_film_is_the_old_or_the_new_one_and_proven(
         self, host: Host, plans: tuple[FilmPlan, FilmPlan]
@@ -253,9 +362,9 @@ class TestFilm:
     def test_publishing_again_what_is_published_changes_nothing(self, host: Host, plans: tuple[FilmPlan, FilmPlan]):
         """As when the task that did it is tried again."""
         draft = join_film(plans[0], host=host)
-        film = Path(publish_film(plans[0], draft, settings=host.settings))
+        film = Path(publish_film(plans[0], draft, settings=host.settings).film)
         written_at = film.stat().st_mtime_ns
-        assert publish_film(plans[0], draft, settings=host.settings) == str(film)
+        assert publish_film(plans[0], draft, settings=host.settings).film == str(film)
         assert film.stat().st_mtime_ns == written_at
 
     def test_a_draft_that_is_gone_is_told_if_another_film_is_there(self, host: Host, plans: tuple[FilmPlan, FilmPlan]):

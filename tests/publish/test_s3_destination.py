@@ -19,6 +19,7 @@ from fanreel.cli.command import main
 from fanreel.errors import (
     FilmDamagedError,
     NotAllowedError,
+    OutputExistsError,
     RequestError,
     StorageAwayError,
     StorageError,
@@ -28,7 +29,7 @@ from fanreel.host.host import Host, open_host
 from fanreel.join.certificate import certificate_path, read_certificate
 from fanreel.plan.film import FilmPlan, plan_digest
 from fanreel.publish import s3_destination
-from fanreel.publish.open import open_destination
+from fanreel.publish.open import check_output, open_destination
 from fanreel.publish.published import verify_film, verify_published
 from fanreel.publish.s3_destination import S3Folder
 from fanreel.remote import s3 as s3_module
@@ -156,11 +157,26 @@ class TestPublish:
         assert found["plan"] == "two"
         assert not [request for request in server.requests if "partNumber=" in request]
 
-    def test_a_film_that_someone_else_put_there_is_replaced(self, folder: Path, settings: Settings, tmp_path: Path):
-        folder.mkdir()
-        (folder / "film.mp4").write_bytes(FILM)
+    def test_a_film_of_ours_is_known_by_its_digest(self, folder: Path, settings: Settings, tmp_path: Path):
         destination = S3Folder(url(folder), settings)
-        assert fetched_certificate(destination, tmp_path / "read") is None
+        assert destination.previous() is None
+        destination.publish(make_draft(tmp_path / "draft"))
+        previous = destination.previous()
+        assert previous is not None
+        assert previous.is_ours
+        check_output(url(folder), overwrite=False, settings=settings)
+
+    def test_what_someone_else_put_there_is_replaced_only_if_that_is_allowed(
+        self, folder: Path, settings: Settings, tmp_path: Path
+    ):
+        """Also where it took the place of a film of ours, whose certificate is still there."""
+        destination = S3Folder(url(folder), settings)
+        destination.publish(make_draft(tmp_path / "draft", b"a film of ours"))
+        (tmp_path / "foreign").write_bytes(b"theirs")
+        s3_module.s3().upload(tmp_path / "foreign", parse_s3_uri(url(folder)), content_type="video/mp4")
+        with pytest.raises(OutputExistsError, match=r"film\.mp4 is a file that fanreel did not make \(6 bytes, 20"):
+            check_output(url(folder), overwrite=False, settings=settings)
+        check_output(url(folder), overwrite=True, settings=settings)
         destination.publish(make_draft(tmp_path / "draft"))
         assert assert_consistent(destination, folder, tmp_path) == FILM
 
@@ -518,9 +534,9 @@ class TestFilm:
         plan = self.plan(host, photos, folder)
         render_job(make_job(photos.parent, output=url(folder), seconds_per_slide=1), host=host)
         draft = join_film(plan, host=host)
-        assert publish_film(plan, draft, settings=host.settings) == url(folder)
+        assert publish_film(plan, draft, settings=host.settings).film == url(folder)
         before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
-        assert publish_film(plan, draft, settings=host.settings) == url(folder)
+        assert publish_film(plan, draft, settings=host.settings).film == url(folder)
         assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
         other = self.plan(host, photos, folder, encoding={"preset": "draft", "quality": 31})
         with pytest.raises(StorageError, match="publish"):
