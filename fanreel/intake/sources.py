@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import glob
-import itertools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,20 +16,22 @@ from fanreel.errors import (
     NotAllowedError,
     PhotoNotFoundError,
     UnreadablePhotoError,
-    storage_error,
 )
 from fanreel.intake.downloads import Downloads
 from fanreel.intake.job_file import base_folder, read_raw_job
+from fanreel.intake.listing import Listing, NamedPhoto, one_of_each_pair, why_unread
+from fanreel.intake.local_photos import list_local, name_local, reading_error
+from fanreel.intake.paths import absolute_path, base_of
+from fanreel.intake.s3_photos import list_s3, name_s3
 from fanreel.job.film import FilmJob, FilmKind
 from fanreel.job.parse import parse_job
-from fanreel.job.slideshow import OnBadPhoto, Slide, SlideshowJob
+from fanreel.job.slideshow import OnBadPhoto, Pairs, Slide, SlideshowJob
 from fanreel.photos.header import shown_path
-from fanreel.photos.names import PHOTO_SUFFIXES, NameOrder, is_photo_name, natural_order
 from fanreel.photos.photo import read_photo
 from fanreel.plan.kinds import FetchedSources
 from fanreel.plan.slideshow import FetchedStills, Source, Still
 from fanreel.remote.locations import WEB, check_allowed, scheme_of, shown_location
-from fanreel.remote.s3_uri import S3Object, S3Uri, parse_s3_uri
+from fanreel.remote.s3_uri import S3Uri, parse_s3_uri
 from fanreel.settings import Settings
 
 __all__ = ["fetch_sources", "fetch_stills", "load_job", "output_location"]
@@ -40,16 +41,18 @@ READERS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class _Named:
-    """A photo that a job names.
+class _Slides:
+    """The slides that a job asks for.
 
     Attributes:
-        location: An absolute path or a URI.
-        listed: What a listing of its folder in S3 said about it.
+        named: Each slide's photo, and its own settings if it has some.
+        left_out: What lies beside the photos and is not shown, one line each.
+        notes: How they were chosen, one line each.
     """
 
-    location: str
-    listed: S3Object | None = None
+    named: tuple[tuple[NamedPhoto, Slide | None], ...]
+    left_out: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 def load_job(path: Path) -> FilmJob:
@@ -72,7 +75,7 @@ def output_location(job: FilmJob, *, settings: Settings) -> str:
     if scheme_of(job.output):
         location = _film_in(parse_s3_uri(job.output), is_folder=job.output.endswith("/"))
     else:
-        path = _absolute(job, job.output, key="output")
+        path = absolute_path(job, job.output, key="output")
         check_allowed(str(path), settings=settings)
         location = path / f"{path.name}.mp4" if os.path.isdir(path) or job.output.endswith("/") else path  # noqa: PTH112
     if not str(location).endswith(".mp4"):
@@ -92,8 +95,8 @@ def fetch_stills(job: SlideshowJob, *, settings: Settings) -> FetchedStills:
         UnreadablePhotoError: All exist, some are no pictures; the message lists them.
         StorageError: A disk or a server fails; then no photo is left out for it.
     """
-    slides = list(_slides(job, settings))
-    names = {name.location: name for name, _ in slides}
+    slides = _slides(job, settings)
+    names = {name.location: name for name, _ in slides.named}
     downloads = Downloads(settings)
     with ThreadPoolExecutor(READERS) as pool:
         read = pool.map(lambda name: _read(job, name, settings, downloads), names.values())
@@ -102,8 +105,8 @@ def fetch_stills(job: SlideshowJob, *, settings: Settings) -> FetchedStills:
     sources = {location: result for location, result in results.items() if isinstance(result, Source)}
     if job.on_bad_photo is OnBadPhoto.FAIL or not sources or not all(map(_is_the_photo_s, errors)):
         _refuse_bad(errors, is_skipping=job.on_bad_photo is OnBadPhoto.SKIP and not sources)
-    stills = tuple(_still(job, sources[name.location], slide) for name, slide in slides if name.location in sources)
-    return FetchedStills(stills, left_out=tuple(map(str, errors)))
+    stills = [_still(job, sources[name.location], slide) for name, slide in slides.named if name.location in sources]
+    return FetchedStills(tuple(stills), (*slides.left_out, *map(str, errors)), slides.notes)
 
 
 def _film_in(uri: S3Uri, *, is_folder: bool) -> S3Uri:
@@ -126,73 +129,35 @@ def _still(job: SlideshowJob, source: Source, slide: Slide | None) -> Still:
     )
 
 
-def _slides(job: SlideshowJob, settings: Settings) -> Iterator[tuple[_Named, Slide | None]]:
-    for slide in job.slides:
-        name = slide.photo
-        yield _Named(name if scheme_of(name) else str(_absolute(job, name, key="slides.photo"))), slide
-    for entry in job.photos:
-        for named in _expand(job, entry, settings):
-            yield named, None
+def _slides(job: SlideshowJob, settings: Settings) -> _Slides:
+    named = [(_name(job, slide.photo, settings), slide) for slide in job.slides]
+    listings, notes = [_list(job, entry, settings) for entry in job.photos], ()
+    if job.pairs is Pairs.ONE:
+        listings, notes = one_of_each_pair(listings)
+    found = [(photo, None) for listing in listings for photo in listing.photos]
+    left_out = [line for listing in listings for line in (*why_unread(listing.unread), *listing.left_out)]
+    return _Slides((*named, *found), tuple(dict.fromkeys(left_out)), notes)
 
 
-def _expand(job: SlideshowJob, name: str, settings: Settings) -> Sequence[_Named]:
-    """Return the photos that an entry of `photos` names; if it names none, the entry itself: reading it fails."""
+def _name(job: SlideshowJob, name: str, settings: Settings) -> NamedPhoto:
     scheme = scheme_of(name)
-    if not scheme:
-        return [_Named(str(path)) for path in _expand_path(job, name, settings)]
-    if scheme != "s3" or not name.endswith("/"):
-        return [_Named(name)]
-    check_allowed(name, settings=settings)
-    # Importing boto3 takes half a second, which a job without S3 must not wait for.
-    from fanreel.remote.s3 import s3
-
-    objects = [found for found in s3().list(parse_s3_uri(name)) if is_photo_name(found.uri.key)]
-    objects.sort(key=lambda found: natural_order(found.uri.key))
-    return [_Named(str(found.uri), found) for found in objects] or [_Named(name)]
+    if scheme == "s3":
+        return name_s3(name, settings=settings)
+    return NamedPhoto(name) if scheme else name_local(job, name, settings=settings)
 
 
-def _expand_path(job: SlideshowJob, name: str, settings: Settings) -> Sequence[Path]:
-    path = _absolute(job, name, key="photos")
-    _check_pattern(job, name, settings)
-    try:
-        if path.is_dir():
-            found = _photos_in(path)
-        elif path.exists() or not glob.has_magic(name):
-            found = [path]
-        else:
-            # Only the job's own text is a pattern; brackets in the name of the base folder are not.
-            matches = glob.glob(_expand_user(name), root_dir=_base(job), recursive=True)  # noqa: PTH207
-            found = [Path(os.path.normpath(_base(job) / match)) for match in matches]
-        return sorted((inner for inner in found if not inner.is_dir()), key=_natural_order) or [path]
-    except OSError:
-        return [path]  # reading it raises the error
+def _list(job: SlideshowJob, entry: str, settings: Settings) -> Listing:
+    scheme = scheme_of(entry)
+    if scheme == "s3":
+        return list_s3(entry, settings=settings)
+    return Listing((NamedPhoto(entry),)) if scheme else list_local(job, entry, settings=settings)
 
 
-def _check_pattern(job: SlideshowJob, name: str, settings: Settings) -> None:
-    """Raise `NotAllowedError` if a pattern would look into a folder that this host's jobs may not read."""
-    if not settings.roots:
-        return
-    fixed = list(itertools.takewhile(lambda part: not glob.has_magic(part), Path(_expand_user(name)).parts))
-    start = str(_base(job).joinpath(*fixed))
-    for location in (start, os.path.normpath(start)):  # which differ if `..` comes after a link
-        check_allowed(location, settings=settings)
-    if len(fixed) < len(Path(name).parts) and ".." in Path(name).parts:
-        raise NotAllowedError(
-            f"{shown_location(name)}: a pattern with `..` is not allowed on this host (FANREEL_ROOTS)"
-        )
-
-
-def _photos_in(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if is_photo_name(path.name)]
-
-
-def _natural_order(path: Path) -> NameOrder:
-    return natural_order(str(path))
-
-
-def _read(job: SlideshowJob, name: _Named, settings: Settings, downloads: Downloads) -> Source | FanreelError:
+def _read(job: SlideshowJob, name: NamedPhoto, settings: Settings, downloads: Downloads) -> Source | FanreelError:
     """Return the photo, or the error that says why it cannot be used; errors of all photos are raised together."""
     location, path, shown = name.location, Path(name.location), shown_location(name.location)
+    if name.error:
+        return name.error
     try:
         if scheme := scheme_of(location):
             path = downloads.fetch(location, listed=name.listed)
@@ -203,10 +168,8 @@ def _read(job: SlideshowJob, name: _Named, settings: Settings, downloads: Downlo
         photo = read_photo(path, max_megapixels=settings.max_photo_megapixels)
         # Many people see a plan, and the query of a web URL may be secret.
         return Source(photo, shown if scheme in WEB else location)
-    except PermissionError as error:
-        return UnreadablePhotoError(f"{shown}: {error.strerror}; let this user read it, or leave it out")
     except OSError as error:
-        return storage_error(error, doing=f"read the photo {shown}")
+        return reading_error(error, shown)
     except FanreelError as error:
         # People know a download by its URL, not by its path here.
         return type(error)(str(error).replace(f"{shown_path(path)}: ", f"{shown}: ", 1))
@@ -218,14 +181,12 @@ def _refusal(job: SlideshowJob, path: Path) -> FanreelError | None:
     if os.fsencode(path).decode(errors="backslashreplace") != str(path):
         return UnreadablePhotoError(f"{shown}: the name is not UTF-8, so that no plan can hold it; rename the file")
     if path.is_dir():
-        if _photos_in(path):
-            return PhotoNotFoundError(f"{shown}: a folder, where one file is asked for")
-        return PhotoNotFoundError(f"{shown}: the folder holds no photo ({', '.join(sorted(PHOTO_SUFFIXES))})")
+        return PhotoNotFoundError(f"{shown}: a folder, where one file is asked for")
     if path.is_file():
         return None
     if path.exists():
         return PhotoNotFoundError(f"{shown}: a device or a pipe, not a file")
-    is_pattern = glob.has_magic(str(path).removeprefix(str(_base(job))))
+    is_pattern = glob.has_magic(str(path).removeprefix(str(base_of(job))))
     return PhotoNotFoundError(f"{shown}: {'matches no file' if is_pattern else 'no such file'}")
 
 
@@ -240,28 +201,6 @@ def _refuse_bad(errors: Sequence[FanreelError], *, is_skipping: bool) -> None:
     if all(isinstance(error, MediaError) for error in errors):
         raise UnreadablePhotoError(text)
     raise type(next(error for error in errors if not isinstance(error, MediaError)))(text)
-
-
-def _absolute(job: FilmJob, name: str, *, key: str) -> Path:
-    path = _expand_user(name)
-    if not Path(path).is_absolute() and not job.base:
-        raise InvalidJobError(f"{key}: {name!r} is relative; give `base`, the folder it starts from")
-    absolute = Path(os.path.normpath(_base(job) / path))
-    try:
-        os.fsencode(absolute)
-    except UnicodeEncodeError:
-        message = f"{key}: {name!a}: this locale cannot show it; set PYTHONUTF8=1 and run it again"
-        raise InvalidJobError(message) from None
-    return absolute
-
-
-def _base(job: FilmJob) -> Path:
-    return Path(_expand_user(job.base)).absolute()
-
-
-def _expand_user(name: str) -> str:
-    """Return `name` with `~` as the home folder; unlike pathlib, with `~name` as it is if there is no such user."""
-    return os.path.expanduser(name)  # noqa: PTH111
 
 
 _FETCHERS: Mapping[FilmKind, Callable[..., FetchedSources]] = {FilmKind.SLIDESHOW: fetch_stills}

@@ -9,5 +9,5 @@ Public:
     machines: MACHINE_KEYS, Machines, Strategy, gather_machines
     mistakes: explain_mistakes
     parse: job_model, parse_job
-    slideshow: Move, OnBadPhoto, Slide, SlideshowJob
+    slideshow: Move, OnBadPhoto, Pairs, Slide, SlideshowJob
 """

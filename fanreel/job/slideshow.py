@@ -11,7 +11,7 @@ from fanreel.job.fields import LeftOut, Model, Name, Number, Seconds, without_de
 from fanreel.job.film import FilmJob, FilmKind
 from fanreel.job.mistakes import contradiction
 
-__all__ = ["Move", "OnBadPhoto", "Slide", "SlideshowJob"]
+__all__ = ["Move", "OnBadPhoto", "Pairs", "Slide", "SlideshowJob"]
 
 
 class Move(StrEnum):
@@ -32,6 +32,13 @@ class OnBadPhoto(StrEnum):
 
     FAIL = "fail"
     SKIP = "skip"
+
+
+class Pairs(StrEnum):
+    """What becomes of pictures that are there in several files, in a folder or among those that a pattern matches."""
+
+    ONE = "one"
+    ALL = "all"
 
 
 class Slide(Model):
@@ -100,6 +107,7 @@ class SlideshowJob(FilmJob):
         "move",
         "zoom",
         "slides",
+        "pairs",
         "on_bad_photo",
         "overwrite",
         "encoding",
@@ -117,6 +125,11 @@ class SlideshowJob(FilmJob):
     zoom: Number = Field(default=1.3, ge=1, le=8, description="Ratio between the wide and the near end of a move.")
     slides: list[Slide] = Field(
         default=[], description="Instead of photos: one entry a photo, with settings of its own."
+    )
+    pairs: Pairs = Field(
+        default=Pairs.ONE,
+        description="one: of a picture that a folder or a pattern has in several files, one is shown: the edited "
+        "version, else HEIC, else JPEG. all: every file is a photo.",
     )
     on_bad_photo: OnBadPhoto = Field(
         default=OnBadPhoto.FAIL,

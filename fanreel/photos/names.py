@@ -94,7 +94,7 @@ def why_not_read(name: str) -> str:
     """Return why a file of the kind `OTHER_PICTURE` is not taken for a photo, and what to do about it."""
     suffix = split_suffix(name)[1]
     if suffix in RAW_SUFFIXES:
-        return "RAW, which has no colours yet; develop it and save it as JPEG or TIFF"
+        return f"a RAW photo; *{suffix} shows its preview, if that is large enough, or develop it to JPEG or TIFF"
     return f"{_OTHER_PICTURES[suffix]}; save it as JPEG, PNG or TIFF"
 
 

@@ -2,6 +2,8 @@
 
 import os
 import time
+import unicodedata
+from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 
@@ -22,12 +24,15 @@ from fanreel.errors import (
     UnreadablePhotoError,
 )
 from fanreel.host.host import Host, open_host
+from fanreel.intake.listing import NamedPhoto
 from fanreel.intake.photo_sharing import localize_photos, share_photos
+from fanreel.intake.s3_photos import list_s3, name_s3
 from fanreel.intake.sources import fetch_stills
 from fanreel.job.parse import parse_job
 from fanreel.plan.film import FilmPlan
 from fanreel.plan.kinds import plan_films
 from fanreel.remote import s3 as s3_module
+from fanreel.remote.s3_uri import S3Object, S3Uri
 from fanreel.render.here import plan_job
 from fanreel.sessions.launcher import Launcher
 from fanreel.settings import Settings
@@ -170,13 +175,12 @@ class TestOnePhoto:
 
 
 class TestFolders:
-    def test_all_photos_below_in_natural_order_by_one_question(
-        self, server: S3Server, folder: Path, settings: Settings
-    ):
-        names = ["1.png", "2.png", "10.PNG", "deep/1.jpg", "deep/2/x.png"]
+    def test_its_photos_in_natural_order_by_one_question(self, server: S3Server, folder: Path, settings: Settings):
+        names = ["IMG_2.png", "IMG_2 (1).png", "img_3.jfif", "IMG_10.PNG"]
         digests = [put(folder / name, 20 + number) for number, name in enumerate(names)]
         (folder / "notes.txt").write_bytes(b"no photo")
         (folder / "._1.png").write_bytes(b"no photo")
+        put(folder / "deep" / "1.jpg", 19)
         found = stills(settings, url(folder, is_folder=True))
         assert [still.source.photo.digest for still in found] == digests
         assert len(asked(server, "GET", "list-type=2")) == 1
@@ -195,7 +199,7 @@ class TestFolders:
     def test_an_empty_one(self, folder: Path, settings: Settings):
         (folder / "notes.txt").write_bytes(b"no photo")
         text = refusal(PhotoNotFoundError, settings, url(folder, is_folder=True))
-        assert text == f"photos: {url(folder)}/: a folder without a photo, or where one file is asked for"
+        assert text.startswith(f"photos: {url(folder)}/: the folder holds no photo (.avif, ")
 
     def test_one_is_no_slide(self, folder: Path, settings: Settings):
         put(folder / "a.png", 33)
@@ -212,6 +216,83 @@ class TestFolders:
         found = stills(settings, url(folder, is_folder=True))
         assert [Path(still.source.path).stem for still in found] == [str(number) for number in range(40)]
         assert asked(server, "HEAD") == []
+
+    def test_the_same_is_left_out_of_it_as_of_a_folder_here(self, folder: Path, settings: Settings):
+        for name in ("IMG_1.HEIC", "IMG_1.JPG", "IMG_E1.HEIC", "deep/1.png", "deep/2/x.png", ".hid/y.png", "a.jxl"):
+            put(folder / name, 34)
+        for name in ("IMG_1.MOV", "notes.txt"):
+            (folder / name).write_bytes(b"no photo")
+        job = parse_job({"photos": [url(folder, is_folder=True)], "output": "/film.mp4"})
+        fetched = fetch_stills(job, settings=settings)
+        assert [still.source.path for still in fetched.stills] == [url(folder / "IMG_E1.HEIC")]
+        assert fetched.left_out == (
+            f"{url(folder)}/a.jxl: JPEG XL; save it as JPEG, PNG or TIFF",
+            f"{url(folder)}/: 1 video; not in a slideshow yet",
+            f"{url(folder)}/deep/: a sub-folder with 2 photos; {url(folder)}/** takes all",
+        )
+        assert [note.partition(": ")[0] for note in fetched.notes] == [url(folder)]
+
+    @pytest.mark.parametrize(
+        ("pattern", "wanted"),
+        [
+            ("**", ["a1.png", "deep/a2.png", "deep/er/a3.jpg"]),
+            ("*", ["a1.png"]),
+            ("*.png", ["a1.png"]),
+            ("**/*.png", ["a1.png", "deep/a2.png"]),
+            ("**/**/a?.jpg", ["deep/er/a3.jpg"]),
+            ("*/a[2-9]*", ["deep/a2.png"]),
+            ("deep/**", ["deep/a2.png", "deep/er/a3.jpg"]),
+            ("**/er/**", ["deep/er/a3.jpg"]),
+            (".hid/*", [".hid/a4.png"]),
+            ("**/*.dat", ["deep/a5.dat"]),
+        ],
+    )
+    def test_a_pattern(self, server: S3Server, folder: Path, settings: Settings, pattern: str, wanted: list[str]):
+        for number, name in enumerate(["a1.png", "deep/a2.png", "deep/er/a3.jpg", ".hid/a4.png", "deep/a5.dat"]):
+            put(folder / name, 36 + number)
+        (folder / "notes.txt").write_bytes(b"no photo")
+        found = stills(settings, f"{url(folder)}/{pattern}")
+        assert [still.source.path for still in found] == [url(folder / name) for name in wanted]
+        assert len(asked(server, "GET", "list-type=2")) == 1
+
+    def test_a_pattern_that_matches_nothing(self, folder: Path, settings: Settings):
+        put(folder / "a.png", 35)
+        text = refusal(PhotoNotFoundError, settings, f"{url(folder)}/*.jpg")
+        assert text == f"photos: {url(folder)}/*.jpg: matches no file"
+
+    @pytest.mark.parametrize(("asked_form", "form"), [("NFC", "NFD"), ("NFD", "NFC")])
+    def test_keys_in_another_composition(self, folder: Path, settings: Settings, asked_form: str, form: str):
+        there, here = (unicodedata.normalize(each, "Été") for each in (form, asked_form))
+        put(folder / there / f"{there}.png", 37)
+        wanted = url(folder / there / f"{there}.png")
+        for entry in (f"{here}/", f"{here}/*.png", f"{here}/**", f"{here}/{here}.png", f"{here}/{here}*"):
+            (still,) = stills(settings, f"{url(folder)}/{entry}")
+            # This server itself takes one composition for the other in the names of folders.
+            assert unicodedata.normalize(form, still.source.path) == wanted, entry
+        slide = parse_job({"slides": [{"photo": f"{url(folder)}/{here}/{here}.png"}], "output": "/film.mp4"})
+        assert unicodedata.normalize(form, fetch_stills(slide, settings=settings).stills[0].source.path) == wanted
+
+    @pytest.mark.parametrize(("asked_form", "form"), [("NFC", "NFD"), ("NFD", "NFC")])
+    def test_keys_in_another_composition_at_a_server_that_compares_bytes(
+        self, settings: Settings, monkeypatch: pytest.MonkeyPatch, asked_form: str, form: str
+    ):
+        there, here = (unicodedata.normalize(each, "été/é 1.png") for each in (form, asked_form))
+        uri = S3Uri("films", there)
+        known = {uri: S3Object(uri, 1, datetime.now(UTC))}
+
+        class Bytewise:
+            def head(self, uri: S3Uri) -> S3Object | None:
+                return known.get(uri)
+
+            def list(self, folder: S3Uri) -> list[S3Object]:
+                return [found for key, found in known.items() if key.key.startswith(f"{folder.key}/")]
+
+        monkeypatch.setattr(s3_module, "_OF_PROCESS", Bytewise())
+        assert name_s3(f"s3://films/{here}", settings=settings) == NamedPhoto(str(uri), known[uri])
+        folder = here.partition("/")[0]
+        for entry in (f"s3://films/{folder}/", f"s3://films/{folder}/*", f"s3://films/{here[:-5]}*"):
+            assert list_s3(entry, settings=settings).photos == (NamedPhoto(str(uri), known[uri]),), entry
+        assert name_s3("s3://films/gone é.png", settings=settings) == NamedPhoto("s3://films/gone é.png")
 
 
 class TestFaults:
@@ -246,7 +327,10 @@ class TestRoots:
         assert stills(bounded, f"{url(folder)}/acme/")
         assert stills(bounded, f"{url(folder)}/acme/a.png")
         server.requests.clear()
-        for name in ("other/", "other/c.png", "acme2/", "acme2/b.png", "", "acme.png", "acme//a.png", "acme//"):
+        for name in (
+            *("other/", "other/c.png", "acme2/", "acme2/b.png", "", "acme.png", "acme//a.png", "acme//"),
+            *("*", "**", "ac*/a.png", "other/*", "é/c.png", "acme*"),
+        ):
             refusal(NotAllowedError, bounded, f"{url(folder)}/{name}")
         refusal(NotAllowedError, bounded, "s3://other/acme/a.png")
         refusal(InvalidJobError, bounded, f"{url(folder)}/acme/../other/c.png")

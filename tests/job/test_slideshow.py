@@ -501,7 +501,8 @@ SCHEMA = SlideshowJob.model_json_schema()
 def test_the_form_keeps_the_order_of_its_fields():
     # Photos stand before the output, and what all kinds of film share is not torn from what is a slideshow's own.
     fields = (
-        "film photos output base size fps seconds_per_slide move zoom slides on_bad_photo overwrite encoding machines"
+        "film photos output base size fps seconds_per_slide move zoom slides pairs on_bad_photo overwrite encoding "
+        "machines"
     )
     assert list(SCHEMA["properties"]) == list(job().model_dump()) == fields.split()
     assert list(SCHEMA["$defs"]["Encoding"]["properties"]) == ["codec", "encoder", "fallback", "preset", "quality"]

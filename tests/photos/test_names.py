@@ -86,9 +86,11 @@ def test_a_suffix_is_what_it_is_without_the_blanks_behind_it():
 
 
 def test_why_a_picture_is_not_read_says_what_to_do():
-    assert why_not_read("a.NEF") == "RAW, which has no colours yet; develop it and save it as JPEG or TIFF"
+    assert why_not_read("a.NEF") == (
+        "a RAW photo; *.nef shows its preview, if that is large enough, or develop it to JPEG or TIFF"
+    )
     assert why_not_read("a.jxl") == "JPEG XL; save it as JPEG, PNG or TIFF"
-    for name in ("a.jp2", "a.psd", "a.tga", "a.dng "):
+    for name in ("a.jp2", "a.psd", "a.tga"):
         assert kind_of_name(name) is FileKind.OTHER_PICTURE
         assert "save it as" in why_not_read(name)
 
