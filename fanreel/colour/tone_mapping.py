@@ -1,7 +1,8 @@
 """Light beyond white, brought into what an SDR film can show.
 
 Up to a knee nothing changes, so that a picture that has an SDR twin looks like it. Above, light rolls off towards
-white, which the picture's own highlights reach. Red, green and blue are scaled alike: highlights keep their hue.
+white, which the picture's own highlights reach. Red, green and blue are scaled alike, and mixed with white the more
+the stronger they were scaled: a highlight keeps its hue and pales, as on film, and does not become a flat patch.
 """
 
 from __future__ import annotations
@@ -49,6 +50,10 @@ def roll_off(light: Sequence[np.ndarray], *, peak: float) -> list[np.ndarray]:
     before = brightest[beyond] / LIGHT_UNIT
     over, most = (np.minimum(before, peak) - KNEE) / (1 - KNEE), (peak - KNEE) / (1 - KNEE)
     after = KNEE + (1 - KNEE) * (over * (1 + over / (most * most)) / (1 + over))
-    gains = np.ones(brightest.shape)
-    gains[beyond] = after / before
-    return [(channel * gains + 0.5).astype(np.int64) for channel in light]
+    gains = after / before
+    whitened, level = np.square(1 - gains), after * LIGHT_UNIT
+    shown = [channel.copy() for channel in light]
+    for channel in shown:
+        dimmed = channel[beyond] * gains
+        channel[beyond] = dimmed + (level - dimmed) * whitened + 0.5
+    return shown

@@ -13,9 +13,10 @@ import cv2
 import pi_heif
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
+from fanreel.colour.matrix_profiles import profile_signal
 from fanreel.colour.signals import ColourSignal
 from fanreel.errors import UnreadablePhotoError
-from fanreel.photos.heif_items import main_picture_bits, main_picture_signal
+from fanreel.photos.heif_items import bare_avif, main_picture_bits, main_picture_signal
 from fanreel.photos.png import bare_png, png_exif, png_profile, png_signal
 from fanreel.photos.raw import RawPhoto, find_raw
 from fanreel.photos.structure import is_whole, webp_chunks
@@ -26,6 +27,7 @@ __all__ = [
     "JPEG_FORMATS",
     "TURNS",
     "PhotoHeader",
+    "bare_file",
     "open_heif",
     "open_image",
     "read_header",
@@ -58,6 +60,7 @@ TURNS = {
 Source: EXIF 2.32, table 6.
 """
 
+_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _PICTURE_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB")
 
@@ -119,6 +122,9 @@ def read_header(path: Path, data: bytes) -> PhotoHeader:
     try:
         raw = find_raw(data)
         header = _raw_header(data, raw) if raw else _header_reader(data)(data)
+        said = profile_signal(header.profile) if header.profile else None
+        if said and said.is_hdr:
+            header = replace(header, signal=said)
     except UnidentifiedImageError:
         is_tiff = data[:4] in (b"II*\0", b"MM\0*")
         reason = "a TIFF of a kind that cannot be read; save it with 8 or 16 bits a sample"
@@ -144,8 +150,15 @@ def shown_path(path: Path) -> str:
 
 
 def open_image(data: bytes) -> ImageFile.ImageFile:
-    """Return the picture, not yet decoded, of any format but HEIF."""
+    """Return the picture, not yet decoded, of any format but HEIF. The file should be bare."""
     return Image.open(io.BytesIO(data), formats=_FORMATS)
+
+
+def bare_file(data: bytes) -> bytes:
+    """Return the file without what has kept Pillow, OpenCV or libpng from its pixels, or made them print warnings."""
+    if data.startswith(_PNG_MAGIC):
+        return bare_png(data)
+    return bare_avif(data) if data[4:8] == b"ftyp" and not _is_heic(data) else data
 
 
 def open_heif(data: bytes) -> pi_heif.HeifImage:
@@ -162,7 +175,7 @@ def _header_reader(data: bytes) -> Callable[[bytes], PhotoHeader]:
         return _heif_header
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return _webp_header
-    return _png_header if data[:8] == b"\x89PNG\r\n\x1a\n" else _pillow_header
+    return _png_header if data.startswith(_PNG_MAGIC) else _pillow_header
 
 
 def _is_heic(data: bytes) -> bool:
@@ -172,7 +185,6 @@ def _is_heic(data: bytes) -> bool:
 
 def _heif_header(data: bytes) -> PhotoHeader:
     image = open_heif(data)
-    colours = image.info.get("nclx_profile") or {}
     return PhotoHeader(
         format="HEIF",
         mode="RGB",
@@ -182,7 +194,7 @@ def _heif_header(data: bytes) -> PhotoHeader:
         profile=image.info.get("icc_profile"),
         is_whole=is_whole("HEIF", data),
         bits=image.info.get("bit_depth", 8),
-        signal=ColourSignal(colours["color_primaries"], colours["transfer_characteristics"]) if colours else None,
+        signal=main_picture_signal(data),  # pi-heif does not tell it beside a profile
     )
 
 
@@ -213,7 +225,7 @@ def _webp_header(data: bytes) -> PhotoHeader:
 
 
 def _png_header(data: bytes) -> PhotoHeader:
-    with open_image(bare_png(data)) as image:
+    with open_image(bare_file(data)) as image:
         clear = image.info.get("transparency")
         return PhotoHeader(
             format="PNG",
@@ -230,7 +242,7 @@ def _png_header(data: bytes) -> PhotoHeader:
 
 
 def _pillow_header(data: bytes) -> PhotoHeader:
-    with open_image(data) as image:
+    with open_image(bare_file(data)) as image:
         kind = str(image.format)
         profile = image.info.get("icc_profile")
         bits = main_picture_bits(data) if kind == "AVIF" else 16 if _is_deep_tiff(image) else 8

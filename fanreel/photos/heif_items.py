@@ -1,4 +1,4 @@
-"""What the boxes of an AVIF say of its main picture, which Pillow keeps for itself: colours and depth.
+"""What the boxes of HEIF and AVIF say of the main picture, and decoders keep for themselves: colours and depth.
 
 Source: ISO/IEC 23008-12, 6.5 and 9.3; ISO/IEC 14496-12, 8.11.4, 8.11.14 and 12.1.5; AV1-ISOBMFF, 2.3.3.
 """
@@ -10,7 +10,7 @@ import struct
 from fanreel.colour.signals import ColourSignal
 from fanreel.photos.structure import boxes
 
-__all__ = ["main_picture_bits", "main_picture_signal"]
+__all__ = ["bare_avif", "main_picture_bits", "main_picture_signal"]
 
 
 def main_picture_signal(data: bytes) -> ColourSignal | None:
@@ -28,6 +28,24 @@ def main_picture_bits(data: bytes) -> int:
         return max(properties[b"pixi"][5:], default=8)
     flags = properties.get(b"av1C", bytes(4))[2]
     return (12 if flags & 0x20 else 10) if flags & 0x40 else 8
+
+
+def bare_avif(data: bytes) -> bytes:
+    """Return the file with no item of the kind of EXIF: Pillow opens none whose EXIF is damaged.
+
+    Nothing is lost by it: an AVIF is turned by its own boxes. Source: ISO/IEC 14496-12, 8.11.6.
+    """
+    patched = bytearray(data)
+    try:
+        start, end = next((start + 4, end) for kind, start, end in boxes(data, 0, len(data)) if kind == b"meta")
+        start, end = next((start, end) for kind, start, end in boxes(data, start, end) if kind == b"iinf")
+        for _, info, _ in boxes(data, start + (8 if data[start] else 6), end):
+            place = info + (10 if data[info] > 2 else 8)
+            if data[place : place + 4] == b"Exif":
+                patched[place : place + 4] = b"skip"
+    except (StopIteration, IndexError, struct.error):
+        return data
+    return bytes(patched)
 
 
 def _properties(data: bytes) -> list[tuple[bytes, bytes]]:

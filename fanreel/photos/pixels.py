@@ -14,8 +14,7 @@ from PIL import ImageChops
 
 from fanreel.colour.profiles import BAND_ROWS, to_srgb
 from fanreel.colour.samples import convert_samples, highlights_peak
-from fanreel.photos.header import JPEG_FORMATS, PhotoHeader, open_heif, open_image
-from fanreel.photos.png import bare_png
+from fanreel.photos.header import JPEG_FORMATS, PhotoHeader, bare_file, open_heif, open_image
 
 __all__ = ["REDUCTIONS", "can_reduce", "decode_pixels"]
 
@@ -46,14 +45,13 @@ def decode_pixels(data: bytes, header: PhotoHeader, *, reduction: int) -> np.nda
     """
     if header.raw and header.raw.preview:
         data = data[slice(*header.raw.preview)]
-    if header.format == "PNG":
-        data = bare_png(data)
+    data = bare_file(data)
     if header.format == "HEIF":
         return _decode_heif(data, header)
+    if not header.is_deep and not _is_plain(header):
+        return _decode_with_pillow(data, header)
     if header.is_deep:
         return _decode_deep(data, header)
-    if not _is_plain(header):
-        return _decode_with_pillow(data, header)
     bgr = cv2.imdecode(np.frombuffer(data, np.uint8), _REDUCED[reduction] | cv2.IMREAD_IGNORE_ORIENTATION)
     if bgr is not None and (header.profile or header.signal):
         _convert(bgr if header.mode == "RGB" else bgr[:, :, :1], header, into=bgr)

@@ -338,6 +338,44 @@ def test_cmyk_with_and_without_a_profile(tmp_path, kind, options):
     assert_shown(tmp_path, encoded(picture, kind, **options), 255 * (1 - INKS[:, :, :3].astype(int)))
 
 
+def without_marker(jpeg, marker):
+    """A JPEG without its segments of a kind."""
+    head, mark, rest = jpeg.partition(b"\xff" + bytes((marker,)))
+    assert mark
+    return head + rest[int.from_bytes(rest[:2]) :]
+
+
+def adobe(jpeg, transform):
+    """A JPEG whose Adobe segment says another transform of its colours."""
+    head, mark, rest = jpeg.partition(b"\xff\xee\0\x0eAdobe")
+    assert mark
+    return head + mark + rest[:6] + bytes((transform,)) + rest[7:]
+
+
+@pytest.mark.parametrize("has_profile", [False, True])
+def test_inks_in_a_jpeg_are_inverted_by_adobe_s_marker_alone(tmp_path, has_profile):
+    inks = chart(INKS * np.uint8(255))
+    colours = 255 * (1 - INKS[:, :, :3].astype(int))
+    options = {"quality": 100, "subsampling": 0}
+    if has_profile:
+        options["icc_profile"] = cmyk_profile(press)
+        colours = lab_to_srgb([[press(*row) for row in rows] for rows in INKS.tolist()])
+    # Pillow writes the marker and inverts; without it, what is stored is the ink.
+    marked = encoded(Image.frombytes("CMYK", (96, 64), inks.tobytes()), "JPEG", **options)
+    plain = encoded(Image.frombytes("CMYK", (96, 64), (255 - inks).tobytes()), "JPEG", **options)
+    assert_shown(tmp_path, marked, colours)
+    assert_shown(tmp_path, without_marker(plain, 0xEE), colours)
+
+
+def test_inks_as_ycck(tmp_path):
+    # Y, Cb and Cr of the inverted inks, which Adobe's transform 2 says: C = 255 - R and so on, K beside them.
+    inks = chart(INKS * np.uint8(255))
+    ycc = np.asarray(Image.fromarray(inks[:, :, :3]).convert("YCbCr"))
+    stored = np.dstack((ycc, 255 - inks[:, :, 3]))
+    data = encoded(Image.frombytes("CMYK", (96, 64), (255 - stored).tobytes()), "JPEG", quality=100, subsampling=0)
+    assert_shown(tmp_path, adobe(data, 2), 255 * (1 - INKS[:, :, :3].astype(int)))
+
+
 @pytest.mark.parametrize(
     ("picture", "profile", "colours"),
     [

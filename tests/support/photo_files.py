@@ -231,38 +231,48 @@ def full_box(kind, *contents, version=0, flags=0):
 
 
 def hevc_picture(rgb):
-    """One picture as HEVC without loss in 4:4:4: its parameter sets, and its slices behind their lengths."""
+    """One picture as HEVC without loss in 4:4:4: its parameter sets, and its slices behind their lengths.
+
+    Samples of uint16 have 10 bits.
+    """
+    kind = "gbrp10le" if rgb.dtype == np.uint16 else "gbrp"
     codec = av.CodecContext.create("libx265", "w")
-    codec.width, codec.height, codec.pix_fmt = rgb.shape[1], rgb.shape[0], "gbrp"
+    codec.width, codec.height, codec.pix_fmt = rgb.shape[1], rgb.shape[0], kind
     codec.time_base = Fraction(1, 25)
     codec.options = {"preset": "ultrafast", "x265-params": "lossless=1:log-level=none:info=0:keyint=1"}
-    packets = [*codec.encode(av.VideoFrame.from_ndarray(rgb, "rgb24").reformat(format="gbrp")), *codec.encode(None)]
+    frame = av.VideoFrame.from_ndarray(rgb, kind if kind == "gbrp10le" else "rgb24").reformat(format=kind)
+    packets = [*codec.encode(frame), *codec.encode(None)]
     units = [unit for unit in b"".join(map(bytes, packets)).replace(b"\0\0\0\1", b"\0\0\1").split(b"\0\0\1") if unit]
     sets = [unit for unit in units if unit[0] >> 1 & 63 in (32, 33, 34)]
     slices = b"".join(struct.pack(">I", len(unit)) + unit for unit in units if unit[0] >> 1 & 63 < 32)
     return sets, slices
 
 
-def hvcc(sets):
+def hvcc(sets, bits=8):
+    depth = 0xF8 | bits - 8
     profile = sets[1][3:15]  # behind the unit's header and one byte: general profile, tier and level
-    head = bytes((1,)) + profile + struct.pack(">HBBBBHBB", 0xF000, 0xFC, 0xFC | 3, 0xF8, 0xF8, 0, 0x0F, len(sets))
+    head = bytes((1,)) + profile + struct.pack(">HBBBBHBB", 0xF000, 0xFC, 0xFC | 3, depth, depth, 0, 15, len(sets))
     return box(b"hvcC", head, *[struct.pack(">BHH", unit[0] >> 1 & 63, 1, len(unit)) + unit for unit in sets])
 
 
-def heic(rgb, *, rotation=0, mirror=None, exif=b"", profile=None, brand=b"heic"):
+def heic(rgb, *, rotation=0, mirror=None, exif=b"", profile=None, brand=b"heic", signal=(1, 13)):
     """A HEIC file.
 
     Args:
-        rgb: The stored picture, sides multiples of 8.
+        rgb: The stored picture, sides multiples of 8; uint8, or uint16 of 10 bits.
         rotation: Quarter turns anticlockwise that the reader makes (irot).
         mirror: Then mirrored top to bottom (0) or left to right (1).
         exif: A block of EXIF, as cameras add one.
         profile: ICC.
         brand: What the file says it is.
+        signal: Primaries and transfer in its nclx.
     """
     sets, slices = hevc_picture(rgb)
-    properties = [hvcc(sets), full_box(b"ispe", struct.pack(">II", rgb.shape[1], rgb.shape[0]))]
-    colour = b"nclx" + struct.pack(">HHHB", 1, 13, 0, 0x80)
+    properties = [
+        hvcc(sets, 10 if rgb.dtype == np.uint16 else 8),
+        full_box(b"ispe", struct.pack(">II", rgb.shape[1], rgb.shape[0])),
+    ]
+    colour = b"nclx" + struct.pack(">HHHB", *signal, 0, 0x80)
     properties.append(box(b"colr", colour))
     if profile:
         properties.append(box(b"colr", b"prof", profile))
