@@ -57,14 +57,14 @@ check: .venv/ready
 bench: .venv/ready
 	$(LOCAL) $(BIN)/python -m benchmarks $(BENCH)
 
-# What some tests of `make soak` look at the UI with, what the emulated NVIDIA driver of others is built from, the
-# database of a farm and wrong clocks; without it they skip, and say so.
+# What some tests of `make soak` look at the UI with, what the emulated NVIDIA driver of others is built from, and
+# wrong clocks; without it they skip, and say so.
 system-packages:
 	command -v chromium >/dev/null || { apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium; }
 	printf '#include <stdint.h>\n#include <x264.h>\n#include <ffnvcodec/nvEncodeAPI.h>\n' | gcc -E - >/dev/null 2>&1 || \
 		{ apt-get update -qq && apt-get install -qq -y --no-install-recommends gcc libc6-dev libx264-dev libffmpeg-nvenc-dev; }
-	ls /usr/lib/postgresql/*/bin/postgres /usr/bin/faketime >/dev/null 2>&1 || \
-		{ apt-get update -qq && apt-get install -qq -y --no-install-recommends postgresql faketime; }
+	command -v faketime >/dev/null || \
+		{ apt-get update -qq && apt-get install -qq -y --no-install-recommends faketime; }
 
 # RunPod's package, in an environment of its own: a test has its local test mode render with infra/serverless/handler.py.
 serverless: .serverless/ready

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Self
 
 from benchmarks.films import Bench, fresh_folder, make_job
 from benchmarks.measurement import Measurement
@@ -19,7 +22,8 @@ from fanreel.store.local import LocalStore
 __all__ = ["busy_share", "measure"]
 
 FILMS, PHOTOS_A_FILM, SECONDS_A_SLIDE = 60, 5, 4.0
-LEAST_BUSY, MOST_TASK_RUNS = 0.90, 20
+LEAST_BUSY, MOST_TASK_RUNS, MOST_ANSWER_SECONDS = 0.90, 20, 2.0
+LOOK_SECONDS = 1.0
 WORKER_LIMIT = 6
 """Three runs a slot: one renders, one starts or waits, one ends. With two, a slot had no taker a third of the time."""
 POLL_SECONDS = 2  # of the worker: how soon it sees that a run has ended; Prefect's own default is 10
@@ -42,10 +46,12 @@ def measure(bench: Bench) -> Iterator[Measurement]:
         with (
             running(command, log=folder / "worker.log", env=env) as worker,
             MemorySampler(worker.pid) as memory,
+            AnswerSampler(server) as answers,
         ):
             _wait_until_over(server, count)
         over_at = time.time()
         task_runs = _task_runs_a_film(server)
+        tracebacks = server.tracebacks()
     events = _events(folder / "store")
     slots = read_capacity().cores
     share = busy_share(events, slots=slots)
@@ -63,9 +69,49 @@ def measure(bench: Bench) -> Iterator[Measurement]:
         "from its first frame to its last segment",
     }
     yield Measurement(f"sessions busy, {count} films queued at once", share, LEAST_BUSY, True, "", beside, bench.quick)
+    every = {"how": f"a page of flow runs, asked for every {LOOK_SECONDS:g} s while films are made", **answers.told()}
+    yield Measurement(
+        "slowest answer of the API", answers.slowest_seconds, MOST_ANSWER_SECONDS, False, "s", every, bench.quick
+    )
+    yield Measurement("tracebacks in the server's log", tracebacks, 0, False, "", {}, bench.quick)
     most = max(task_runs.values(), default=0)
     told = {"films": len(task_runs), "task runs in all": sum(task_runs.values())}
     yield Measurement("task runs of one film, the most", most, MOST_TASK_RUNS, False, "", told, bench.quick)
+
+
+class AnswerSampler:
+    """Asks a server every second for what the page of runs asks for, and notes how long its answers take."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._seconds: list[float] = []
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        self._thread.join()
+
+    @property
+    def slowest_seconds(self) -> float:
+        """How long the slowest answer took."""
+        return max(self._seconds, default=0.0)
+
+    def told(self) -> dict[str, str]:
+        """Return how many answers there were, and how long the usual one took."""
+        ordered = sorted(self._seconds) or [0.0]
+        return {"answers": str(len(ordered)), "median": f"{ordered[len(ordered) // 2]:.3f} s"}
+
+    def _look(self) -> None:
+        while not self._is_over.wait(LOOK_SECONDS):
+            asked_at = time.monotonic()
+            with contextlib.suppress(OSError, RuntimeError):  # no answer: the time until it was given up counts
+                self._server.ask("flow_runs/filter", {"limit": 50, "sort": "EXPECTED_START_TIME_DESC"})
+            self._seconds.append(time.monotonic() - asked_at)
 
 
 def busy_share(events: Sequence[SegmentEvent], *, slots: int) -> float:

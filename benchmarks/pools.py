@@ -18,7 +18,7 @@ from benchmarks.film_queue import OVER
 from benchmarks.films import Bench, fresh_folder, make_job, many_photos
 from benchmarks.measurement import Measurement
 from benchmarks.process_tree import MemorySampler, process_tree
-from benchmarks.server import DATABASE_VARIABLE, Server, running, serve
+from benchmarks.server import Server, running, serve
 from fanreel.segments.record import SegmentRecord
 from fanreel.store.local import LocalStore
 
@@ -33,7 +33,7 @@ LIMIT_SECONDS = 900
 DEPLOYMENT = "render-slideshow/pools"
 
 MOST_FIRST_FRAME_SECONDS, LEAST_SPEEDUP, MOST_PARENT_MB = 30.0, 1.4, 400
-MOST_TASK_RUNS_A_CHILD, MOST_KILL_COST = 4.0, 1.6
+MOST_TASK_RUNS_A_CHILD, MOST_KILL_COST = 4.0, 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +53,14 @@ class _Film:
 def measure(bench: Bench) -> Iterator[Measurement]:
     """Yield the figures of a film on one worker, on two, and on two of which a child is killed."""
     folder = fresh_folder("pools")
-    with serve(folder, database=os.environ.get(DATABASE_VARIABLE, "")) as server:
+    with serve(folder) as server:
         _apply(server)
         one = _make(bench, server, "one", workers=1)
         two = _make(bench, server, "two", workers=2)
         killed = _make(bench, server, "killed", workers=2, kill=True)
     how = (
         f"{two.frame_count} frames, 1080p draft; workers with one slot each, polling every {POLL_SECONDS} s; shards of "
-        f"at most {SHARD_SECONDS:g} s of work; {server.database}; one machine: both workers share its cores and caches"
+        f"at most {SHARD_SECONDS:g} s of work; PostgreSQL; one machine: both workers share its cores and caches"
     )
     first = {"how": how, "one worker": f"{one.first_frame_seconds:.1f} s", "of": "two workers"}
     yield Measurement(

@@ -20,13 +20,13 @@ from typing import Any
 from benchmarks.films import environment
 from benchmarks.photos import ROOT
 from benchmarks.process_tree import process_tree
+from deployments.postgresql import Cluster
 
-__all__ = ["DATABASE_VARIABLE", "PREFECT", "Server", "running", "serve"]
+__all__ = ["PREFECT", "Server", "running", "serve"]
 
 PREFECT = [sys.executable, "-m", "prefect", "--no-prompt"]
 START_SECONDS = 120.0
 BUSY_TRIES, SERVICE_UNAVAILABLE = 40, 503
-DATABASE_VARIABLE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +36,16 @@ class Server:
     Attributes:
         url: Of its API.
         env: What a process needs to use it; with an empty store.
-        folder: Where its logs are, and its database if that is SQLite.
+        folder: Where its logs and its database are.
     """
 
     url: str
     env: Mapping[str, str]
     folder: Path
 
-    @property
-    def database(self) -> str:
-        """What kind of database it has."""
-        return "PostgreSQL" if self.env.get(DATABASE_VARIABLE, "").startswith("postgresql") else "SQLite"
+    def tracebacks(self) -> int:
+        """Return how many tracebacks the server has written into its log."""
+        return (self.folder / "server.log").read_text(errors="replace").count("Traceback (most recent call last)")
 
     def ask(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """Return what the API answers; asked again while its database is busy, as Prefect's own client does."""
@@ -76,17 +75,36 @@ class Server:
 
 
 @contextlib.contextmanager
-def serve(folder: Path, *, database: str = "") -> Iterator[Server]:
-    """Run a server.
+def serve(folder: Path) -> Iterator[Server]:
+    """Run a server on the PostgreSQL that comes along.
 
     Args:
-        folder: For its logs, and for its database if none is named.
-        database: An empty database, as Prefect names it.
+        folder: For its logs and its database.
     """
+    with _database(folder) as database, _serve(folder, database) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def _database(folder: Path) -> Iterator[str]:
+    """Keep a database, and return it as Prefect names it."""
+    cluster = Cluster(folder / "postgresql")
+    command = [sys.executable, "-m", "deployments.postgresql", str(cluster.folder)]
+    with running(command, log=folder / "postgresql.log", env=os.environ) as keeper:
+        deadline = time.monotonic() + START_SECONDS
+        while not cluster.is_ready():
+            if keeper.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"no PostgreSQL:\n{(folder / 'postgresql.log').read_text()[-3000:]}")
+            time.sleep(0.2)
+        yield cluster.address
+
+
+@contextlib.contextmanager
+def _serve(folder: Path, database: str) -> Iterator[Server]:
     port = _free_port()
     url = f"http://127.0.0.1:{port}/api"
     env = environment(folder / "store") | {"PREFECT_HOME": str(folder / "prefect"), "PREFECT_API_URL": url}
-    env |= {DATABASE_VARIABLE: database} if database else {}
+    env |= {"PREFECT_SERVER_DATABASE_CONNECTION_URL": database}
     server = Server(url, env, folder)
     command = [*PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     with running(command, log=folder / "server.log", env=env) as process:

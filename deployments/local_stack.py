@@ -1,7 +1,8 @@
 """`make up` and `make down`: a Prefect server of this machine alone, and a worker for each pool, in the background.
 
-`python -m deployments.local_stack up [--port 4200]`, in the checkout. The server keeps its database (SQLite), and its
-leases, below `.demo/up`, listens on 127.0.0.1 only and reports to nobody; the logs of the processes lie beside.
+`python -m deployments.local_stack up [--port 4200]`, in the checkout. The server has a PostgreSQL of its own
+(postgresql.py), keeps its leases below `.demo/up`, as PostgreSQL its files, listens on 127.0.0.1 only and reports to
+nobody; the logs of the processes lie beside.
 The pool `nvenc` gets a worker if a GPU encodes. A second `up` starts what is missing. `down` ends what `up` started,
 with everything below, and nothing else. Every user of the machine can use such a server, so it is for one person alone.
 """
@@ -28,6 +29,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from deployments import apply
 from deployments.local_processes import end_all, environment_of, leaders, marked, start_process
 from deployments.pools import POOLS
+from deployments.postgresql import Cluster
 from deployments.worker import count_gpu_sessions
 from fanreel.errors import FanreelError, RequestError, SessionBusyError
 from fanreel.sessions.gate import KernelLockGate
@@ -56,13 +58,18 @@ class StartError(FanreelError):
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """The server and the workers that `up` starts: `server`, `worker-cpu` ...
+    """What `up` starts: `postgresql`, `server`, `worker-cpu` ...
 
     Attributes:
-        folder: Holds logs and the server's database; a process is known by this folder and its name.
+        folder: Holds logs and the database; a process is known by this folder and its name.
     """
 
     folder: Path
+
+    @property
+    def database(self) -> Cluster:
+        """The database of the server."""
+        return Cluster(self.folder / "postgresql")
 
     def mark(self, name: str) -> str:
         """What `name`, and all below it, are known by."""
@@ -96,6 +103,8 @@ class Stack:
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
             "PREFECT_WORKER_QUERY_SECONDS": "2",
         }
+        if name == "server":
+            environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = self.database.address
         start_process(command, mark=self.mark(name), log=self.log(name), folder=ROOT, environment=environment)
 
 
@@ -125,6 +134,7 @@ def up(stack: Stack, *, port: int) -> int:
     """Start what does not run, apply the deployments, tell where the UI is, and return the exit code."""
     port = stack.port() or port
     url = f"http://{HOST}:{port}/api"
+    _start_database(stack)
     _start_server(stack, port=port, url=url)
     with temporary_settings({PREFECT_API_URL: url}):
         if code := apply.main([]):
@@ -156,8 +166,21 @@ def down(stack: Stack) -> int:
     count = end_all([stack.mark(name) for name in WORKERS], grace_seconds=WORKER_GRACE_SECONDS)
     # The server ends last: workers tell it what they held.
     count += end_all([stack.mark("server")], grace_seconds=SERVER_GRACE_SECONDS)
-    print(f"Ended {count} processes: the server, {worker_count} workers, and all below." if count else "Nothing runs.")
+    count += end_all([stack.mark("postgresql")], grace_seconds=SERVER_GRACE_SECONDS)
+    stack.database.end_orphan()
+    ended = f"the server, its PostgreSQL, {worker_count} workers, and all below"
+    print(f"Ended {count} processes: {ended}." if count else "Nothing runs.")
     return 0
+
+
+def _start_database(stack: Stack) -> None:
+    if stack.is_running("postgresql"):
+        return
+    stack.database.end_orphan()
+    command = [sys.executable, "-m", "deployments.postgresql", str(stack.database.folder)]
+    start_process(command, mark=stack.mark("postgresql"), log=stack.log("postgresql"), folder=ROOT, environment={})
+    _wait(stack, {"postgresql": stack.database.is_ready})
+    print("PostgreSQL: started")
 
 
 def _start_server(stack: Stack, *, port: int, url: str) -> None:

@@ -47,6 +47,8 @@ class Settings:
             is below an old disk's speed).
         gpu_sessions: NVENC sessions at once on one GPU, of all films of the host; the same for all its processes
             (`FANREEL_GPU_SESSIONS`; left out, what its calibration says).
+        session_niceness: How much lower than its owner's the priority of a session is, from 0 to 19, so that servers,
+            workers and UIs beside it answer (`FANREEL_SESSION_NICENESS`).
         session_cap: Encoder sessions at once of one film, whatever its job allows; 0 is no cap
             (`NUM_NVENC_STREAMS`).
         late_seconds: A shard that no worker of a pool takes for this long goes to another one (`FANREEL_LATE_SECONDS`).
@@ -71,6 +73,7 @@ class Settings:
     max_photo_megapixels: float = 400.0
     slow_join_mb_per_second: float = 50.0
     gpu_sessions: int | None = None
+    session_niceness: int = 10
     session_cap: int = 0
     late_seconds: float = 60.0
     stall_seconds: float = 300.0
@@ -103,6 +106,7 @@ def read_settings() -> Settings:
         max_photo_megapixels=_positive("FANREEL_MAX_PHOTO_MEGAPIXELS", usual.max_photo_megapixels),
         slow_join_mb_per_second=_positive("FANREEL_SLOW_JOIN_MB_PER_SECOND", usual.slow_join_mb_per_second),
         gpu_sessions=_count("FANREEL_GPU_SESSIONS", 0) or None,
+        session_niceness=_count("FANREEL_SESSION_NICENESS", usual.session_niceness, smallest=0, largest=19),
         session_cap=_count("NUM_NVENC_STREAMS", usual.session_cap),
         late_seconds=_positive("FANREEL_LATE_SECONDS", usual.late_seconds),
         stall_seconds=_positive("FANREEL_STALL_SECONDS", usual.stall_seconds),
@@ -173,10 +177,10 @@ def _positive(name: str, default: float) -> float:
     return value
 
 
-def _count(name: str, default: int, *, largest: int = LARGEST_COUNT) -> int:
+def _count(name: str, default: int, *, smallest: int = 1, largest: int = LARGEST_COUNT) -> int:
     text = os.environ.get(name, "")
-    if text and not (text.isascii() and text.isdecimal() and 0 < int(text) <= largest):
-        raise RequestError(f"{name}: {text!r} is not allowed; a whole number from 1 to {largest}")
+    if text and not (text.isascii() and text.isdecimal() and smallest <= int(text) <= largest):
+        raise RequestError(f"{name}: {text!r} is not allowed; a whole number from {smallest} to {largest}")
     return int(text) if text else default
 
 

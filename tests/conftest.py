@@ -92,14 +92,14 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A server with the project's deployments, for what runs in other processes; modules share it, as the one above.
 
-    On PostgreSQL where there is one, as docs/operations.md asks of whoever has more than a run at a time.
+    On PostgreSQL, as docs/operations.md asks of whoever has more than a run at a time.
     """
-    from support.postgresql import database_address
+    from support.postgresql import made_database
     from support.prefect_server import serve
 
     with (
-        database_address() as database,
-        serve(tmp_path_factory.mktemp("served"), database=database) as server,
+        made_database() as database,
+        serve(tmp_path_factory.mktemp("served"), database=database.url) as server,
     ):
         yield server
 

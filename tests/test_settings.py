@@ -24,6 +24,18 @@ def test_a_wrong_number_names_its_variable(monkeypatch, name, text):
     assert "\n" not in str(caught.value)
 
 
+def test_sessions_give_way_unless_they_are_told_not_to(monkeypatch):
+    monkeypatch.delenv("FANREEL_SESSION_NICENESS", raising=False)
+    assert read_settings().session_niceness == 10
+    for text in ("0", "19"):
+        monkeypatch.setenv("FANREEL_SESSION_NICENESS", text)
+        assert read_settings().session_niceness == int(text)
+    for text in ("-1", "20", "low"):
+        monkeypatch.setenv("FANREEL_SESSION_NICENESS", text)
+        with pytest.raises(RequestError, match=r"^FANREEL_SESSION_NICENESS: .* a whole number from 0 to 19$"):
+            read_settings()
+
+
 def test_an_empty_variable_is_one_that_is_not_set(monkeypatch):
     monkeypatch.setenv("FANREEL_HANG_SECONDS", "")
     monkeypatch.setenv("FANREEL_LOCK_FOLDER", "")

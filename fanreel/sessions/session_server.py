@@ -12,7 +12,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
-from os import geteuid
+from os import geteuid, nice
 from pathlib import Path
 
 from fanreel.forks.server import ForkServer, end_quickly
@@ -36,11 +36,14 @@ def main() -> None:
             importlib.import_module("fanreel.sessions.session_process")
             importlib.import_module("cv2").setNumThreads(1)
             _compile()
+        niceness = read_settings().session_niceness
+        _give_way_as_a_group(niceness)
         request = server.serve()
         if request is not None:
             from fanreel.sessions.session_process import run_session
 
             _offer_to_the_memory_killer(SESSION_OFFER)
+            nice(niceness)
             # Open until the process ends: its owner takes this end for the process's, and kills what still runs then.
             connection = Connection(request.descriptors[0])
             run_session(connection)
@@ -53,6 +56,16 @@ def _offer_to_the_memory_killer(offer: int) -> None:
     """
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(offer))
+
+
+def _give_way_as_a_group(niceness: int) -> None:
+    """Have sessions give way to the processes of other terminals, daemons and workers too.
+
+    Where the kernel groups processes by session, as on desktops, a process's own niceness counts within its group only.
+    This process and its forks are a group. Source: sched(7), "The autogroup feature".
+    """
+    with contextlib.suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(niceness))
 
 
 def _compile() -> None:

@@ -36,7 +36,6 @@ from prefect.settings import (
     temporary_settings,
 )
 from prefect.states import Pending, Running
-from support.postgresql import database_or_skip
 from support.prefect_server import Served
 from support.processes import wait_until
 
@@ -385,14 +384,6 @@ def wanted(served: Served, client: SyncPrefectClient) -> Iterator[tuple[Deployme
     assert apply.apply_all(client, deployments) == 0
 
 
-@pytest.fixture
-def remembering(served: Served) -> None:
-    """The server remembers for automations what happened: on SQLite that is lost while a machine is busy."""
-    if "PREFECT_SERVER_DATABASE_CONNECTION_URL" not in served.env:
-        with database_or_skip():  # which says why there is none
-            pass
-
-
 @pytest.mark.soak
 def test_it_makes_all_once_and_nothing_twice(served: Served) -> None:
     assert [line for line in served.first_apply if line.startswith("work pool")] == [
@@ -623,7 +614,6 @@ with tags(*sys.argv[2:]):
 
 
 @pytest.mark.soak
-@pytest.mark.usefixtures("remembering")
 def test_a_run_that_dies_unseen_is_ended_and_no_other(served: Served, client: SyncPrefectClient) -> None:
     short = zombies.zombie_automation(silent_seconds=10).model_copy(update={"name": "short"})
     automation = client.create_automation(short)
@@ -644,7 +634,6 @@ def test_a_run_that_dies_unseen_is_ended_and_no_other(served: Served, client: Sy
 
 
 @pytest.mark.soak
-@pytest.mark.usefixtures("remembering")
 def test_a_run_that_its_worker_took_and_never_started_is_put_back(
     served: Served, client: SyncPrefectClient, wanted: tuple[Deployment, ...]
 ) -> None:

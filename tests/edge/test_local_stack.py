@@ -97,18 +97,22 @@ def test_up_starts_all_once_and_down_ends_all_of_it(tmp_path: Path, alien: subpr
 
     try:
         first = run("up", "--port", str(port))
-        assert "server: started" in first
+        assert first.startswith("PostgreSQL: started\nserver: started")
         for pool in ("control", "cpu", "local"):
             assert f"worker {pool}: started" in first
         assert f"The UI is at http://127.0.0.1:{port}" in first
         stack = local_stack.Stack(folder)
-        names = ["server", "worker-control", "worker-cpu", "worker-local"]
+        names = ["postgresql", "server", "worker-control", "worker-cpu", "worker-local"]
         assert all(map(stack.is_running, names))
+        assert not list(folder.rglob("prefect.db"))
 
         (cpu,) = leaders(stack.mark("worker-cpu"))
         os.kill(cpu, signal.SIGKILL)
         wait_until(lambda: not environment_of(cpu), seconds=30, what="the worker is dead")
+        for pid in marked(stack.mark("postgresql")):
+            os.kill(pid, signal.SIGKILL)
         again = run("up", "--port", str(port + 1))
+        assert again.startswith("PostgreSQL: started\n")
         assert f"server: runs already, on port {port}" in again
         assert "Nothing to change" in again
         assert "worker control: runs already" in again
@@ -116,6 +120,7 @@ def test_up_starts_all_once_and_down_ends_all_of_it(tmp_path: Path, alien: subpr
     finally:
         ended = run("down")
     assert ended.startswith("Ended ")
-    assert not [pid for name in ("server", *local_stack.WORKERS) for pid in marked(stack.mark(name))]
+    assert not [pid for name in ("postgresql", "server", *local_stack.WORKERS) for pid in marked(stack.mark(name))]
+    assert not stack.database.is_ready()
     assert alien.poll() is None
     local_stack._refuse_taken(port)  # the port is free again

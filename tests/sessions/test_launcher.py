@@ -179,6 +179,19 @@ class TestRendering:
         with host.launcher.start(locks=[]) as session:
             assert command_line(session.pid) == command_line(parent_of(session.pid))
 
+    @pytest.mark.parametrize(("asked", "lower"), [("", 10), ("0", 0), ("3", 3)])
+    def test_it_gives_way_to_its_owner(self, asked: str, lower: int, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setenv("FANREEL_SESSION_NICENESS", asked)
+        launcher = Launcher()
+        try:
+            with launcher.start(locks=[]) as session:
+                wanted = min(19, os.getpriority(os.PRIO_PROCESS, 0) + lower)
+                assert wait_until(lambda: os.getpriority(os.PRIO_PROCESS, session.pid) == wanted, seconds=60)
+                group = Path(f"/proc/{session.pid}/autogroup")
+                assert not group.exists() or group.read_text().endswith(f" nice {lower}\n")
+        finally:
+            launcher.close()
+
     def test_its_standard_streams_do_not_lead_to_its_owner(self, host: Host):
         with host.launcher.start(locks=[]) as session:
             for pid in (session.pid, parent_of(session.pid)):

@@ -32,7 +32,7 @@ from support.farm_machine import Machine, SessionLog
 from support.farm_server import AUTH, PATIENCE_SECONDS, FarmServer
 from support.jobs import draw_photo
 from support.kills import is_running
-from support.postgresql import Database, database_or_skip
+from support.postgresql import Database, made_database
 from support.prefect_server import copy_checkout, free_port, server_environment
 from support.s3_server import S3Server, serve_s3
 
@@ -207,7 +207,7 @@ class Farm:
 @contextlib.contextmanager
 def run_farm(folder: Path) -> Iterator[Farm]:
     """Run a farm: `control`, `cpu-1`, `cpu-2` and `nvenc-1`; end it, and all of it."""
-    with database_or_skip() as database, serve_s3(folder / "s3") as s3:
+    with made_database() as database, serve_s3(folder / "s3") as s3:
         gpus = EmulatedDriver(folder / "hardware", gpus=1, engines=2, microseconds_per_frame=2000)
         farm = Farm(folder, s3=s3, database=database, gpus=gpus)
         (folder / "photos").mkdir()
