@@ -35,17 +35,17 @@ def bare_avif(data: bytes) -> bytes:
 
     Nothing is lost by it: an AVIF is turned by its own boxes. Source: ISO/IEC 14496-12, 8.11.6.
     """
-    patched = bytearray(data)
     try:
         start, end = next((start + 4, end) for kind, start, end in boxes(data, 0, len(data)) if kind == b"meta")
         start, end = next((start, end) for kind, start, end in boxes(data, start, end) if kind == b"iinf")
-        for _, info, _ in boxes(data, start + (8 if data[start] else 6), end):
-            place = info + (10 if data[info] > 2 else 8)
-            if data[place : place + 4] == b"Exif":
-                patched[place : place + 4] = b"skip"
+        infos = [info for _, info, _ in boxes(data, start + (8 if data[start] else 6), end)]
+        places = [info + (10 if data[info] > 2 else 8) for info in infos]
     except (StopIteration, IndexError, struct.error):
         return data
-    return bytes(patched)
+    for place in places:
+        if data[place : place + 4] == b"Exif":
+            data = b"".join((data[:place], b"skip", data[place + 4 :]))
+    return data
 
 
 def _properties(data: bytes) -> list[tuple[bytes, bytes]]:

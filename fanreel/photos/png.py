@@ -36,18 +36,18 @@ def bare_png(data: bytes) -> bytes:
 
 def png_exif(data: bytes) -> bytes:
     """Return its block of EXIF; empty if it has none."""
-    return _content(data, b"eXIf") or b""
+    return next((data[start : end - 4] for name, start, end in _chunks(data) if name == b"eXIf"), b"")
 
 
 def png_signal(data: bytes) -> ColourSignal | None:
     """Return the code points of its colours; None if it says none, or stores colours that are no RGB."""
-    content = _content(data, b"cICP") or b""
+    content = _before_pixels(data, b"cICP") or b""
     return ColourSignal(content[0], content[1]) if len(content) == 4 and content[2] == 0 else None
 
 
 def png_profile(data: bytes) -> bytes | None:
     """Return its ICC profile; None if it has none, or one that cannot be unpacked."""
-    content = _content(data, b"iCCP")
+    content = _before_pixels(data, b"iCCP")
     behind_name = content.find(b"\0", 0, _KEYWORD_BYTES + 1) if content else -1
     if content is None or behind_name < 0:
         return None
@@ -58,9 +58,12 @@ def png_profile(data: bytes) -> bytes | None:
     return unpacked or None
 
 
-def _content(data: bytes, wanted: bytes) -> bytes | None:
-    """Return the content of the first chunk of a name."""
-    return next((data[start : end - 4] for name, start, end in _chunks(data) if name == wanted), None)
+def _before_pixels(data: bytes, wanted: bytes) -> bytes | None:
+    """Return the content of the first chunk of a name, where there is one before the pixels."""
+    for name, start, end in _chunks(data):
+        if name in (wanted, b"IDAT"):
+            return data[start : end - 4] if name == wanted else None
+    return None
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
