@@ -17,7 +17,7 @@ from fanreel.intake.job_file import base_folder, read_raw_job
 from fanreel.intake.sources import output_location
 from fanreel.job.film import FilmJob
 from fanreel.job.machines import gather_machines
-from fanreel.job.mistakes import explain_mistakes
+from fanreel.job.mistakes import explain_mistakes, place_of
 from fanreel.job.parse import job_model
 from fanreel.settings import Settings
 
@@ -129,7 +129,7 @@ class _RowReader:
             return BatchRow(number, job, output_location(job, settings=self.settings), names), failures
         except ValidationError as error:
             details = zip(error.errors(include_url=False), explain_mistakes(error, self.model), strict=True)
-            wrong = [(detail["loc"], InvalidJobError(line)) for detail, line in details]
+            wrong = [(place_of(detail), InvalidJobError(line)) for detail, line in details]
         except FanreelError as error:
             wrong = [(("output",), error)]
         return None, failures + [self._failure(number, location, error, cells) for location, error in wrong]

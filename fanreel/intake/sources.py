@@ -78,7 +78,7 @@ def output_location(job: FilmJob, *, settings: Settings) -> str:
         path = absolute_path(job, job.output, key="output")
         check_allowed(str(path), settings=settings)
         location = path / f"{path.name}.mp4" if os.path.isdir(path) or job.output.endswith("/") else path  # noqa: PTH112
-    if not str(location).endswith(".mp4"):
+    if not str(location).lower().endswith(".mp4"):
         raise InvalidJobError(f"output: {job.output!r} is not allowed; a file ending in .mp4, or a folder ending in /")
     check_allowed(str(location), settings=settings)
     return str(location)

@@ -7,7 +7,7 @@ Public:
     encoding: Encoding, Fallback, Preset
     film: FilmJob, FilmKind
     machines: MACHINE_KEYS, Machines, Strategy, gather_machines
-    mistakes: explain_mistakes
+    mistakes: explain_mistakes, place_of
     parse: job_model, parse_job
     slideshow: Move, OnBadPhoto, Pairs, Slide, SlideshowJob
 """

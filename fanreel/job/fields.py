@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import re
+from collections.abc import Mapping
+from enum import Enum
+from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    model_validator,
+)
 from pydantic_core import core_schema
 
 __all__ = [
-    "FASTEST_RATE",
-    "SLOWEST_RATE",
     "Count",
     "LeftOut",
     "Model",
@@ -18,11 +26,8 @@ __all__ = [
     "PoolName",
     "Seconds",
     "one_as_list",
-    "rate_as_text",
     "without_default",
 ]
-
-SLOWEST_RATE, FASTEST_RATE = 1, 240
 
 
 class Model(BaseModel):
@@ -30,14 +35,20 @@ class Model(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _take_choices_in_any_spelling(cls, values: object) -> object:
+        if not isinstance(values, Mapping):
+            return values
+        texts = {key: value for key, value in values.items() if key in cls.model_fields and isinstance(value, str)}
+        return {**values, **{key: _as_spelled(text, cls.model_fields[key].annotation) for key, text in texts.items()}}
 
-def rate_as_text(value: object) -> object:
-    """Return a number of frames a second as the text that the field has; anything else as it is."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return value
-    if not SLOWEST_RATE <= value <= FASTEST_RATE:
-        raise ValueError(f"from {SLOWEST_RATE} to {FASTEST_RATE} frames per second")
-    return str(value)
+
+def _as_spelled(text: str, annotation: Any) -> str:  # noqa: ANN401 -- a type, or a union of types
+    """Return a text as one of a field's choices is spelled: `Zoom_In` as `zoom-in`; as it is if it is none of them."""
+    spelled = re.sub(r"[ _-]+", "-", text.strip(" ")).casefold()
+    kinds = (kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type) and issubclass(kind, Enum))
+    return spelled if any(spelled == choice.value for kind in kinds for choice in kind) else text
 
 
 def _refuse_truth(value: object) -> object:

@@ -10,16 +10,23 @@ from typing import Annotated, ClassVar, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from fanreel.job.encoding import Encoding
-from fanreel.job.fields import FASTEST_RATE, SLOWEST_RATE, Model, Name, rate_as_text
+from fanreel.job.fields import Model, Name
 from fanreel.job.machines import Machines, Strategy, gather_machines
+from fanreel.job.rates import (
+    FASTEST_RATE,
+    LARGEST_RATE_TERM,
+    RATE_PATTERN,
+    SIZE_PATTERN,
+    SLOWEST_RATE,
+    exact_rate,
+    rate_as_text,
+    size_in_pixels,
+)
 
-__all__ = ["LARGEST_RATE_TERM", "FilmJob", "FilmKind"]
+__all__ = ["FilmJob", "FilmKind"]
 
 SMALLEST_SIDE_PX = 64
 LARGEST_SIDE_PX = 8192
-
-LARGEST_RATE_TERM = 1_000_000
-"""Largest numerator or denominator of a frame rate: MP4's clocks and H.264's timing have 32 bits for either."""
 
 
 class FilmKind(StrEnum):
@@ -51,16 +58,17 @@ class FilmJob(Model):
         description="Absolute folder that relative paths start from. "
         "Needed here; in a job file, that file's own folder.",
     )
-    size: str = Field(
+    size: Annotated[str, BeforeValidator(size_in_pixels)] = Field(
         default="1920x1080",
-        description=f"Width x height in pixels, both even and from {SMALLEST_SIDE_PX} to {LARGEST_SIDE_PX}: 1920x1080.",
-        pattern=r"^[0-9]{1,9}x[0-9]{1,9}$",
+        description=f"Width x height in pixels, both even and from {SMALLEST_SIDE_PX} to {LARGEST_SIDE_PX}: 1920x1080. "
+        "Or 720p, 1080p, 1440p, 4k, vertical, square.",
+        pattern=SIZE_PATTERN,
     )
     fps: Annotated[str, BeforeValidator(rate_as_text)] = Field(
         default="30",
         title="Frames per second",
-        description="Frames per second: 24, 25, 30, 50, 60, or a fraction such as 30000/1001.",
-        pattern=r"^[0-9]{1,9}(\.[0-9]{1,20}|/[0-9]{1,9})?$",
+        description="Frames per second: 24, 25, 30, 50, 60, or a fraction such as 30000/1001, for which 29.97 stands.",
+        pattern=RATE_PATTERN,
     )
     encoding: Encoding = Field(default=Encoding(), description="How the film is encoded.")
     machines: Machines = Field(
@@ -92,7 +100,7 @@ class FilmJob(Model):
     @field_validator("fps")
     @classmethod
     def _is_a_rate(cls, fps: str) -> str:
-        rate = Fraction(fps) if int(fps.partition("/")[2] or 1) else Fraction(0)
+        rate = exact_rate(fps)
         if not SLOWEST_RATE <= rate <= FASTEST_RATE:
             raise ValueError(f"from {SLOWEST_RATE} to {FASTEST_RATE} frames per second")
         if max(rate.numerator, rate.denominator) > LARGEST_RATE_TERM:
@@ -138,5 +146,5 @@ class FilmJob(Model):
 
     @property
     def frame_rate(self) -> Fraction:
-        """Frames per second, exact."""
-        return Fraction(self.fps)
+        """Frames per second, exact; 24000/1001 for 23.976."""
+        return exact_rate(self.fps)

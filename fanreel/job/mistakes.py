@@ -9,15 +9,26 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticCustomError
 
-__all__ = ["contradiction", "explain_mistakes"]
+__all__ = ["contradiction", "explain_mistakes", "place_of"]
 
 LONGEST_SHOWN = 60
 """Characters of a wrong value that its error line shows."""
 
 
-def contradiction(message: str) -> PydanticCustomError:
-    """Return the mistake of two keys that cannot stand together; `message` is told as it is."""
-    return PydanticCustomError("contradiction", "{message}", {"message": message})
+def contradiction(message: str, *, at: str = "") -> PydanticCustomError:
+    """Return the mistake of two keys that cannot stand together.
+
+    Args:
+        message: Told as it is.
+        at: The key of the job that it is told at, if that is not the one that is judged.
+    """
+    return PydanticCustomError("contradiction", "{message}", {"message": message, "at": at})
+
+
+def place_of(detail: Any) -> tuple[int | str, ...]:  # noqa: ANN401 -- pydantic's ErrorDetails
+    """Return the keys that lead to a mistake."""
+    at = detail.get("ctx", {}).get("at")
+    return (at,) if at else detail["loc"]
 
 
 def explain_mistakes(error: ValidationError, job: type[BaseModel]) -> list[str]:
@@ -31,7 +42,7 @@ def explain_mistakes(error: ValidationError, job: type[BaseModel]) -> list[str]:
 
 
 def _explain(detail: Any, job: type[BaseModel]) -> str:  # noqa: ANN401 -- pydantic's ErrorDetails
-    location = detail["loc"]
+    location = place_of(detail)
     place = ".".join(map(_named, location))
     model = _model_at(location, job)
     refused = f"{place}: {_shown(detail['input'])} is not allowed; "

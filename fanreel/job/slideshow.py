@@ -5,9 +5,17 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, SerializerFunctionWrapHandler, ValidationInfo, field_validator, model_serializer
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
-from fanreel.job.fields import LeftOut, Model, Name, Number, Seconds, without_default
+from fanreel.job.fields import LeftOut, Model, Name, Number, Seconds, one_as_list, without_default
 from fanreel.job.film import FilmJob, FilmKind
 from fanreel.job.mistakes import contradiction
 
@@ -59,6 +67,11 @@ class Slide(Model):
         default=[], description="First view: x0, y0, x1, y1 as fractions of the photo, grown to the film's shape."
     )
     end: list[Number] = Field(default=[], description="Last view: x0, y0, x1, y1 as fractions of the photo.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_the_photo_alone(cls, values: object) -> object:
+        return {"photo": values} if isinstance(values, str) else values
 
     @field_validator("start", "end")
     @classmethod
@@ -115,7 +128,7 @@ class SlideshowJob(FilmJob):
     )
 
     film: FilmKind = Field(default=FilmKind.SLIDESHOW, description="The kind of film.")
-    photos: list[Name] = Field(
+    photos: Annotated[list[Name], BeforeValidator(one_as_list)] = Field(
         default=[],
         description="Files, folders and patterns (photos/*.jpg), in order; give these or slides. "
         "Also s3://bucket/folder/ and web addresses.",
@@ -123,7 +136,7 @@ class SlideshowJob(FilmJob):
     seconds_per_slide: Seconds = Field(default=4, description="How long each photo is shown.")
     move: Move = Field(default=Move.AUTO, description="How the camera moves over each photo.")
     zoom: Number = Field(default=1.3, ge=1, le=8, description="Ratio between the wide and the near end of a move.")
-    slides: list[Slide] = Field(
+    slides: Annotated[list[Slide], BeforeValidator(one_as_list)] = Field(
         default=[], description="Instead of photos: one entry a photo, with settings of its own."
     )
     pairs: Pairs = Field(
@@ -141,6 +154,8 @@ class SlideshowJob(FilmJob):
     @classmethod
     def _names_photos_once(cls, slides: list[Slide], info: ValidationInfo) -> list[Slide]:
         photos = info.data.get("photos")
-        if photos is not None and bool(photos) == bool(slides):
-            raise contradiction("give either photos or slides" + (", not both" if photos else ""))
+        if photos and slides:
+            raise contradiction("give either photos or slides, not both")
+        if photos is not None and not photos and not slides:
+            raise contradiction("none; give photos or slides", at="photos")
         return slides

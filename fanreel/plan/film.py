@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import PurePath
 
 from blake3 import blake3
@@ -94,9 +95,16 @@ def plan_film(
         strategy=job.strategy,
         output=output,
         left_out=tuple(left_out),
-        notes=tuple(notes),
+        notes=(*_rate_notes(job), *notes),
         overwrite=job.overwrite,
     )
+
+
+def _rate_notes(job: FilmJob) -> list[str]:
+    """Return the line that says which frame rate is meant, where the job has another one to its last digit."""
+    written, meant = job.fps, job.frame_rate
+    is_exact = meant == Fraction(written)
+    return [] if is_exact else [f"{written} frames a second are taken as {meant}, which they stand for"]
 
 
 _PLAN = TypeAdapter(FilmPlan)

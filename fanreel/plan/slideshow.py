@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 from fanreel.job.slideshow import Move, SlideshowJob
 from fanreel.plan.camera import CameraPath, plan_move, plan_views
@@ -69,8 +70,18 @@ def plan_slideshow(job: SlideshowJob, fetched: FetchedStills, *, output: str) ->
     """
     paths = {still.source.photo.digest: still.source.path for still in fetched.stills}
     timeline = _plan_timeline(job, fetched.stills)
-    plan = plan_film(job, timeline, photo_paths=paths, output=output, left_out=fetched.left_out, notes=fetched.notes)
+    notes = (*fetched.notes, *_length_notes(job, fetched.stills, timeline))
+    plan = plan_film(job, timeline, photo_paths=paths, output=output, left_out=fetched.left_out, notes=notes)
     return (plan,)
+
+
+def _length_notes(job: SlideshowJob, stills: Sequence[Still], timeline: Timeline) -> list[str]:
+    """Return the line that says by how much the film is longer or shorter than its slides, if that is over a frame."""
+    asked = sum(Fraction(str(still.seconds)) for still in stills)
+    lasts = timeline.frame_count / job.frame_rate
+    if abs(lasts - asked) * job.frame_rate <= 1:
+        return []
+    return [f"lasts {float(lasts):.2f} s where {float(asked):g} s were asked: every slide is whole frames"]
 
 
 def _plan_timeline(job: SlideshowJob, stills: Sequence[Still]) -> Timeline:

@@ -89,8 +89,9 @@ def test_every_kind_of_photo_becomes_a_right_film(host, tmp_path):
     folder.mkdir()
     for name, data in files.items():
         (folder / name).write_bytes(data)
-    (report,) = render_job(make_job(tmp_path, **SHORT), host=host)
-    plan = plan_job(make_job(tmp_path, **SHORT), host=host)[0]
+    job = make_job(tmp_path, pairs="all", **SHORT)
+    (report,) = render_job(job, host=host)
+    plan = plan_job(job, host=host)[0]
     frames = pictures(report.film)
     assert len(plan.timeline.clips) == len(files)
     wrong = {}

@@ -11,6 +11,7 @@ from PIL import Image
 
 from fanreel.errors import InvalidJobError, PhotoNotFoundError, StorageError, UnreadablePhotoError
 from fanreel.intake import sources
+from fanreel.intake.job_file import decode_raw_job
 from fanreel.intake.sources import fetch_stills, load_job, output_location
 from fanreel.job.parse import parse_job
 from fanreel.job.slideshow import Move
@@ -382,6 +383,7 @@ def test_three_hundred_photos_are_read_side_by_side(tmp_path, monkeypatch):
         ("./x/../film.mp4", "film.mp4"),
         ("two words's.mp4", "two words's.mp4"),
         ("фильм.mp4", "фильм.mp4"),
+        ("k.MP4", "k.MP4"),
     ],
 )
 def test_the_film_is_the_file_that_is_named_or_one_in_the_folder_named_after_it(tmp_path, output, wanted):
@@ -399,7 +401,7 @@ def test_a_film_in_the_home_folder(tmp_path, monkeypatch):
     )
 
 
-@pytest.mark.parametrize("output", ["film", "film.mov", "film.mp4.part", "film.MP4"])
+@pytest.mark.parametrize("output", ["film", "film.mov", "film.mp4.part", "film.MP4.part"])
 def test_a_film_of_another_kind_is_refused(tmp_path, output):
     with pytest.raises(InvalidJobError, match=r"output: .* is not allowed; a file ending in \.mp4"):
         output_location(make_job(tmp_path, "a", output=output), settings=ANYWHERE)
@@ -492,6 +494,36 @@ def test_a_photo_named_in_a_job_file_is_found_from_any_working_folder(tmp_path, 
 def test_a_file_that_holds_no_job_is_refused_in_words(tmp_path, text, pattern):
     with pytest.raises(InvalidJobError, match=pattern):
         load_job(job_file(tmp_path, text))
+
+
+def test_a_key_that_is_given_twice_is_refused_with_its_lines(tmp_path):
+    text = "photos: [a]\nfps: 24\noutput: b.mp4\nencoding:\n  preset: fast\n  quality: 1\n  preset: best\nfps: 25\n"
+    for twice, key, first, second in ((text, "preset", 5, 7), (text.replace("  preset: best\n", ""), "fps", 2, 7)):
+        with pytest.raises(InvalidJobError) as caught:
+            load_job(job_file(tmp_path, twice))
+        lines = f"lines {first} and {second}"
+        assert str(caught.value) == f"{tmp_path}/job.yaml: {lines}: `{key}` is given twice; keep one of them"
+    with pytest.raises(InvalidJobError, match=r"job\.json: `fps` is given twice; keep one of them"):
+        load_job(job_file(tmp_path, '{"photos": ["a"], "fps": 24, "output": "b", "fps": 25}', "job.json"))
+
+
+def test_a_key_may_stand_in_several_mappings_and_override_what_is_merged(tmp_path):
+    text = (
+        "x: &x {photo: a.jpg, seconds: 2}\ny: &y {<<: *x, seconds: 3}\noutput: b.mp4\n"
+        "slides: [*x, *y, {<<: *y, seconds: 4}]\n"
+    )
+    raw_job = decode_raw_job(text.encode(), name="job.yaml")
+    assert [slide["seconds"] for slide in raw_job["slides"]] == [2, 3, 4]
+
+
+def test_a_name_may_be_written_with_the_escapes_of_json(tmp_path):
+    for name in ("job.yaml", "job.json"):
+        done = load_job(job_file(tmp_path, r'{"photos": ["\ud83d\ude00.jpg", "\u00e9.jpg"], "output": "b"}', name))
+        assert done.photos == ["😀.jpg", "é.jpg"]
+        with pytest.raises(InvalidJobError) as caught:
+            load_job(job_file(tmp_path, r'{"photos": ["x\ud83d.jpg"], "output": "b"}', name))
+        said = r"has half of a character, \ud83d; write the character itself, or both halves of it"
+        assert str(caught.value) == rf"{tmp_path}/{name}: 'x\ud83d.jpg' {said}"
 
 
 def test_a_file_that_is_not_there_is_refused_by_name(tmp_path):

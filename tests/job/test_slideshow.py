@@ -15,15 +15,17 @@ from fanreel.job.encoding import Encoding, Preset
 from fanreel.job.film import FilmJob, FilmKind
 from fanreel.job.machines import Machines, Strategy
 from fanreel.job.parse import job_model, parse_job
-from fanreel.job.slideshow import Move, OnBadPhoto, Slide, SlideshowJob
+from fanreel.job.slideshow import Move, OnBadPhoto, Pairs, Slide, SlideshowJob
 
 NAN, INFINITY = float("nan"), float("inf")
 HUGE = 10**5000
 HUGE_TEXT = "9" * 5000
 ARABIC_30 = "\N{ARABIC-INDIC DIGIT THREE}\N{ARABIC-INDIC DIGIT ZERO}"
 ARABIC_SIZE = f"{ARABIC_30}0x{ARABIC_30}0"
-SIZES = "Width x height in pixels, both even and from 64 to 8192: 1920x1080."
-RATES = "Frames per second: 24, 25, 30, 50, 60, or a fraction such as 30000/1001."
+SIZES = (
+    "Width x height in pixels, both even and from 64 to 8192: 1920x1080. Or 720p, 1080p, 1440p, 4k, vertical, square."
+)
+RATES = "Frames per second: 24, 25, 30, 50, 60, or a fraction such as 30000/1001, for which 29.97 stands."
 RATE_RANGE = "from 1 to 240 frames per second"
 PHOTOS = (
     "Files, folders and patterns (photos/*.jpg), in order; give these or slides. "
@@ -90,9 +92,15 @@ def test_a_size_is_two_even_sides(size):
         *[(text, Fraction(text)) for text in ("24", "25", "30", "50", "60", "30000/1001", "24000/1001", "1", "240")],
         (24, Fraction(24)),
         (25.0, Fraction(25)),
-        (29.97, Fraction(2997, 100)),
-        ("23.976", Fraction(2997, 125)),
         ("60/2", Fraction(30)),
+        ("12.5", Fraction(25, 2)),
+        *[(fps, Fraction(24000, 1001)) for fps in (23.976, "23.976", "23.98", 23.976023976, "23.9760")],
+        *[(fps, Fraction(30000, 1001)) for fps in (29.97, "29.970", "29.97003", "30000/1001")],
+        *[(fps, Fraction(48000, 1001)) for fps in (47.952, "47.95")],
+        *[(fps, Fraction(60000, 1001)) for fps in (59.94, "59.940")],
+        *[(fps, Fraction(120000, 1001)) for fps in (119.88, "119.880")],
+        # What is not such a rate to its last digit stays what it is.
+        *[(fps, Fraction(fps)) for fps in ("23.97", "23.977", "29.98", "29.971", "24.98", "2997/100", "30.0", "24.0")],
     ],
 )
 def test_a_frame_rate_is_exact_whether_written_as_text_or_as_a_number(fps, rate):
@@ -111,6 +119,42 @@ def test_a_frame_rate_is_exact_whether_written_as_text_or_as_a_number(fps, rate)
 def test_values_at_both_ends_of_their_range_are_taken(key, values):
     for value in values:
         assert getattr(job(**{key: value}), key) == (value if key in {"base", "output"} else float(value))
+
+
+@pytest.mark.parametrize(
+    ("size", "wanted"),
+    [
+        *[(size, "320x180") for size in ("320 x 180", "320X180", " 320x180 ", "320\xd7180", "320  x180")],
+        ("720p", "1280x720"),
+        ("1080p", "1920x1080"),
+        ("1440P", "2560x1440"),
+        *[(size, "3840x2160") for size in ("4k", "4K")],
+        ("Vertical", "1080x1920"),
+        ("square", "1080x1080"),
+    ],
+)
+def test_a_size_is_taken_in_words_too(size, wanted):
+    assert job(size=size).size == wanted
+
+
+def test_a_size_in_words_is_judged_as_one_in_digits():
+    assert mistake(size="321 x 180").endswith("width and height must be even, for example 320x180")
+
+
+@pytest.mark.parametrize("move", ["Zoom-In", "zoom_in", "ZOOM IN", " zoom-in "])
+def test_a_choice_is_taken_in_any_spelling(move):
+    assert job(move=move).move is slide(move=move).move is Move.ZOOM_IN
+    encoding = {"encoder": "SVT_AV1", "codec": "Av1"}
+    done = job(on_bad_photo="Skip", pairs="ALL", film="Slideshow", strategy="Film", encoding=encoding)
+    assert (done.on_bad_photo, done.pairs, done.strategy) == (OnBadPhoto.SKIP, Pairs.ALL, Strategy.FILM)
+    assert (done.encoding.encoder, done.encoding.codec) == (EncoderChoice.SVT_AV1, Codec.AV1)
+
+
+def test_one_photo_needs_no_list():
+    assert job(photos="photos").photos == ["photos"]
+    alone = parse_job({"output": "film.mp4", "slides": ["a.jpg", {"photo": "b.jpg", "seconds": 2}]})
+    assert alone.slides == [Slide(photo="a.jpg"), Slide(photo="b.jpg", seconds=2)]
+    assert parse_job({"output": "film.mp4", "slides": "a.jpg"}).slides == [Slide(photo="a.jpg")]
 
 
 @pytest.mark.parametrize("codec", list(Codec))
@@ -152,7 +196,7 @@ def test_a_slide_has_words_of_its_own():
 BAD = [
     *[
         ("size", value, SIZES)
-        for value in (None, 1920, True, [1920, 1080], "1920X1080", "1920 x 1080", "", "x", "-2x2")
+        for value in (None, 1920, True, [1920, 1080], "1080", "1080i", "8k", "4 k", "", "x", "-2x2")
     ],
     *[("size", value, SIZES) for value in ("1920x1080\n", ARABIC_SIZE, "1920.0x1080")],
     ("size", "1921x1080", "width and height must be even, for example 1920x1080"),
@@ -165,13 +209,13 @@ BAD = [
     *[("fps", value, RATE_RANGE) for value in (0, -1, 0.5, 240.5, 241, NAN, INFINITY, -INFINITY)],
     *[("fps", value, RATE_RANGE) for value in ("0", "0.9", "241", "1/2", "1/0", "0/0", "30/000")],
     ("fps", "30000001/1000001", "write it as a fraction of numbers up to 1,000,000, such as 30000/1001"),
-    ("fps", 23.976023976, "write it as a fraction of numbers up to 1,000,000, such as 30000/1001"),
-    *[("photos", value, f"a list is needed. {PHOTOS}") for value in (None, "a.jpg", {}, {"a.jpg": 1}, 3, True)],
+    ("fps", 23.976023977, "write it as a fraction of numbers up to 1,000,000, such as 30000/1001"),
+    *[("photos", value, f"a list is needed. {PHOTOS}") for value in (None, {}, {"a.jpg": 1}, 3, True)],
     *[("seconds_per_slide", value, "input should be greater than 0") for value in (0, -1, -INFINITY)],
     *[("seconds_per_slide", value, "input should be less than or equal to 3600") for value in (3601, INFINITY)],
     *[("seconds_per_slide", value, "input should be a valid number") for value in (None, [4], {})],
     ("seconds_per_slide", "long", "input should be a valid number, unable to parse string as a number"),
-    *[("move", value, MOVES) for value in (None, False, "", "spin", "ZOOM-IN", "zoom_in", 3, [], {})],
+    *[("move", value, MOVES) for value in (None, False, "", "spin", "zoomin", 3, [], {})],
     *[("zoom", value, "input should be greater than or equal to 1") for value in (0.99, 0, -1)],
     *[("zoom", value, "input should be less than or equal to 8") for value in (8.01, INFINITY)],
     *[(key, value, NO_TRUTH) for key in ("seconds_per_slide", "zoom") for value in (True, False)],
@@ -195,10 +239,10 @@ BAD = [
         for value in (None, 3, [])
     ],
     *[("film", value, "input should be 'slideshow'") for value in (None, "movie", 1)],
-    *[("on_bad_photo", value, "input should be 'fail' or 'skip'") for value in (None, "ignore", "Skip", True, 1, [])],
+    *[("on_bad_photo", value, "input should be 'fail' or 'skip'") for value in (None, "ignore", True, 1, [])],
     *[("encoding", value, ENCODING_KEYS) for value in (None, "x264", [], 21)],
     *[("machines", value, MACHINE_KEYS) for value in (None, "here", [], 21)],
-    *[("slides", value, "a list is needed.") for value in (None, "a.jpg", {})],
+    *[("slides", value, "a list is needed.") for value in (None, {})],
 ]
 
 BAD_MACHINES = [
@@ -255,9 +299,9 @@ def test_not_a_number_is_no_number(key):
     [
         *[
             ("encoder", value, "input should be 'auto', 'nvenc', 'x264', 'x265' or 'svt-av1'")
-            for value in (None, "h265", "NVENC", 1)
+            for value in (None, "h265", 1)
         ],
-        *[("codec", value, "input should be 'h264', 'hevc' or 'av1'") for value in (None, "h265", "H264", 264, [])],
+        *[("codec", value, "input should be 'h264', 'hevc' or 'av1'") for value in (None, "h265", 264, [])],
         *[("preset", value, "input should be 'draft', 'fast', 'balanced' or 'best'") for value in (None, "slow", [])],
         ("quality", 52, "input should be less than or equal to 51"),
         ("quality", -1, "input should be greater than or equal to 0"),
@@ -316,7 +360,7 @@ def test_a_wrong_slide_is_answered_at_its_place(words, line):
     assert slide_mistake(**words).startswith(f"slides.0.{line}")
 
 
-@pytest.mark.parametrize("entry", [None, "a.jpg", 3, ["a.jpg"]])
+@pytest.mark.parametrize("entry", [None, 3, ["a.jpg"]])
 def test_a_slide_that_is_no_mapping_is_told_what_it_holds(entry):
     (line,) = mistakes({"output": "film.mp4", "slides": [{"photo": "a.jpg"}, entry]})
     assert line == f"slides.1: {entry!r} is not allowed; {SLIDE_KEYS}"
@@ -329,8 +373,9 @@ def test_a_photo_that_is_no_name_is_told_its_number(entry):
 
 @pytest.mark.parametrize("words", [{"photos": ["a.jpg"], "slides": [{"photo": "b.jpg"}]}, {}, {"photos": []}])
 def test_photos_come_from_one_of_two_keys(words):
-    also = ", not both" if words.get("slides") else ""
-    assert mistakes({"output": "film.mp4"} | words) == [f"slides: give either photos or slides{also}"]
+    both, none = "slides: give either photos or slides, not both", "photos: none; give photos or slides"
+    line = both if words.get("slides") else none
+    assert mistakes({"output": "film.mp4"} | words) == [line]
 
 
 @pytest.mark.parametrize(
@@ -402,7 +447,7 @@ def test_all_mistakes_are_told_at_once():
 
 
 def test_an_empty_job_is_told_all_it_lacks():
-    assert [line.split(":")[0] for line in mistakes({})] == ["output", "slides"]
+    assert [line.split(":")[0] for line in mistakes({})] == ["output", "photos"]
 
 
 @pytest.mark.parametrize("values", [None, [], [{"photos": ["a"]}], "photos: a", 3, True])
@@ -445,7 +490,7 @@ KEYS = st.sampled_from([*SlideshowJob.model_fields, "wibble"])
 @settings(deadline=None, max_examples=200)
 @given(st.dictionaries(KEYS, THINGS, max_size=6))
 def test_whatever_a_file_holds_gives_a_job_or_lines_that_name_its_keys(values):
-    known = "|".join(map(re.escape, {*values, "output", "slides"}))
+    known = "|".join(map(re.escape, {*values, "output", "photos", "slides"}))
     for line in answer(values):
         assert re.match(rf"({known})[.:]", line), line
 

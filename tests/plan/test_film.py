@@ -175,3 +175,21 @@ def test_a_plan_from_before_there_were_notes_is_read():
     values = json.loads(plan_to_json(plan([still()])))
     del values["notes"]
     assert plan_from_json(json.dumps(values).encode()).notes == ()
+
+
+def test_a_film_whose_slides_are_rounded_to_frames_says_how_long_it_lasts():
+    stills = [still(name, 10.0) for name in "abcdefghij"] * 30
+    film = plan(stills, fps="30000/1001")
+    assert film.notes == ("lasts 3003.00 s where 3000 s were asked: every slide is whole frames",)
+    assert plan(stills, fps="30").notes == plan(stills[:1], fps="30000/1001").notes == ()
+    assert plan([still(seconds=0.01)] * 3, fps="30").notes == (
+        "lasts 0.10 s where 0.03 s were asked: every slide is whole frames",
+    )
+
+
+def test_a_rate_that_stands_for_another_one_is_told():
+    film = plan([still(seconds=1.0)], fps="23.976")
+    assert film.notes == ("23.976 frames a second are taken as 24000/1001, which they stand for",)
+    assert (film.encoding.frame_rate, film.frame_count) == (Fraction(24000, 1001), 24)
+    for fps in ("24000/1001", "12.50", "30"):
+        assert plan([still(seconds=2.0)], fps=fps).notes == ()

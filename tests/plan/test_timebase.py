@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fanreel.job.fields import FASTEST_RATE, SLOWEST_RATE
-from fanreel.job.film import LARGEST_RATE_TERM
+from fanreel.job.rates import FASTEST_RATE, LARGEST_RATE_TERM, SLOWEST_RATE
 from fanreel.plan.timebase import TimeBase, frame_count, time_base
 
 NTSC = Fraction(30000, 1001)
