@@ -28,6 +28,7 @@ from fanreel.job.parse import parse_job
 from fanreel.job.slideshow import OnBadPhoto, Pairs, Slide, SlideshowJob
 from fanreel.photos.header import shown_path
 from fanreel.photos.photo import read_photo
+from fanreel.plan.content import Photo
 from fanreel.plan.kinds import FetchedSources
 from fanreel.plan.slideshow import FetchedStills, Source, Still
 from fanreel.remote.locations import WEB, check_allowed, scheme_of, shown_location
@@ -106,7 +107,8 @@ def fetch_stills(job: SlideshowJob, *, settings: Settings) -> FetchedStills:
     if job.on_bad_photo is OnBadPhoto.FAIL or not sources or not all(map(_is_the_photo_s, errors)):
         _refuse_bad(errors, is_skipping=job.on_bad_photo is OnBadPhoto.SKIP and not sources)
     stills = [_still(job, sources[name.location], slide) for name, slide in slides.named if name.location in sources]
-    return FetchedStills(tuple(stills), (*slides.left_out, *map(str, errors)), slides.notes)
+    notes = (*slides.notes, *map(_preview_note, filter(_is_preview, sources.values())))
+    return FetchedStills(tuple(stills), (*slides.left_out, *map(str, errors)), notes)
 
 
 def _film_in(uri: S3Uri, *, is_folder: bool) -> S3Uri:
@@ -166,6 +168,8 @@ def _read(job: SlideshowJob, name: NamedPhoto, settings: Settings, downloads: Do
             if wrong := _refusal(job, path):
                 return wrong
         photo = read_photo(path, max_megapixels=settings.max_photo_megapixels)
+        if wrong := _small_preview(job, photo, shown):
+            return wrong
         # Many people see a plan, and the query of a web URL may be secret.
         return Source(photo, shown if scheme in WEB else location)
     except OSError as error:
@@ -188,6 +192,29 @@ def _refusal(job: SlideshowJob, path: Path) -> FanreelError | None:
         return PhotoNotFoundError(f"{shown}: a device or a pipe, not a file")
     is_pattern = glob.has_magic(str(path).removeprefix(str(base_of(job))))
     return PhotoNotFoundError(f"{shown}: {'matches no file' if is_pattern else 'no such file'}")
+
+
+def _small_preview(job: SlideshowJob, photo: Photo, shown: str) -> FanreelError | None:
+    """Return why a RAW photo's preview cannot stand for it, or None: each side has to be half of the film's."""
+    sides, film = sorted((photo.width_px, photo.height_px)), sorted((job.width_px, job.height_px))
+    if not photo.preview_of or all(2 * side >= of for side, of in zip(sides, film, strict=True)):
+        return None
+    return UnreadablePhotoError(
+        f"{shown}: a RAW photo ({photo.preview_of}) whose largest preview is {photo.width_px}x{photo.height_px};"
+        " develop it to JPEG or TIFF"
+    )
+
+
+def _is_preview(source: Source) -> bool:
+    return bool(source.photo.preview_of)
+
+
+def _preview_note(source: Source) -> str:
+    photo = source.photo
+    return (
+        f"{shown_location(source.path)}: a RAW photo ({photo.preview_of}), shown by the preview in it of"
+        f" {photo.width_px}x{photo.height_px}"
+    )
 
 
 def _refuse_bad(errors: Sequence[FanreelError], *, is_skipping: bool) -> None:

@@ -51,7 +51,8 @@ def read_photo(path: Path, *, max_megapixels: float) -> Photo:
             f"{shown_path(path)}: {width}x{height} is over {max_megapixels:g} megapixels;"
             " FANREEL_MAX_PHOTO_MEGAPIXELS raises it"
         )
-    return Photo(digest=blake3(data).hexdigest(), width_px=width, height_px=height)
+    kind = header.raw.kind if header.raw else ""
+    return Photo(digest=blake3(data).hexdigest(), width_px=width, height_px=height, preview_of=kind)
 
 
 def decode_photo(path: Path, photo: Photo, *, largest_reduction: float) -> DecodedPhoto:

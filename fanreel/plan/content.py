@@ -27,11 +27,13 @@ class Photo:
         digest: BLAKE3 of the file's bytes, 64 hexadecimal digits.
         width_px: Width of the upright photo (its orientation applied).
         height_px: Height of the upright photo.
+        preview_of: What a RAW photo is called, as DNG, whose preview stands for it; else empty.
     """
 
     digest: str
     width_px: int
     height_px: int
+    preview_of: str = ""
 
 
 class _AnyContent(ABC):

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from support.photo_files import chart
+from support.raw_files import dng, jpeg
 
 from fanreel.errors import InvalidJobError, PhotoNotFoundError, StorageError, UnreadablePhotoError
 from fanreel.intake import sources
@@ -291,6 +293,18 @@ def test_a_name_that_no_file_can_have_is_refused_by_name(tmp_path, name):
     with pytest.raises((PhotoNotFoundError, StorageError)) as caught:
         fetch_stills(make_job(tmp_path, name, "good.png"), settings=ANYWHERE)
     assert name.replace("\0", "\\x00") in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["photo.dng", "photo.tif", "photo.jpg"])
+def test_a_raw_photo_is_shown_by_a_preview_of_half_the_film_s_size_and_the_plan_says_so(tmp_path, name):
+    (tmp_path / name).write_bytes(dng(jpeg(chart(width=160, height=120))))
+    for size in ("320x180", "180x320", "320x240"):
+        found = fetch_stills(make_job(tmp_path, name, size=size), settings=ANYWHERE)
+        assert found.notes == (f"{tmp_path / name}: a RAW photo (DNG), shown by the preview in it of 160x120",)
+    wanted = rf"{name}: a RAW photo \(DNG\) whose largest preview is 160x120; develop it to JPEG or TIFF$"
+    for size in ("322x180", "320x242"):
+        with pytest.raises(UnreadablePhotoError, match=wanted):
+            fetch_stills(make_job(tmp_path, name, size=size), settings=ANYWHERE)
 
 
 def failing(monkeypatch, names, number):
