@@ -14,6 +14,7 @@ from fanreel.batches.columns import Column, read_header
 from fanreel.batches.csv_table import read_table
 from fanreel.errors import FanreelError, InvalidJobError
 from fanreel.intake.job_file import base_folder, read_raw_job
+from fanreel.intake.paths import one_spelling
 from fanreel.intake.sources import output_location
 from fanreel.job.film import FilmJob
 from fanreel.job.machines import gather_machines
@@ -100,7 +101,7 @@ def read_batch(table: Path, *, template: Path, settings: Settings) -> Batch:
     owners: dict[str, int] = {}
     for number, record in read.rows:
         row, wrong = reader.read(number, record)
-        if row and (first := owners.setdefault(row.output, number)) != number:
+        if row and (first := owners.setdefault(one_spelling(row.output), number)) != number:
             text = f"row {number}, column output: {row.output} is the film of row {first} too"
             wrong.append(RowFailure(number, InvalidJobError(text)))
         failures |= {str(failure): failure for failure in wrong}

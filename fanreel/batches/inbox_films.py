@@ -15,6 +15,7 @@ from fanreel.batches.inbox import CompleteWhen, InboxFolder, list_inbox, reason_
 from fanreel.batches.inbox_job import folder_base, name_photos, read_inbox_raw_job
 from fanreel.batches.inbox_records import FilmRecords, film_size, open_records
 from fanreel.errors import FanreelError, InvalidJobError, storage_error
+from fanreel.intake.paths import one_spelling
 from fanreel.intake.sources import output_location
 from fanreel.job.film import FilmJob
 from fanreel.job.machines import gather_machines
@@ -306,7 +307,7 @@ def _refuse_shared_outputs(rows: list[InboxRow]) -> list[InboxRow]:
     for index, row in enumerate(rows):
         if row.film is None:
             continue
-        owner = first.setdefault(row.film.output, row.name)
+        owner = first.setdefault(one_spelling(row.film.output), row.name)
         if owner != row.name:
             error = InvalidJobError(f"output: {row.film.output} is the film of {owner} too; give each its own")
             rows[index] = row_of_broken_film(row, error)

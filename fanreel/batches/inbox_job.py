@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from fnmatch import fnmatchcase
-from glob import has_magic
+from glob import escape, has_magic
 from pathlib import Path
 from typing import Any
 
 from fanreel.batches.inbox import InboxFolder
 from fanreel.errors import InvalidJobError
 from fanreel.intake.job_file import base_folder, decode_raw_job, read_raw_job
+from fanreel.job.fields import one_as_list
 from fanreel.remote.s3_uri import parse_s3_uri
 
 __all__ = ["folder_base", "name_photos", "read_inbox_raw_job"]
-
-MOST_NAMED = 1000
-"""Most photos that a job names one by one: Prefect bounds the parameters of a flow run to 512 KiB."""
 
 
 def read_inbox_raw_job(folder: InboxFolder) -> dict[str, Any]:
@@ -42,12 +38,9 @@ def read_inbox_raw_job(folder: InboxFolder) -> dict[str, Any]:
 
 def name_photos(folder: InboxFolder) -> list[str]:
     """Return the entries of a job's `photos` for the photos in a sub-folder, without those in nested folders."""
-    in_s3 = folder.location.startswith("s3://")
-    stands_for_all = not (any(file.is_nested for file in folder.files if file.is_photo) if in_s3 else folder.ignored)
-    if len(folder.photos) > MOST_NAMED and stands_for_all:
+    if not folder.ignored:
         return [f"{folder.location}/"]
-    if in_s3:
-        return [f"{folder.location}/{name}" for name in folder.photos]
+    # The folder would mean more: it has links that lead out of the inbox.
     return [str(Path(folder.location, name)) for name in folder.photos]
 
 
@@ -62,27 +55,26 @@ def _with_uris(raw_job: dict[str, Any], folder: InboxFolder) -> dict[str, Any]:
     """Return the raw job with photos and output as URIs; the job's model will refuse values of a wrong type."""
     found = dict(raw_job)
     base = str(found.pop("base", "") or "").strip("/")
-    if isinstance(found.get("photos"), list):
-        found["photos"] = [name for entry in found["photos"] for name in _uris(entry, folder, base)]
-    if isinstance(found.get("slides"), list):
-        found["slides"] = [
-            {**slide, "photo": _uri(slide["photo"], folder, base)}
-            if isinstance(slide, dict) and "photo" in slide
-            else slide
-            for slide in found["slides"]
-        ]
+    for key, place in (("photos", _place_of_photos), ("slides", _place_of_slide)):
+        entries = one_as_list(found.get(key))
+        if isinstance(entries, list):
+            found[key] = [place(entry, folder, base) for entry in entries]
     if "output" in found:
         found["output"] = _uri(found["output"], folder, base)
     return found
 
 
-def _uris(entry: Any, folder: InboxFolder, base: str) -> Iterable[Any]:  # noqa: ANN401 -- what YAML has
-    """Return the URIs that one entry of `photos` stands for; a pattern is matched with the listing."""
+def _place_of_photos(entry: Any, folder: InboxFolder, base: str) -> Any:  # noqa: ANN401 -- what YAML has
     if not isinstance(entry, str) or _is_whole(entry) or not has_magic(entry):
-        return [_uri(entry, folder, base)]
-    parts = _join(base, entry).split("/")
-    names = [file.name for file in folder.files if file.is_photo and _matches(file.name.split("/"), parts)]
-    return [f"{folder.location}/{name}" for name in names] or [_uri(entry, folder, base)]
+        return _uri(entry, folder, base)
+    # Only the job's own text is a pattern; brackets in the name of the sub-folder are not.
+    return f"{escape(folder.location)}/{_join(base, entry)}"
+
+
+def _place_of_slide(slide: Any, folder: InboxFolder, base: str) -> Any:  # noqa: ANN401 -- what YAML has
+    if isinstance(slide, dict) and "photo" in slide:
+        return {**slide, "photo": _uri(slide["photo"], folder, base)}
+    return _uri(slide, folder, base)
 
 
 def _uri(name: Any, folder: InboxFolder, base: str) -> Any:  # noqa: ANN401 -- what YAML has
@@ -100,7 +92,3 @@ def _join(base: str, name: str) -> str:
     if ".." in f"{base}/{name}".split("/"):
         raise InvalidJobError(f"{name!r}: `..` is not allowed in S3; give the whole URI, s3://bucket/...")
     return f"{base}/{name}" if base else name
-
-
-def _matches(name: list[str], pattern: list[str]) -> bool:
-    return len(name) == len(pattern) and all(map(fnmatchcase, name, pattern))

@@ -101,7 +101,9 @@ class Downloads:
             raise PhotoNotFoundError(f"{url}: a folder without a photo, or where one file is asked for")
         found = listed or s3().head(uri)
         if found is None:
-            raise PhotoNotFoundError(f"{uri}: no such object; the name of a folder ends in /")
+            is_folder = next(iter(s3().list(uri)), None) is not None
+            hint = f", but a folder; the name of a folder ends in /: {uri}/" if is_folder else ""
+            raise PhotoNotFoundError(f"{shown_location(str(uri))}: no such object{hint}")
         if found.size_bytes > most:
             raise UnreadablePhotoError(
                 f"{uri}: over {most / 1e6:g} MB; FANREEL_MAX_DOWNLOAD_MEGABYTES raises the bound"

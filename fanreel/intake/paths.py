@@ -8,7 +8,7 @@ from pathlib import Path
 from fanreel.errors import InvalidJobError
 from fanreel.job.film import FilmJob
 
-__all__ = ["absolute_path", "base_of", "expand_user"]
+__all__ = ["absolute_path", "base_of", "expand_user", "one_spelling"]
 
 
 def absolute_path(job: FilmJob, name: str, *, key: str) -> Path:
@@ -42,3 +42,15 @@ def base_of(job: FilmJob) -> Path:
 def expand_user(name: str) -> str:
     """Return `name` with `~` as the home folder; unlike pathlib, with `~name` as it is if there is no such user."""
     return os.path.expanduser(name)  # noqa: PTH111
+
+
+def one_spelling(output: str) -> str:
+    """Return what all locations of one film have in common, whatever links lead to its folder.
+
+    Args:
+        output: An absolute path or an S3 URI.
+    """
+    if "://" in output:
+        return output
+    folder, name = os.path.split(output)
+    return os.path.join(os.path.realpath(folder), name)  # noqa: PTH118

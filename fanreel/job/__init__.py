@@ -5,6 +5,7 @@ Uses codecs and errors.
 Public:
 
     encoding: Encoding, Fallback, Preset
+    fields: one_as_list
     film: FilmJob, FilmKind
     machines: MACHINE_KEYS, Machines, Strategy, gather_machines
     mistakes: explain_mistakes, place_of

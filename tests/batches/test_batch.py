@@ -221,9 +221,15 @@ class TestMistakes:
         assert mistakes(batch)[0].startswith("row 2, column render_on.1: '../x' is not allowed")
 
     def test_two_rows_with_one_film(self, read: Read, tmp_path: Path):
-        batch = read("output,photos\nout/a.mp4,p.jpg\nb.mp4,p.jpg\nout/../out/a.mp4,p.jpg\n")
-        assert [row.number for row in batch.rows] == [2, 3]
-        assert mistakes(batch) == [f"row 4, column output: {tmp_path}/out/a.mp4 is the film of row 2 too"]
+        (tmp_path / "link").symlink_to("out")
+        batch = read(
+            "output,photos\nout/a.mp4,p.jpg\nb.mp4,p.jpg\nout/../out/a.mp4,p.jpg\nlink/a.mp4,p.jpg\nout/A.mp4,p.jpg\n"
+        )
+        assert [row.number for row in batch.rows] == [2, 3, 6]
+        assert mistakes(batch) == [
+            f"row 4, column output: {tmp_path}/out/a.mp4 is the film of row 2 too",
+            f"row 5, column output: {tmp_path}/link/a.mp4 is the film of row 2 too",
+        ]
 
     def test_the_header_is_judged_once(self, read: Read, tmp_path: Path):
         with pytest.raises(InvalidJobError) as caught:

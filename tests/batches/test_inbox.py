@@ -23,6 +23,7 @@ from fanreel.batches.inbox_job import name_photos
 from fanreel.batches.inbox_records import RECORDS_FOLDER, LocalRecords, MadeFilm
 from fanreel.errors import FanreelError, InvalidJobError, NotAllowedError, StorageError, UnreadablePhotoError
 from fanreel.host.host import Host, open_host
+from fanreel.intake.sources import fetch_stills
 from fanreel.job.slideshow import SlideshowJob
 from fanreel.join.certificate import certificate_path, read_certificate
 from fanreel.join.verify import find_damage
@@ -145,7 +146,7 @@ class TestFilms:
 
         assert row.film is not None
         assert row.film.job == SlideshowJob(
-            photos=[str(inbox / "trip/a.jpg"), str(inbox / "trip/b.jpg")],
+            photos=[f"{inbox}/trip/"],
             output=str(inbox / "trip.mp4"),
             base=str(inbox / "trip"),
             render_on=["nvenc", "cpu"],
@@ -170,10 +171,18 @@ class TestFilms:
         assert_sound(inbox / "trip.mp4", frames=2 * 16)
 
     def test_photos_are_shown_in_the_order_that_people_expect(self, inbox: Path, fill: Fill, host: Host):
-        fill("trip", photos=("p10.jpg", "p9.jpg", "P1.JPG"))
+        fill("trip", photos=("p10.jpg", "p9.jpg", "P1.JPG", "p9 (1).jpg"))
         (row,), _ = look_into_inbox(order_inbox(str(inbox)), settings=host.settings)
         assert row.film is not None
-        assert [Path(photo).name for photo in row.film.job.photos] == ["P1.JPG", "p9.jpg", "p10.jpg"]
+        assert list(row.film.folder.photos) == ["P1.JPG", "p9.jpg", "p9 (1).jpg", "p10.jpg"]
+        stills = fetch_stills(row.film.job, settings=host.settings).stills
+        assert [Path(still.source.path).name for still in stills] == list(row.film.folder.photos)
+
+    def test_of_a_phone_s_picture_one_file_is_shown_and_that_is_told(self, inbox: Path, fill: Fill, made: Made):
+        fill("trip", photos=("IMG_1.HEIC", "IMG_1.JPG", "IMG_E1.HEIC", "raw/b.jpg"))
+        row = made.run(inbox)["trip"]
+        assert_sound(inbox / "trip.mp4", frames=8)
+        assert [note.partition(": ")[2][:12] for note in row.notes] == ["1 photo is t", "a sub-folder"]
 
     def test_films_may_go_elsewhere(self, inbox: Path, fill: Fill, made: Made, tmp_path: Path):
         fill("trip")
@@ -201,15 +210,14 @@ class TestFilms:
         assert len(row.notes) == 1
         assert "bad.jpg" in row.notes[0]
 
-    def test_hundreds_of_photos_are_named_by_their_folder(self, tmp_path: Path):
-        files = tuple(InboxFile(f"{index}.jpg", 1, 1.0) for index in range(1001))
+    def test_photos_are_named_by_their_folder(self, tmp_path: Path):
+        files = (InboxFile("1.jpg", 1, 1.0), InboxFile("raw/1.jpg", 1, 1.0))
         local = InboxFolder("trip", str(tmp_path / "trip"), files, 1.0)
         remote = replace(local, location="s3://films/in/trip")
         assert name_photos(local) == [f"{tmp_path}/trip/"]
         assert name_photos(remote) == ["s3://films/in/trip/"]
         # Where the folder would mean more than these photos, each is named.
-        assert len(name_photos(replace(local, ignored=("link.jpg: leads out",)))) == 1001
-        assert len(name_photos(replace(remote, files=(*files, InboxFile("raw/1.jpg", 1, 1.0))))) == 1001
+        assert name_photos(replace(local, ignored=("link.jpg: leads out",))) == [f"{tmp_path}/trip/1.jpg"]
 
 
 class TestDone:
@@ -457,9 +465,14 @@ class TestBroken:
 
     def test_two_films_of_one_name(self, inbox: Path, fill: Fill, made: Made):
         fill("a", output="../film.mp4")
-        fill("b", output="../film.mp4")
+        (inbox / "twin").symlink_to(".")
+        others = {"b": "../film.mp4", "c": ".././film.mp4", "d": "../twin/a/../film.mp4", "e": f"{inbox}//film.mp4"}
+        for name, output in others.items():
+            fill(name, output=output)
+        fill("f", output="../Film.mp4")
         rows = made.run(inbox)
-        assert (rows["a"].state, rows["b"].state) == (FilmState.RENDERED, FilmState.BROKEN)
+        assert {name for name, row in rows.items() if row.state is FilmState.BROKEN} == set(others)
+        assert (rows["a"].state, rows["f"].state) == (FilmState.RENDERED, FilmState.RENDERED)
         assert rows["b"].detail.startswith(f"output: {inbox}/film.mp4 is the film of a too")
 
     def test_a_name_that_is_no_text(self, inbox: Path, fill: Fill, made: Made):
@@ -542,9 +555,9 @@ class TestOutside:
         assert set(row.notes) == set(found.folders[0].ignored)
 
     def test_links_within_are_followed(self, inbox: Path, fill: Fill, made: Made):
-        fill("trip")
+        fill("trip", photos=("a.jpg", "b.jpg", "raw/d.jpg"))
         (inbox / "alias").symlink_to("trip")
-        (inbox / "trip/c.jpg").symlink_to("a.jpg")
+        (inbox / "trip/c.jpg").symlink_to("raw/d.jpg")
         assert made.states(inbox) == {"alias": FilmState.RENDERED, "trip": FilmState.RENDERED}
         assert_sound(inbox / "trip.mp4", frames=3 * 8)
 
@@ -681,7 +694,7 @@ class TestS3:
         self.put(f"{prefix}/loose.jpg", drawn[0])
 
         assert self.states(made, prefix, films=films) == {"Zoë's trip": FilmState.RENDERED}
-        assert made.jobs[0].photos == [f"{prefix}/Zoë's trip/a.jpg", f"{prefix}/Zoë's trip/c.jpg"]
+        assert made.jobs[0].photos == [f"{prefix}/Zoë's trip/"]
         assert_sound(tmp_path / "films/Zoë's trip.mp4", frames=2 * 8)
         assert self.states(made, prefix, films=films) == {"Zoë's trip": FilmState.DONE}
         self.put(f"{prefix}/Zoë's trip/d.jpg", drawn[1])
@@ -708,12 +721,13 @@ class TestS3:
 
     def test_names_of_a_job_file_start_at_its_folder(self, prefix: str, drawn: list[bytes], host: Host, tmp_path: Path):
         words = {
-            "photos": ["raw/", "*.jpg", "https://host/x.jpg", "none-*.jpg"],
+            "photos": ["raw/", "*.jpg", "https://host/x.jpg", "[x].jpg"],
             "output": "film.mp4",
         }
         self.fill(prefix, "trip", drawn, **words)
         self.fill(prefix, "up", drawn, photos=["../trip/a.jpg"])
-        self.fill(prefix, "slides", drawn, base="raw", slides=[{"photo": "b.jpg"}])
+        self.fill(prefix, "slides", drawn, base="raw", slides=[{"photo": "b.jpg"}, "d.jpg"])
+        self.fill(prefix, "[2020]", drawn, photos="*.jpg")
         rows, _ = look_into_inbox(order_inbox(prefix, films=str(tmp_path / "films")), settings=host.settings)
         by_name = {row.name: row for row in rows}
 
@@ -722,13 +736,16 @@ class TestS3:
         assert slides is not None
         assert trip.job.photos == [
             f"{prefix}/trip/raw/",
-            f"{prefix}/trip/a.jpg",
-            f"{prefix}/trip/c.jpg",
+            f"{prefix}/trip/*.jpg",
             "https://host/x.jpg",
-            f"{prefix}/trip/none-*.jpg",
+            f"{prefix}/trip/[x].jpg",
         ]
         assert trip.output == f"{prefix}/trip/film.mp4"
-        assert [slide.photo for slide in slides.job.slides] == [f"{prefix}/slides/raw/b.jpg"]
+        assert [slide.photo for slide in slides.job.slides] == [f"{prefix}/slides/raw/{name}.jpg" for name in "bd"]
+        brackets = by_name["[2020]"].film
+        assert brackets is not None
+        stills = fetch_stills(brackets.job, settings=host.settings).stills
+        assert [still.source.path for still in stills] == [f"{prefix}/[2020]/{name}.jpg" for name in "ac"]
         assert "`..` is not allowed in S3" in by_name["up"].detail
 
     def test_films_and_notes_lie_beside_the_folders(self, prefix: str, drawn: list[bytes], made: Made):

@@ -148,7 +148,14 @@ class TestOnePhoto:
 
     def test_one_that_is_not_there(self, folder: Path, settings: Settings):
         text = refusal(PhotoNotFoundError, settings, url(folder / "gone.png"))
-        assert text == f"photos: {url(folder / 'gone.png')}: no such object; the name of a folder ends in /"
+        assert text == f"photos: {url(folder / 'gone.png')}: no such object"
+
+    def test_a_folder_without_its_slash(self, folder: Path, settings: Settings):
+        put(folder / "trip" / "a.png", 9)
+        text = refusal(PhotoNotFoundError, settings, url(folder / "trip"))
+        there = url(folder / "trip")
+        assert text == f"photos: {there}: no such object, but a folder; the name of a folder ends in /: {there}/"
+        assert refusal(PhotoNotFoundError, settings, url(folder / "tri")).endswith("tri: no such object")
 
     def test_one_that_is_none(self, folder: Path, settings: Settings):
         (folder / "a.png").write_text("no picture")
