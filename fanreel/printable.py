@@ -1,8 +1,13 @@
-"""Names as they can be shown: on one line, and without what commands a terminal."""
+"""Names and numbers as they can be shown: on one line, and without what commands a terminal."""
 
 from __future__ import annotations
 
-__all__ = ["printable"]
+__all__ = ["counted", "printable"]
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number of things in words, such as ``1 photo`` or ``2 photos``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def printable(name: object) -> str:

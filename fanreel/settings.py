@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fanreel.errors import RequestError
 
-__all__ = ["Settings", "child_environment", "read_settings", "see_gpu"]
+__all__ = ["Settings", "child_environment", "is_completing", "read_settings", "see_gpu"]
 
 LARGEST_COUNT = 1024
 
@@ -193,3 +193,8 @@ def child_environment() -> dict[str, str]:
     """Return the environment of session processes: their libraries start no threads of their own and print nothing."""
     one = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
     return {"SVT_LOG": "0", **os.environ, **one}
+
+
+def is_completing() -> bool:
+    """Return whether a shell runs the command only to ask how its arguments may go on."""
+    return "_ARGCOMPLETE" in os.environ

@@ -5,7 +5,7 @@ Uses intake and below.
 Public:
 
     batch: BatchRow, RowFailure, read_batch
-    inbox: CompleteWhen, LONGEST_QUIET_SECONDS
+    inbox: CompleteWhen, JOB_FILES, LONGEST_QUIET_SECONDS
     inbox_films: FilmState, InboxOrder, InboxRow, content_digest, is_done, look_into_inbox, order_inbox, path_below,
         row_of_broken_film
     inbox_records: MadeFilm, open_records

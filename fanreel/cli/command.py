@@ -1,4 +1,6 @@
-"""The command `fanreel`: render, batch, plan, verify, doctor, calibrate, store. No Prefect, no server."""
+"""The command `fanreel`: from photos to films, on this machine, without a server."""
+
+# PYTHON_ARGCOMPLETE_OK
 
 from __future__ import annotations
 
@@ -7,9 +9,12 @@ import io
 import logging
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from fanreel.cli.batch import add_batch
 from fanreel.cli.host import add_calibrate, add_doctor
+from fanreel.cli.init import add_init
+from fanreel.cli.parser import CommandParser
 from fanreel.cli.render import add_plan, add_render
 from fanreel.cli.store import add_store_command
 from fanreel.cli.terminal import abandon_output, say
@@ -25,7 +30,9 @@ INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code: 0, or 2 request, 3 media, 4 encoder, 5 storage, 6 verification."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    _complete(parser)
+    options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO if options.verbose else logging.WARNING, format="%(message)s")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -61,29 +68,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="fanreel", description=__doc__)
-    parser.add_argument("--verbose", "-v", action="store_true", help="say more about each step")
+def _parser() -> CommandParser:
+    parser = CommandParser(prog="fanreel", description=__doc__)
+    parser.add_argument("--version", action="store_const", dest="run", const=_version, help="say which release it is")
     parser.set_defaults(keeps_segments=False)
-    commands = parser.add_subparsers(required=True, metavar="command")
-    add_render(commands.add_parser("render", help="make the film that a job file asks for"))
-    add_batch(commands.add_parser("batch", help="make a film of each row of a table"))
-    add_plan(commands.add_parser("plan", help="show what would be rendered and why it is cut so"))
-    verify = commands.add_parser("verify", help="prove a film against the certificate beside it")
+    commands = parser.add_commands()
+    add_render(commands.add("render", "make the film of a job file, or of photos"))
+    add_plan(commands.add("plan", "show what would be rendered, and how the film is cut"))
+    add_init(commands.add("init", "write a job file to begin with, for the photos here"))
+    add_batch(commands.add("batch", "make a film of each row of a table"))
+    verify = commands.add("verify", "prove a film against the certificate beside it")
     verify.add_argument("film", metavar="FILM.mp4", help="a path, or s3://bucket/folder/film.mp4")
     verify.add_argument("--full", action="store_true", help="decode every frame as well")
     verify.set_defaults(run=_verify)
-    add_doctor(commands.add_parser("doctor", help="show what this machine can encode with, and why not with the rest"))
-    add_calibrate(commands.add_parser("calibrate", help="measure how many sessions at once are best here, and keep it"))
-    add_store_command(commands.add_parser("store", help="show, verify or prune the segment store"))
+    add_doctor(commands.add("doctor", "show what this machine can encode with, and why not with the rest"))
+    add_calibrate(commands.add("calibrate", "measure how many sessions at once are best here, and keep it"))
+    add_store_command(commands.add("store", "show, verify or prune the segment store"))
     return parser
 
 
+def _complete(parser: CommandParser) -> None:
+    """Answer the shell, and end, if it asks for completions; nothing else has to wait for the import."""
+    from fanreel.settings import is_completing
+
+    if is_completing():
+        import_module("argcomplete").autocomplete(parser)
+
+
+def _version(options: argparse.Namespace) -> int:
+    from importlib.metadata import version
+
+    print(f"fanreel {version('fanreel')}")
+    return 0
+
+
 def _verify(options: argparse.Namespace) -> int:
+    from fanreel.printable import counted
     from fanreel.publish.published import verify_published
     from fanreel.settings import read_settings
 
     certificate = verify_published(options.film, settings=read_settings(), full=options.full)
     how = "every frame decoded" if options.full else "every packet and sampled frames"
-    print(f"{options.film}: sound, {certificate.frame_count} frames in {len(certificate.segments)} segments, {how}")
+    frames = counted(certificate.frame_count, "frame")
+    print(f"{options.film}: whole, {frames} in {counted(len(certificate.segments), 'segment')}, {how}")
     return 0

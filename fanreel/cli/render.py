@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+import logging
 from typing import TYPE_CHECKING
 
 from fanreel.cli.host import opened_host, session_count
+from fanreel.cli.request import add_request, read_request
 from fanreel.cli.terminal import ProgressDisplay, say
+from fanreel.printable import counted, printable
 
 if TYPE_CHECKING:
     from fanreel.host.host import Host
@@ -18,27 +20,30 @@ if TYPE_CHECKING:
 
 __all__ = ["add_plan", "add_render", "render_shown"]
 
+log = logging.getLogger(__name__)
+
 
 def add_render(render: argparse.ArgumentParser) -> None:
     """Give the parser of `fanreel render` its arguments and its work."""
-    render.add_argument("job", type=Path, metavar="JOB.yaml")
+    add_request(render)
     render.add_argument(
-        "--sessions", type=session_count, help="encoder sessions at once, in place of the job's own; 0 for what fits"
+        "--sessions",
+        type=session_count,
+        metavar="N",
+        help="encoder sessions at once, in place of the job's own; 0 for what fits",
     )
     render.set_defaults(run=_render, keeps_segments=True)
 
 
 def add_plan(plan: argparse.ArgumentParser) -> None:
     """Give the parser of `fanreel plan` its arguments and its work."""
-    plan.add_argument("job", type=Path, metavar="JOB.yaml")
+    add_request(plan)
     plan.add_argument("--json", action="store_true", help="the whole plan, for programs")
     plan.set_defaults(run=_plan)
 
 
 def _render(options: argparse.Namespace) -> int:
-    from fanreel.intake.sources import load_job
-
-    job = load_job(options.job)
+    job = read_request(options)
     if options.sessions is not None:
         job = job.with_machines(sessions=options.sessions)
     if job.pools:
@@ -52,42 +57,45 @@ def _render(options: argparse.Namespace) -> int:
 def render_shown(job: FilmJob, host: Host) -> list[FilmReport]:
     """Make the films of a job on a host and show the progress; return their reports."""
     from fanreel.render.here import render_job
+    from fanreel.render.order import describe_order
 
     display = ProgressDisplay()
+
+    def show_film(plan: FilmPlan, order: RenderOrder) -> None:
+        display.clear()
+        say(f"{describe_order(plan, order)}; makes {printable(plan.output)}")
+        if order.shards:
+            log.info("%s", order.sessions.reason)
+
     try:
-        return render_job(job, host=host, on_order=_show_order, on_progress=display.show, on_retry=display.show_retry)
+        return render_job(job, host=host, on_film=show_film, on_progress=display.show, on_retry=display.show_retry)
     finally:
         display.clear()
 
 
-def _show_order(order: RenderOrder) -> None:
-    how = f"; {order.sessions.reason}" if order.shards else ""
-    say(f"{order.segment_count} segments to render, {order.reused} reused{how}")
-
-
 def _plan(options: argparse.Namespace) -> int:
-    from fanreel.intake.sources import load_job
     from fanreel.plan.film import plan_to_json
     from fanreel.render.here import plan_job
 
     with opened_host() as host:
-        for plan in plan_job(load_job(options.job), host=host):
-            print(plan_to_json(plan).decode() if options.json else _describe(plan))
+        for plan in plan_job(read_request(options), host=host):
+            print(plan_to_json(plan).decode() if options.json else _describe(plan, with_reasons=options.verbose))
     return 0
 
 
-def _describe(plan: FilmPlan) -> str:
+def _describe(plan: FilmPlan, *, with_reasons: bool) -> str:
     encoding = plan.encoding
     lines = [
-        f"{plan.output}: {plan.frame_count} frames, {plan.seconds:.2f} s, "
+        f"{plan.output}: {counted(plan.frame_count, 'frame')}, {plan.seconds:.2f} s, "
         f"{encoding.width_px}x{encoding.height_px} at {encoding.frame_rate} fps, "
-        f"{encoding.encoder} {encoding.preset} quality {encoding.quality}, {len(plan.segments)} segments"
+        f"{encoding.encoder} {encoding.preset} quality {encoding.quality}, {counted(len(plan.segments), 'segment')}"
     ]
     for segment in plan.segments:
         clips = plan.timeline.clips_between(segment.start_frame, segment.end_frame)
         names = ", ".join(dict.fromkeys(clip.content.label(plan.photo_paths) for clip in clips))
         span = f"[{segment.start_frame}, {segment.end_frame})"
-        lines.append(f"{segment.index:5d}  {span:<16} {segment.address[:12]}  {names}  | cut {segment.cut}")
+        reason = f"  | cut {segment.cut}" if with_reasons else ""
+        lines.append(f"{segment.index:5d}  {span:<16} {segment.address[:12]}  {names}{reason}")
     lines += [f"      note  {note}" for note in plan.notes]
     lines += [f"  left out  {reason}" for reason in plan.left_out]
     return "\n".join(lines)

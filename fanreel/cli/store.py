@@ -8,6 +8,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from fanreel.cli.parser import CommandParser
 from fanreel.errors import RequestError, VerificationError
 
 if TYPE_CHECKING:
@@ -21,15 +22,15 @@ _BYTES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _BYTES |= {"KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
 
-def add_store_command(store: argparse.ArgumentParser) -> None:
+def add_store_command(store: CommandParser) -> None:
     """Give the parser of `fanreel store` its commands."""
-    commands = store.add_subparsers(required=True, metavar="command")
-    listing = commands.add_parser("ls", help="show the films in it, and how much it holds of each kind")
+    commands = store.add_commands()
+    listing = commands.add("ls", "show the films in it, and how much it holds of each kind")
     listing.set_defaults(run=_list)
-    verify = commands.add_parser("verify", help="read everything in it and check it")
+    verify = commands.add("verify", "read everything in it and check it")
     verify.add_argument("--discard", action="store_true", help="remove what is damaged; it is made again when needed")
     verify.set_defaults(run=_verify)
-    prune = commands.add_parser("prune", help="remove what was not used for long, or what exceeds a size")
+    prune = commands.add("prune", "remove what was not used for long, or what exceeds a size")
     prune.add_argument("--older-than", type=_duration, metavar="30d", help="remove what was not used for this long")
     prune.add_argument(
         "--max-size", type=_size, metavar="200G", help="remove the least recently used, down to this much"

@@ -63,6 +63,11 @@ class FilmPlan:
         """Length, rounded to a float; for people."""
         return float(self.frame_count / self.encoding.frame_rate)
 
+    @property
+    def photo_count(self) -> int:
+        """Photos that it shows; one that comes twice counts twice."""
+        return len({clip.start_frame for clip in self.timeline.clips if clip.content.source_digests})
+
 
 def plan_film(
     job: FilmJob,

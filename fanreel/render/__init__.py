@@ -8,5 +8,5 @@ Public:
     film_run: FilmRun, FilmStoppedError, FilmWatcher
     here: plan_job, render_job, render_segments
     inbox: make_inbox_film
-    order: RenderOrder, find_present, order_run
+    order: RenderOrder, describe_order, find_present, order_run
 """

@@ -17,6 +17,7 @@ from fanreel.join.concat import concat_segments
 from fanreel.join.verify import require_sound
 from fanreel.plan.encoding import allowed_encoders
 from fanreel.plan.film import FilmPlan, plan_digest
+from fanreel.printable import counted
 from fanreel.publish.open import open_destination
 from fanreel.publish.previous import refuse_foreign
 from fanreel.segments.record import SegmentRecord
@@ -54,7 +55,9 @@ class Join:
     def __str__(self) -> str:
         """Return the line that people see."""
         speed = self.size_bytes / max(self.seconds, 1e-9)
-        made = f"joined {self.segment_count} segments, {self.size_bytes / 1e6:.1f} MB in {self.seconds:.2f} s"
+        made = (
+            f"joined {counted(self.segment_count, 'segment')}, {self.size_bytes / 1e6:.1f} MB in {self.seconds:.2f} s"
+        )
         slow = ", which is slow: is the disk full, busy or far away?" if self.is_slow else ""
         return f"{made} ({speed / 1e6:.0f} MB/s){slow}"
 

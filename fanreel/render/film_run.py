@@ -84,9 +84,7 @@ class FilmRun:
         self.order = order
         self._watcher, self._because = watcher, because
         self._label = order.label
-        self._progress = Progress(
-            segment_count=order.reused + order.segment_count, reused=order.reused, frames_to_make=order.frame_count
-        )
+        self._progress = Progress(segment_count=order.segment_count, frames_to_make=order.frame_count)
         self._rendered: Snapshot | None = None
         self._made: set[str] = set()
         self._sessions = threading.Condition()
@@ -232,6 +230,7 @@ class FilmRun:
         return FilmReport(
             film=published.film,
             seconds=plan.seconds,
+            photo_count=plan.photo_count,
             frame_count=plan.frame_count,
             size=f"{plan.encoding.width_px}x{plan.encoding.height_px}",
             size_bytes=draft.size_bytes,

@@ -51,6 +51,7 @@ def render_job(
     job: FilmJob,
     *,
     host: Host,
+    on_film: Callable[[FilmPlan, RenderOrder], None] = lambda plan, order: None,
     on_order: Callable[[RenderOrder], None] = lambda order: None,
     on_progress: Callable[[Snapshot], None] = lambda snapshot: None,
     on_retry: Callable[[FanreelError, float], None] = lambda error, delay: None,
@@ -60,7 +61,8 @@ def render_job(
     Args:
         job: The request.
         host: Where. Its launcher is left running, for the next job.
-        on_order: Told what of each film has to be rendered.
+        on_film: Told of each film before it is made, and what of it has to be rendered.
+        on_order: Told what has to be rendered, also when the store has lost some of it.
         on_progress: Told how far it is, four times a second, from any thread. What it raises ends the film.
         on_retry: Told which error is tried again and after how many seconds.
 
@@ -69,7 +71,7 @@ def render_job(
     """
     host.launcher.warm()
     watcher = FilmWatcher(on_order=on_order, on_progress=on_progress, tell_seconds=TELL_SECONDS)
-    return [_make_film(plan, host, watcher, on_retry) for plan in plan_job(job, host=host)]
+    return [_make_film(plan, host, watcher, on_retry, on_film) for plan in plan_job(job, host=host)]
 
 
 def render_segments(
@@ -93,9 +95,14 @@ def render_segments(
 
 
 def _make_film(
-    plan: FilmPlan, host: Host, watcher: FilmWatcher, on_retry: Callable[[FanreelError, float], None]
+    plan: FilmPlan,
+    host: Host,
+    watcher: FilmWatcher,
+    on_retry: Callable[[FanreelError, float], None],
+    on_film: Callable[[FilmPlan, RenderOrder], None],
 ) -> FilmReport:
     run = FilmRun.begin(plan, host=host, watcher=watcher)
+    on_film(plan, run.order)
     attempts = _Attempts(run, on_retry)
     attempts.render_all(run.order)
     run.finish_rendering()

@@ -17,6 +17,7 @@ from fanreel.plan.encoding import allowed_encoders
 from fanreel.plan.film import FilmPlan
 from fanreel.plan.segments import Segment
 from fanreel.plan.shards import Shard, plan_shards
+from fanreel.printable import counted
 from fanreel.segments.record import SegmentRecord
 from fanreel.sessions.capacity import SessionPlan
 from fanreel.sessions.devices import Device
@@ -24,6 +25,7 @@ from fanreel.sessions.devices import Device
 __all__ = [
     "RenderOrder",
     "choose_encoders",
+    "describe_order",
     "find_present",
     "finder",
     "missing_segments",
@@ -31,6 +33,9 @@ __all__ = [
     "order_render",
     "order_run",
 ]
+
+SMALLEST_NAMED_PX = 480
+"""Smallest height of a wide film that people know by it, such as 720p."""
 
 LOOKERS = 8
 """Segments that are looked for side by side: in a remote store each costs two round trips."""
@@ -73,6 +78,25 @@ class RenderOrder:
         if not self.shards:
             return ""
         return f"on the pools {', '.join(self.pools)}" if self.pools else self.sessions.label
+
+
+def describe_order(plan: FilmPlan, order: RenderOrder) -> str:
+    """Return in one line what will be made: of what, how long, how large, and by how many encoders."""
+    asked, rate = plan.encoding, plan.encoding.frame_rate
+    frames = f"{float(rate):.2f}".rstrip("0").rstrip(".")
+    is_wide = 9 * asked.width_px == 16 * asked.height_px and asked.height_px >= SMALLEST_NAMED_PX
+    size = f"{asked.height_px}p{frames}" if is_wide else f"{asked.width_px}x{asked.height_px} and {frames} fps"
+    seconds = f"{plan.seconds:.1f}".removesuffix(".0")
+    parts = [counted(plan.photo_count, "photo"), f"{seconds} s at {size}"]
+    if plan.left_out:
+        parts[0] += f" ({len(plan.left_out)} left out)"
+    if order.shards:
+        encoders = counted(min(order.sessions.sessions, len(order.shards)), "encoder")
+        parts.append(f"on the pools {', '.join(order.pools)}" if order.pools else encoders)
+    if order.reused:
+        count = counted(order.reused + order.segment_count, "segment")
+        parts.append(f"{order.reused} of {count} kept from before" if order.shards else f"all {count} kept from before")
+    return ", ".join(parts)
 
 
 def order_render(plan: FilmPlan, *, host: Host, segments: Sequence[Segment] | None = None) -> RenderOrder:

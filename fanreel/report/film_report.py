@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from fanreel.printable import counted
+
 __all__ = ["FilmReport"]
 
 MOST_LINES_SHOWN = 20
@@ -19,6 +21,7 @@ class FilmReport:
         film: Where it was published.
         seconds: Its length.
         frame_count: Number of its frames.
+        photo_count: Number of photos that it shows; one that comes twice counts twice.
         size: Width x height in pixels, such as ``1920x1080``.
         size_bytes: Size of the file.
         elapsed_seconds: From the request to the published film.
@@ -50,16 +53,20 @@ class FilmReport:
     fallbacks: Mapping[str, int] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    photo_count: int = 0
     link: str = ""
     replaced: str = ""
 
     def __str__(self) -> str:
         """Return the report as lines of text."""
-        encoders = ", ".join(f"{name} ({count} segments)" for name, count in self.encoders.items())
+        encoders = ", ".join(f"{name} ({counted(count, 'segment')})" for name, count in self.encoders.items())
+        frames = counted(self.frame_count, "frame")
+        left_out = f", {len(self.left_out)} left out" if self.left_out else ""
         speed = f"{self.fps:.0f} fps while rendering, " if self.segments_rendered else ""
         rows = {
             "film": self.film,
-            "length": f"{self.seconds:.2f} s, {self.frame_count} frames, {self.size}, {self.size_bytes / 1e6:.1f} MB",
+            "photos": f"{self.photo_count}{left_out}",
+            "length": f"{self.seconds:.2f} s, {frames}, {self.size}, {self.size_bytes / 1e6:.1f} MB",
             "speed": f"{speed}{self.elapsed_seconds:.1f} s in all",
             "encoder": encoders + (f", {self.sessions}" if self.sessions else ""),
             "segments": f"{self.segments_rendered} rendered, {self.segments_reused} reused",
@@ -68,7 +75,7 @@ class FilmReport:
         lines = [f"{name:<9} {value}" for name, value in rows.items()]
         lines[1:1] = [f"link      {self.link}"] if self.link else []
         lines += [f"replaced  {self.replaced}"] if self.replaced else []
-        lines += [f"fallback  {count} segments; {reason}" for reason, count in self.fallbacks.items()]
+        lines += [f"fallback  {counted(count, 'segment')}; {reason}" for reason, count in self.fallbacks.items()]
         lines += [f"note      {note}" for note in self.notes[:MOST_LINES_SHOWN]]
         if len(self.notes) > MOST_LINES_SHOWN:
             lines.append(f"note      {len(self.notes) - MOST_LINES_SHOWN} more")

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fanreel.printable import counted
+
 __all__ = ["Progress", "Snapshot"]
 
 WAIT_SECONDS = 1.0
@@ -18,9 +20,9 @@ class Snapshot:
     """Progress of a film at one moment.
 
     Attributes:
-        segments_done: Segments in the store.
-        segment_count: Segments of the film.
-        frames_made: Frames rendered so far; those of reused segments are not counted.
+        segments_done: Segments rendered so far.
+        segment_count: Segments that had to be rendered; what the store held already is in none of these numbers.
+        frames_made: Frames rendered so far.
         frames_to_make: Frames of all segments that had to be rendered.
         fps: Frames rendered per second since the rendering began.
         seconds_left: Estimate from this speed; None while no frame is rendered.
@@ -37,27 +39,27 @@ class Snapshot:
 
     def __str__(self) -> str:
         """Return the progress as one line of text."""
+        if not self.segment_count:
+            return "every segment is there already"
         left = "" if self.seconds_left is None else f", {_clock(self.seconds_left)} left"
         share = 100 * self.frames_made // self.frames_to_make if self.frames_to_make else 100
         waiting = ", waiting for an encoder session" if self.waiting else ""
-        return f"{self.segments_done}/{self.segment_count} segments, {share:d} %, {self.fps:.0f} fps{left}{waiting}"
+        segments = f"{self.segments_done}/{counted(self.segment_count, 'segment')}"
+        return f"{segments}, {share:d} %, {self.fps:.0f} fps{left}{waiting}"
 
 
 class Progress:
     """Counts what shards report. Safe to use from several threads.
 
     Args:
-        segment_count: Segments of the film.
-        reused: How many of them were already in the store.
-        frames_to_make: Frames of the other segments.
+        segment_count: Segments that have to be rendered.
+        frames_to_make: Their frames.
         clock: Returns monotonic seconds.
     """
 
-    def __init__(
-        self, *, segment_count: int, reused: int, frames_to_make: int, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, *, segment_count: int, frames_to_make: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._lock = threading.Lock()
-        self._segment_count, self._segments_done = segment_count, reused
+        self._segment_count, self._segments_done = segment_count, 0
         self._frames_to_make, self._frames_made = frames_to_make, 0
         self._clock = clock
         self._started_at = clock()

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
+from fanreel.printable import counted
+
 __all__ = ["HostCapacity", "SessionPlan", "choose_sessions", "count_memory_kills", "read_capacity"]
 
 # Measured: peaks of proportional set size over whole runs, 640x360 to 3840x2160.
@@ -42,7 +44,7 @@ class SessionPlan:
     @property
     def label(self) -> str:
         """The numbers alone, for people."""
-        return f"{_counted(self.sessions, 'session')} x {_counted(self.threads, 'thread')}"
+        return f"{counted(self.sessions, 'session')} x {counted(self.threads, 'thread')}"
 
 
 def choose_sessions(
@@ -101,7 +103,7 @@ def read_capacity(*, root: Path = Path("/"), affinity_count: int | None = None) 
         affinity_count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     cores, cores_reason = _read_cores(root, affinity_count)
     memory_bytes, memory_reason = _read_memory(root)
-    reason = f"{_counted(cores, 'core')} ({cores_reason}), {_gib(memory_bytes)} ({memory_reason})"
+    reason = f"{counted(cores, 'core')} ({cores_reason}), {_gib(memory_bytes)} ({memory_reason})"
     return HostCapacity(cores, memory_bytes, reason)
 
 
@@ -229,10 +231,6 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace")
     except (OSError, ValueError):  # ValueError: a NUL in a path that came from a damaged mountinfo
         return ""
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _gib(size_bytes: int) -> str:

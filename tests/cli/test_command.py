@@ -170,10 +170,11 @@ class TestRequests:
         assert (said.code, said.out) == (2, "")
         assert said.err == f"fanreel: {tmp_path}/none.yaml: No such file or directory\n"
 
-    def test_a_folder_as_job_file(self, run: Run, tmp_path: Path):
+    def test_a_folder_without_photos(self, run: Run, tmp_path: Path):
         said = run("render", tmp_path)
         assert said.code == 2
-        assert said.err == f"fanreel: {tmp_path}: Is a directory\n"
+        assert said.err.startswith(f"fanreel: photos: {tmp_path}: the folder holds no photo")
+        assert len(said.error_lines) == 1
 
     @pytest.mark.parametrize("text", ["a: [1, 2", "\t: x", "- list", "", "just words", "{" * 2000, "a: 2024-13-45"])
     def test_no_yaml(self, run: Run, tmp_path: Path, text: str):
@@ -231,7 +232,7 @@ class TestRequests:
         assert "--sessions" in said.error_lines[-1]
         assert "Traceback" not in said.err
 
-    @pytest.mark.parametrize("arguments", [[], ["rendr"], ["render"], ["render", "a", "b"], ["plan", "--xml", "a"]])
+    @pytest.mark.parametrize("arguments", [[], ["rendr"], ["render"], ["verify", "a", "b"], ["plan", "--xml", "a"]])
     def test_odd_arguments(self, run: Run, arguments: list[str]):
         said = run(*arguments)
         assert said.code == 2
@@ -350,15 +351,19 @@ class TestRender:
         said = run("render", write_job(tmp_path))
         assert said.code == 0
         rows = dict(line.split(maxsplit=1) for line in said.out.splitlines())
-        assert list(rows) == ["film", "length", "speed", "encoder", "segments", "verified"]
+        assert list(rows) == ["film", "photos", "length", "speed", "encoder", "segments", "verified"]
         assert rows["film"] == str(tmp_path / "out" / "film.mp4")
         assert rows["length"].startswith("16.00 s, 128 frames, 320x180")
         assert "fps" in rows["speed"]
         assert rows["encoder"].startswith("x264")
         assert re.fullmatch(r"\d+ rendered, 0 reused", rows["segments"])
         assert rows["verified"].startswith("yes")
-        assert len(said.error_lines) == 1
-        assert "segments to render, 0 reused; " in said.err
+        count = min(4, len(os.sched_getaffinity(0)))
+        assert re.fullmatch(
+            rf"4 photos, 16 s at 320x180 and 8 fps, {count} encoders?; makes {re.escape(str(tmp_path))}/out/film.mp4",
+            *said.error_lines,
+        )
+        assert rows["photos"] == "4"
 
     def test_the_second_run_renders_nothing(self, run: Run, tmp_path: Path, photos: Path):
         job = write_job(tmp_path)
@@ -366,12 +371,17 @@ class TestRender:
         said = run("render", job)
         assert said.code == 0
         assert re.search(r"segments +0 rendered, \d+ reused", said.out)
+        assert re.search(r"fps, all \d segments kept from before; makes /", said.err)
 
-    @pytest.mark.parametrize(("flag", "shown"), [("1", "; 1 session x"), ("0", "limited by cores")])
-    def test_sessions_can_be_asked_for(self, run: Run, tmp_path: Path, photos: Path, flag: str, shown: str):
-        said = run("render", write_job(tmp_path, sessions=1), "--sessions", flag)
-        assert said.code == 0
-        assert shown in said.err
+    @pytest.mark.parametrize(("flag", "shown"), [("1", "\n1 session x"), ("0", "limited by cores")])
+    def test_sessions_can_be_asked_for(self, tmp_path: Path, photos: Path, flag: str, shown: str):
+        """How they were chosen is told to whoever asks for it, before or after the command."""
+        job = write_job(tmp_path, sessions=1)
+        for place, words in enumerate([["-v", "render", job], ["render", job, "-v"]]):
+            command = [COMMAND, *words, "--sessions", flag, "-o", tmp_path / f"{place}.mp4"]
+            environment = os.environ | {"FANREEL_STORE": str(tmp_path / f"store-{place}")}
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+            assert shown in done.stderr
 
     def test_a_job_given_by_a_relative_path_from_another_folder(
         self, run: Run, tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
@@ -440,7 +450,8 @@ class TestPlan:
         assert said.code == 0
         assert "128 frames, 16.00 s, 320x180 at 8 fps" in head
         assert f"{len(rows)} segments" in head
-        assert "start of the film" in rows[0]
+        assert all("cut" not in row for row in rows)
+        assert "| cut start of the film" in run("plan", "-v", tmp_path / "job.yaml").out
         assert all("photo-" in row for row in rows)
         assert not (tmp_path / "out").exists()
         assert not (tmp_path / "store").exists()
@@ -573,7 +584,7 @@ class TestOutput:
         job = write_job(tmp_path, size="640x360", fps=30, seconds_per_slide=6, encoding={"preset": "fast"})
         started_at = time.monotonic()
         said = run("render", job)
-        form = r"\d+/\d+ segments, \d+ %, \d+ fps(, .* left)?(, waiting for an encoder session)?"
+        form = r"\d+/\d+ segments?, \d+ %, \d+ fps(, .* left)?(, waiting for an encoder session)?"
         lines = [line for line in said.error_lines if re.fullmatch(form, line)]
         assert 1 <= len(lines) <= (time.monotonic() - started_at) / 0.1
         assert len(lines) < len(shown)
@@ -640,7 +651,7 @@ class TestInterrupt:
         with gate.hold(weight=cores, timeout_seconds=5):
             command = self.start(write_job(tmp_path))
             assert command.stderr
-            assert "segments to render" in command.stderr.readline()
+            assert "; makes " in command.stderr.readline()
             assert wait_until(lambda: someone_waits(tmp_path / "locks"))
             os.killpg(command.pid, signal.SIGINT)
             _, err = command.communicate(timeout=60)

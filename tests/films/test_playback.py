@@ -149,7 +149,7 @@ def render_by_nvenc(folder: Path, job: SlideshowJob) -> None:
     driver = EmulatedDriver(folder / "hardware")
     asked = job.model_copy(update={"encoding": job.encoding.model_copy(update={"encoder": EncoderChoice.NVENC})})
     (folder / "job.yaml").write_text(asked.model_dump_json())
-    command = [sys.executable, "-m", "fanreel.cli", "render", str(folder / "job.yaml")]
+    command = [sys.executable, "-m", "fanreel", "render", str(folder / "job.yaml")]
     env = environment_in(folder) | driver.environment
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr

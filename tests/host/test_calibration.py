@@ -208,7 +208,7 @@ def place(tmp_path: Path) -> Iterator[Workplace]:
 def calibrate(place: Workplace, *arguments: str, **environment: str) -> Rendered:
     # So slow that it is the engines, and never the CPU, that are the bottleneck.
     place.gpus.set(microseconds_per_frame=40_000)
-    command = [sys.executable, "-m", "fanreel.cli", "calibrate", *SMALL, *arguments]
+    command = [sys.executable, "-m", "fanreel", "calibrate", *SMALL, *arguments]
     done = subprocess.run(
         command, env=place.env(**environment), capture_output=True, text=True, timeout=250, check=False
     )
@@ -348,7 +348,7 @@ class TestNotAlone:
 
 @pytest.mark.soak
 def test_a_machine_without_a_gpu_measures_its_cpu(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "fanreel.cli", "calibrate", *SMALL]
+    command = [sys.executable, "-m", "fanreel", "calibrate", *SMALL]
     done = subprocess.run(
         command, env=environment_in(tmp_path), capture_output=True, text=True, timeout=250, check=False
     )

@@ -41,7 +41,7 @@ def place(tmp_path: Path) -> Iterator[Workplace]:
 
 
 def doctor(place: Workplace, **environment: str) -> Found:
-    command = [sys.executable, "-m", "fanreel.cli", "doctor"]
+    command = [sys.executable, "-m", "fanreel", "doctor"]
     done = subprocess.run(
         command, env=place.env(**environment), capture_output=True, text=True, timeout=120, check=False
     )

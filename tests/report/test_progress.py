@@ -17,26 +17,26 @@ class Clock:
 
 def test_speed_and_what_is_left_come_from_the_frames_made():
     clock = Clock()
-    progress = Progress(segment_count=10, reused=4, frames_to_make=1000, clock=clock)
-    assert progress.snapshot() == Snapshot(4, 10, 0, 1000, 0.0, None)
+    progress = Progress(segment_count=6, frames_to_make=1000, clock=clock)
+    assert progress.snapshot() == Snapshot(0, 6, 0, 1000, 0.0, None)
     progress.add_frames(250)
     progress.add_segment()
     clock.now += 5
-    assert progress.snapshot() == Snapshot(5, 10, 250, 1000, 50.0, 15.0)
-    assert str(progress.snapshot()) == "5/10 segments, 25 %, 50 fps, 0:15 left"
+    assert progress.snapshot() == Snapshot(1, 6, 250, 1000, 50.0, 15.0)
+    assert str(progress.snapshot()) == "1/6 segments, 25 %, 50 fps, 0:15 left"
 
 
 def test_work_done_twice_is_not_over_a_hundred_percent():
-    progress = Progress(segment_count=1, reused=0, frames_to_make=10, clock=Clock())
+    progress = Progress(segment_count=1, frames_to_make=10, clock=Clock())
     for _ in range(2):
         progress.add_frames(10)
         progress.add_segment()
-    assert str(progress.snapshot()) == "1/1 segments, 100 %, 0 fps"
+    assert str(progress.snapshot()) == "1/1 segment, 100 %, 0 fps"
 
 
 def test_a_film_that_is_all_there_has_nothing_left():
-    progress = Progress(segment_count=3, reused=3, frames_to_make=0, clock=Clock())
-    assert str(progress.snapshot()) == "3/3 segments, 100 %, 0 fps"
+    progress = Progress(segment_count=0, frames_to_make=0, clock=Clock())
+    assert str(progress.snapshot()) == "every segment is there already"
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (3599, "59:59"), (3661, "1:01:01")])

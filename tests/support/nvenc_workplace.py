@@ -53,7 +53,7 @@ class Workplace:
         }
         path = self.folder / f"{name}.yaml"
         path.write_text(yaml.safe_dump(job | words))
-        return [sys.executable, "-m", "fanreel.cli", "--verbose", "render", str(path)]
+        return [sys.executable, "-m", "fanreel", "--verbose", "render", str(path)]
 
     def env(self, **environment: object) -> dict[str, str]:
         asked = {name: str(value) for name, value in (self.environment | environment).items()}

@@ -1,4 +1,4 @@
-"""`python -m fanreel.cli`: the command `fanreel`."""
+"""`python -m fanreel`: the command `fanreel`."""
 
 from __future__ import annotations
 
