@@ -25,15 +25,22 @@ __all__ = [
     "Number",
     "PoolName",
     "Seconds",
+    "number_fields",
     "one_as_list",
     "without_default",
 ]
 
 
+def number_fields(schema: dict[str, Any]) -> None:
+    """Number the fields of a schema, as Prefect's form sorts them: PostgreSQL keeps no order of keys."""
+    for position, field in enumerate(schema["properties"].values()):
+        field["position"] = position
+
+
 class Model(BaseModel):
     """What every job model shares: unknown keys are refused, values cannot change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, json_schema_extra=number_fields)
 
     @model_validator(mode="before")
     @classmethod

@@ -7,10 +7,11 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import Annotated, ClassVar, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from fanreel.job.encoding import Encoding
 from fanreel.job.fields import Model, Name
+from fanreel.job.form import say_what_is_allowed
 from fanreel.job.machines import Machines, Strategy, gather_machines
 from fanreel.job.rates import (
     FASTEST_RATE,
@@ -41,13 +42,15 @@ class FilmJob(Model):
     The shape is form-safe: flat enums and numbers, one level of nested models, no unions, no free dicts.
     """
 
+    model_config = ConfigDict(json_schema_extra=say_what_is_allowed)
+
     field_order: ClassVar[Sequence[str]] = ()
     """All fields of a kind, in the order of its form; mistakes are told in this order too."""
 
     film: FilmKind = Field(description="The kind of film.")
     output: Name = Field(
-        description="The film: a file ending in .mp4, or a folder ending in /; absolute, relative to base, or "
-        "s3://bucket/folder/film.mp4."
+        description="The film, on the worker: a file ending in .mp4, or a folder ending in /; absolute, or relative to "
+        "base. Or s3://bucket/folder/film.mp4."
     )
     overwrite: bool = Field(
         default=False,
@@ -55,8 +58,8 @@ class FilmJob(Model):
     )
     base: str = Field(
         default="",
-        description="Absolute folder that relative paths start from. "
-        "Needed here; in a job file, that file's own folder.",
+        description="Folder of the worker, absolute, from which relative paths start. Leave it out where all paths are "
+        "absolute; in a job file it is that file's own folder.",
     )
     size: Annotated[str, BeforeValidator(size_in_pixels)] = Field(
         default="1920x1080",

@@ -9,6 +9,7 @@ from fractions import Fraction
 __all__ = [
     "FASTEST_RATE",
     "LARGEST_RATE_TERM",
+    "NAMED_SIZES",
     "RATE_PATTERN",
     "SIZE_PATTERN",
     "SLOWEST_RATE",
@@ -24,7 +25,7 @@ LARGEST_RATE_TERM = 1_000_000
 
 RATE_PATTERN = r"^[0-9]{1,9}(\.[0-9]{1,20}|/[0-9]{1,9})?$"
 
-_NAMED_SIZES = {
+NAMED_SIZES = {
     "720p": "1280x720",
     "1080p": "1920x1080",
     "1440p": "2560x1440",
@@ -33,7 +34,7 @@ _NAMED_SIZES = {
     "square": "1080x1080",
 }
 
-SIZE_PATTERN = rf"^([0-9]{{1,9}} ?x ?[0-9]{{1,9}}|{'|'.join(_NAMED_SIZES)})$"
+SIZE_PATTERN = rf"^([0-9]{{1,9}} ?x ?[0-9]{{1,9}}|{'|'.join(NAMED_SIZES)})$"
 
 _TELEVISION_RATES = (24, 30, 48, 60, 120)
 """Frame rates that television divides by 1.001; people write the quotient with two or three decimals.
@@ -74,4 +75,4 @@ def size_in_pixels(value: object) -> object:
     if not isinstance(value, str):
         return value
     sides = re.fullmatch(r" *([0-9]{1,9}) *[xX×] *([0-9]{1,9}) *", value)  # noqa: RUF001 -- people write this sign
-    return f"{sides[1]}x{sides[2]}" if sides else _NAMED_SIZES.get(value.strip(" ").casefold(), value)
+    return f"{sides[1]}x{sides[2]}" if sides else NAMED_SIZES.get(value.strip(" ").casefold(), value)

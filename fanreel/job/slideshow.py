@@ -113,16 +113,16 @@ class SlideshowJob(FilmJob):
         "film",
         "photos",
         "output",
-        "base",
         "size",
-        "fps",
         "seconds_per_slide",
         "move",
         "zoom",
+        "fps",
         "slides",
         "pairs",
         "on_bad_photo",
         "overwrite",
+        "base",
         "encoding",
         "machines",
     )
@@ -130,8 +130,8 @@ class SlideshowJob(FilmJob):
     film: FilmKind = Field(default=FilmKind.SLIDESHOW, description="The kind of film.")
     photos: Annotated[list[Name], BeforeValidator(one_as_list)] = Field(
         default=[],
-        description="Files, folders and patterns (photos/*.jpg), in order; give these or slides. "
-        "Also s3://bucket/folder/ and web addresses.",
+        description="Files, folders and patterns (photos/*.jpg) of the worker, in order. Also s3://bucket/folder/ and "
+        "web addresses. Leave them out only where slides are given.",
     )
     seconds_per_slide: Seconds = Field(default=4, description="How long each photo is shown.")
     move: Move = Field(default=Move.AUTO, description="How the camera moves over each photo.")

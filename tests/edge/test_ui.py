@@ -15,6 +15,7 @@ from support.jobs import draw_photo
 from support.prefect_server import Served
 
 from fanreel.job.encoding import Encoding
+from fanreel.job.machines import Machines
 from fanreel.job.slideshow import SlideshowJob
 
 pytestmark = pytest.mark.soak
@@ -56,12 +57,15 @@ def test_the_form_shows_every_field_with_its_words(chromium: str, served: Served
     deployment = served.ask(f"deployments/name/{NAME}")
     page = _read_page(chromium, f"{served.url}/deployments/deployment/{deployment['id']}/run", tmp_path)
 
-    for model in (SlideshowJob, Encoding):
-        for name, field in model.model_fields.items():
+    fields = [item for model in (SlideshowJob, Encoding, Machines) for item in model.model_fields.items()]
+    for name, field in fields:
+        if name != "film":
             title = field.title or name.replace("_", " ").title()
             assert title in page, f"{name}: no title {title!r} in {page}"
             assert field.description in page, f"{name}: no description in {page}"
     assert "Add item" in page
+    shown = [page.index(field.description) for name, field in SlideshowJob.model_fields.items() if name != "film"]
+    assert shown == sorted(shown)
 
 
 def test_a_runs_page_names_its_film_and_steps(chromium: str, served: Served, tmp_path: Path) -> None:

@@ -27,10 +27,7 @@ SIZES = (
 )
 RATES = "Frames per second: 24, 25, 30, 50, 60, or a fraction such as 30000/1001, for which 29.97 stands."
 RATE_RANGE = "from 1 to 240 frames per second"
-PHOTOS = (
-    "Files, folders and patterns (photos/*.jpg), in order; give these or slides. "
-    "Also s3://bucket/folder/ and web addresses."
-)
+PHOTOS = SlideshowJob.model_fields["photos"].description
 MOVES = "input should be 'auto', 'still', 'zoom-in', 'zoom-out', 'pan-left', 'pan-right', 'pan-up' or 'pan-down'"
 NO_TRUTH = "a number is needed, not true or false (YAML reads yes, no, on and off as these)"
 SLIDE_KEYS = "a mapping is needed, with keys such as photo, seconds, move, start, end"
@@ -223,7 +220,7 @@ BAD = [
         (
             "output",
             value,
-            "The film: a file ending in .mp4, or a folder ending in /; absolute, relative to base, or s3://bucket/folder/film.mp4.",
+            FilmJob.model_fields["output"].description,
         )
         for value in (None, 3, [], {})
     ],
@@ -234,7 +231,7 @@ BAD = [
         (
             "base",
             value,
-            "Absolute folder that relative paths start from. Needed here; in a job file, that file's own folder.",
+            FilmJob.model_fields["base"].description,
         )
         for value in (None, 3, [])
     ],
@@ -400,9 +397,7 @@ def test_a_key_that_resembles_none_is_told_all():
 
 
 def test_a_missing_key_is_told_what_it_is_for():
-    assert mistakes({"photos": ["a.jpg"]}) == [
-        "output: missing; The film: a file ending in .mp4, or a folder ending in /; absolute, relative to base, or s3://bucket/folder/film.mp4."
-    ]
+    assert mistakes({"photos": ["a.jpg"]}) == [f"output: missing; {FilmJob.model_fields['output'].description}"]
     line = "slides.0.photo: missing; File, relative to the job's base."
     assert mistakes({"output": "film.mp4", "slides": [{}]}) == [line]
 
@@ -431,10 +426,10 @@ def test_all_mistakes_are_told_at_once():
     assert [line.split(":")[0] for line in lines] == [
         "output",
         "size",
-        "fps",
         "seconds_per_slide",
         "move",
         "zoom",
+        "fps",
         "slides.0.photo",
         "slides.0.seconds",
         "slides.0.end",
@@ -544,13 +539,17 @@ SCHEMA = SlideshowJob.model_json_schema()
 
 
 def test_the_form_keeps_the_order_of_its_fields():
-    # Photos stand before the output, and what all kinds of film share is not torn from what is a slideshow's own.
-    fields = (
-        "film photos output base size fps seconds_per_slide move zoom slides pairs on_bad_photo overwrite encoding "
-        "machines"
-    )
-    assert list(SCHEMA["properties"]) == list(job().model_dump()) == fields.split()
+    # What most people ask for stands first, and groups last; the kind of film, which is one, is no field.
+    fields = [name for name in job().model_dump() if name != "film"]
+    assert list(SCHEMA["properties"]) == fields
+    assert fields[:5] == ["photos", "output", "size", "seconds_per_slide", "move"]
+    assert fields[-3:] == ["base", "encoding", "machines"]
     assert list(SCHEMA["$defs"]["Encoding"]["properties"]) == ["codec", "encoder", "fallback", "preset", "quality"]
+
+
+def test_fields_are_numbered_for_servers_that_keep_no_order():
+    for schema in (SCHEMA, *(SCHEMA["$defs"][name] for name in ("Encoding", "Machines", "Slide"))):
+        assert [field["position"] for field in schema["properties"].values()] == list(range(len(schema["properties"])))
 
 
 @pytest.mark.parametrize("kind", FilmKind)
@@ -562,7 +561,7 @@ def test_a_kind_of_film_has_a_model_of_its_own(kind):
 
 def test_the_form_has_no_unions_and_no_nulls():
     for schema in walk(SCHEMA):
-        assert not {"anyOf", "oneOf", "not", "if"} & schema.keys(), schema
+        assert not {"anyOf", "oneOf", "not"} & schema.keys(), schema
         assert len(schema.get("allOf", [])) <= 1, schema
         assert isinstance(schema.get("type", ""), str), schema
         assert schema.get("type") != "null"
@@ -571,7 +570,8 @@ def test_the_form_has_no_unions_and_no_nulls():
 
 def test_the_form_has_no_free_mappings():
     for schema in walk(SCHEMA):
-        assert schema.get("type") != "object" or schema["additionalProperties"] is False
+        closed = "propertyNames" in schema or schema.get("additionalProperties") is False
+        assert schema.get("type") != "object" or closed
         assert not schema.get("patternProperties")
 
 
@@ -586,8 +586,78 @@ def test_every_field_of_the_form_is_described(model):
         assert field.description.endswith("."), name
 
 
+SIZE_SENTENCE = (
+    "'width x height, both even and from 64 to 8192 px, such as 1920x1080; "
+    "or 720p, 1080p, 1440p, 4k, vertical, square' was expected"
+)
+
+
+def refusals(values):
+    """Return what Prefect's API answers a job with, at which of its keys."""
+    prefect = pytest.importorskip("prefect.utilities.schema_tools.validation")
+    return {(error.json_path.removeprefix("$."), error.message) for error in prefect.validate(values, SCHEMA)}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {},
+        *[
+            {"size": size}
+            for size in ("64x64", "8192x8192", "1998x70", "320 x 180", "1920X1080", "4k", "1080P", "Square")
+        ],
+        *[{"output": output} for output in ("/o/", "/o.MP4", "s3://b/o.mp4", "s3://b/o/", "~/o.mp4")],
+        *[{"photos": [photo]} for photo in ("/p", "~/p", "s3://b/p/", "https://host/p.jpg")],
+        *[{"photos": ["p"], "output": "o.mp4", "base": base} for base in ("/b", "~/b")],
+        {"base": ""},
+        {"photos": [], "slides": [{"photo": "/a.jpg"}]},
+        {"film": "slideshow", "sessions": 2, "strategy": "film", "render_on": ["nvenc", "cpu"]},
+        {"machines": {"sessions": 2, "strategy": "film", "render_on": ["nvenc", "cpu"]}},
+    ],
+)
+def test_the_schema_takes_what_a_job_may_be(words):
+    assert not refusals({"photos": ["/a.jpg"], "output": "/o.mp4"} | words)
+
+
+@pytest.mark.parametrize(
+    ("words", "key", "sentence"),
+    [
+        *[
+            (
+                {"size": size},
+                "size",
+                SIZE_SENTENCE,
+            )
+            for size in ("321x181", "320x181", "62x64", "64x8194", "1920", "wide", "")
+        ],
+        ({"fps": "fast"}, "fps", "'frames per second, such as 25, 30 or 30000/1001' was expected"),
+        *[
+            (
+                {"output": output},
+                "output",
+                "'a file ending in .mp4, or a folder ending in /; on the worker, or in s3://bucket/' was expected",
+            )
+            for output in ("/x.mov", "/x", "https://host/x.mp4", "s3:///x.mp4")
+        ],
+        ({"photos": []}, "photos", "[] should be non-empty"),
+        ({"photos": ["/p", "p"]}, "photos[1]", "'a whole path, such as /films/trip/photos; or give base' was expected"),
+        ({"output": "o.mp4"}, "output", "'a whole path, such as /films/trip/photos; or give base' was expected"),
+        ({"base": "b"}, "base", "'an absolute folder of the worker, or nothing' was expected"),
+        ({"slides": [{"photo": "/a.jpg"}]}, "photos", "'no photos, where slides are given' was expected"),
+    ],
+)
+def test_the_schema_refuses_a_wrong_job_in_words(words, key, sentence):
+    assert refusals({"photos": ["/a.jpg"], "output": "/o.mp4"} | words) == {(key, sentence)}
+
+
+def test_the_schema_refuses_unknown_keys_and_a_job_without_pictures():
+    (unknown,) = refusals({"photos": ["/a.jpg"], "output": "/o.mp4", "wibble": 1})
+    assert unknown[1].startswith("'wibble' is not one of ['photos', ")
+    assert refusals({"output": "/o.mp4"}) == {("$", "'photos' is a required property")}
+
+
 def test_the_form_takes_what_a_job_writes():
     prefect = pytest.importorskip("prefect.utilities.schema_tools.validation")
-    slides = {"output": "o", "slides": [{"photo": "a"}, {"photo": "b", "move": "still", "seconds": 3}]}
-    for done in (job(), parse_job(slides)):
+    slides = {"output": "o/", "base": "/b", "slides": [{"photo": "a"}, {"photo": "b", "move": "still", "seconds": 3}]}
+    for done in (job(base="/b"), parse_job(slides)):
         assert not prefect.validate(done.model_dump(mode="json"), SCHEMA, raise_on_error=False)
