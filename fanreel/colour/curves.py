@@ -1,7 +1,7 @@
 """Curves between samples and light, as tables of whole numbers.
 
-A power is not rounded the same on every CPU. Its error is below 1e-15 of its value; the tables keep whole units of
-1/65536 of white, of which none lies that near to the middle between two (tests/colour/test_curves.py).
+A power is not rounded the same on every CPU. The tables keep whole units, and no entry lies so near to the middle
+between two that it matters (tests/colour/test_curves.py).
 """
 
 from __future__ import annotations

@@ -112,3 +112,14 @@ def test_a_profile_counts_before_code_points_unless_these_say_hdr(tmp_path):
     samples = hdr_samples(srgb_to_linear(chart()), PQ, 10)
     data = heic(samples, profile=rgb_profile(P3_PRIMARIES), signal=(9, PQ))
     assert np.abs(corners_of(shown(tmp_path, data)) - COLOURS).max() <= 3
+
+
+def test_grey_and_transparent_avifs_of_more_bits(tmp_path):
+    codes = chart(np.array([[60, 900], [300, 1023]], np.uint16))
+    grey = signalled_avif(codes[:, :, None], 1, 13)
+    assert np.abs(corners_of(shown(tmp_path, grey)) * 1023 / 255 - corners_of(codes[:, :, None])).max() <= 4.1
+    faded = np.dstack(
+        (*[chart(np.array([[4000, 900], [300, 4095]], np.uint16))] * 3, np.full((64, 96), 2048, np.uint16))
+    )
+    wanted = corners_of(faded[:, :, :3].astype(int)) * 255 / 4095 / 2
+    assert np.abs(corners_of(shown(tmp_path, signalled_avif(faded, 1, 13, bits=12))) - wanted).max() <= 2

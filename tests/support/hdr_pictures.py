@@ -52,9 +52,11 @@ def signalled_png(samples, primaries, transfer, bits=16):
 
 
 def signalled_avif(samples, primaries, transfer, bits=10):
-    """An AVIF of RGB samples without loss, whose colours are said by nclx."""
+    """An AVIF of grey, RGB or RGBA samples without loss, whose colours are said by nclx."""
     options = [cv2.IMWRITE_AVIF_QUALITY, 100, cv2.IMWRITE_AVIF_DEPTH, bits, cv2.IMWRITE_AVIF_SPEED, 10]
-    written, data = cv2.imencode(".avif", np.ascontiguousarray(samples[:, :, ::-1]), options)
+    written, data = cv2.imencode(
+        ".avif", np.ascontiguousarray(np.dstack((samples[:, :, 2::-1], samples[:, :, 3:]))), options
+    )
     assert written
     before, mark, after = bytes(data).partition(b"colrnclx")
     assert mark
