@@ -138,12 +138,6 @@ def run(options: argparse.Namespace) -> None:
     known = {(one.contestant, one.crf): one.quality for one in load(log) if one.quality}
     contestants = [(name, float(crf)) for name in options.names for crf in options.crf.split(",")]
 
-    def judge(one: Encode, stream: Path) -> Quality:
-        size = f"{film.width_px}x{film.height_px}"
-        return known.get((one.contestant, one.crf)) or measure_quality(
-            stream, film.path, size=size, subsample=options.subsample
-        )
-
     with tempfile.TemporaryDirectory(dir=FOLDER) as folder, ThreadPoolExecutor(3) as pool:
         streams = [Path(folder, f"{number}.h264") for number in range(len(contestants))]
         for _ in range(options.rounds):
@@ -259,7 +253,8 @@ def line(one: Encode, film: Film) -> str:
     return (
         f"{one.contestant:40} crf {one.crf:4.1f} {one.cpu_seconds / film.frame_count * 1e3:6.2f} ms "
         f"{one.stream_bytes / film.frame_count / 1e3:7.1f} kB VMAF {quality.vmaf:6.2f} 1% {quality.vmaf_low:6.2f} "
-        f"PSNR {quality.psnr:5.2f} SSIM {quality.ssim:.4f} {one.peak_bytes >> 20} MB"
+        f"CAMBI {quality.cambi:5.2f} worst {quality.cambi_worst:5.2f} PSNR {quality.psnr:5.2f} SSIM {quality.ssim:.4f} "
+        f"{one.peak_bytes >> 20} MB"
     )
 
 

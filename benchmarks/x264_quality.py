@@ -1,4 +1,4 @@
-"""How near a stream comes to the frames that it was made from: VMAF, PSNR and SSIM by ffmpeg's filters."""
+"""How near a stream comes to the frames that it was made from: VMAF, CAMBI, PSNR and SSIM by ffmpeg's filters."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ class Quality:
         psnr: Mean over frames of the luma's, dB.
         ssim: Mean over frames of the luma's.
         psnr_frames: Of each frame, dB, luma.
+        cambi: Mean of what bands are seen: 0 is none, from 5 on they annoy. Of those frames that VMAF looks at.
+        cambi_worst: Of the worst of these frames.
     """
 
     vmaf: float
@@ -29,6 +31,8 @@ class Quality:
     psnr: float
     ssim: float
     psnr_frames: list[float]
+    cambi: float
+    cambi_worst: float
 
 
 def measure_quality(stream: Path, raw: Path, *, size: str, subsample: int) -> Quality:
@@ -44,7 +48,7 @@ def measure_quality(stream: Path, raw: Path, *, size: str, subsample: int) -> Qu
         graph = (
             "[0:v]settb=1/30,setpts=N[coded];[1:v]settb=1/30,setpts=N,split=3[one][two][three];"
             f"[coded][one]psnr=stats_file={folder}/psnr[a];[a][two]ssim=stats_file={folder}/ssim[b];"
-            f"[b][three]libvmaf=n_threads=1:n_subsample={subsample}:log_fmt=json:log_path={folder}/vmaf"
+            f"[b][three]libvmaf=feature=name=cambi:n_threads=1:n_subsample={subsample}:log_fmt=json:log_path={folder}/vmaf"
         )
         command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-nostdin"]
         command += ["-threads", "1", "-f", "h264", "-i", str(stream)]
@@ -53,6 +57,7 @@ def measure_quality(stream: Path, raw: Path, *, size: str, subsample: int) -> Qu
         subprocess.run(command, check=True)
         frames = json.loads(Path(folder, "vmaf").read_text())["frames"]
         vmaf = sorted(frame["metrics"]["vmaf"] for frame in frames)
+        cambi = [frame["metrics"]["cambi"] for frame in frames]
         psnr = _column(Path(folder, "psnr"), "psnr_y")
         ssim = _column(Path(folder, "ssim"), "Y")
     return Quality(
@@ -61,6 +66,8 @@ def measure_quality(stream: Path, raw: Path, *, size: str, subsample: int) -> Qu
         psnr=sum(psnr) / len(psnr),
         ssim=sum(ssim) / len(ssim),
         psnr_frames=psnr,
+        cambi=sum(cambi) / len(cambi),
+        cambi_worst=max(cambi),
     )
 
 

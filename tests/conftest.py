@@ -12,12 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from fanreel.host.host import Host, open_host
 from fanreel.sessions.launcher import Launcher
 from fanreel.settings import Settings
 
 pytest.register_assert_rewrite("support")
+
+# How long an example takes, and how long it takes to find one, depends on the machine.
+settings.register_profile("fanreel", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("fanreel")
 
 if TYPE_CHECKING:
     from support.pool_farm import Farm

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fanreel.codecs import EncoderChoice
+from fanreel.codecs import HIGHEST_H264_LEVEL, EncoderChoice, h264_level
 from fanreel.encode.libav import LibavEncoder, open_libav
 from fanreel.job.encoding import Preset
 from fanreel.plan.encoding import EncodingPlan
@@ -65,43 +65,21 @@ _REFERENCES = 1
 # before a join, frames were 1 dB worse than their neighbours. `qcomp` and `ipratio` are such that a session's
 # first frames are neither better nor worse than those after any other keyframe.
 _OPTIONS = {
-    Preset.DRAFT: _Options(
-        b_frames=3, cabac=False, deblock=False, search={"qcomp": "0.72", "ipratio": "1.35", "pbratio": "1.5"}
-    ),
+    Preset.DRAFT: _Options(b_frames=3, cabac=False, deblock=False, search={"ipratio": "1.35", "pbratio": "1.5"}),
     Preset.FAST: _Options(
-        b_frames=3,
-        cabac=True,
-        deblock=False,
-        search={"subme": "1", "qcomp": "0.72", "ipratio": "1.35", "pbratio": "1.5"},
+        b_frames=3, cabac=True, deblock=False, search={"subme": "1", "ipratio": "1.35", "pbratio": "1.5"}
     ),
     Preset.BALANCED: _Options(
-        b_frames=5,
-        cabac=True,
-        deblock=True,
-        search={"subme": "2", "trellis": "1", "ipratio": "1.3", "pbratio": "1.5"},
+        b_frames=5, cabac=True, deblock=True, search={"subme": "2", "ipratio": "1.3", "pbratio": "1.5"}
     ),
     Preset.BEST: _Options(
-        b_frames=3,
-        cabac=True,
-        deblock=True,
-        search={"subme": "4", "trellis": "1", "ipratio": "1.2", "pbratio": "1.4"},
+        b_frames=3, cabac=True, deblock=True, search={"subme": "4", "ipratio": "1.2", "pbratio": "1.4"}
     ),
 }
 
-# Level, macroblocks a frame, macroblocks a second, macroblocks of decoded picture buffer.
-# Source: ITU-T H.264 (08/2021), table A-1.
-_LEVELS = (
-    ("3.0", 1_620, 40_500, 8_100),
-    ("3.1", 3_600, 108_000, 18_000),
-    ("4.0", 8_192, 245_760, 32_768),
-    ("4.2", 8_704, 522_240, 34_816),
-    ("5.0", 22_080, 589_824, 110_400),
-    ("5.1", 36_864, 983_040, 184_320),
-    ("5.2", 36_864, 2_073_600, 184_320),
-    ("6.0", 139_264, 4_177_920, 696_320),
-    ("6.1", 139_264, 8_355_840, 696_320),
-    ("6.2", 139_264, 16_711_680, 696_320),
-)
+# Without these a dark sky, whose gradient has few codes, comes out in bands: blocks of little contrast get more bits,
+# and small coefficients are kept (trellis would drop them again). What they cost: docs/decisions/0010.
+_SMOOTH = {"qcomp": "0.72", "aq-mode": "1", "deadzone-intra": "6", "deadzone-inter": "12"}
 
 
 def x264_options(plan: EncodingPlan) -> X264Options:
@@ -127,8 +105,9 @@ def x264_options(plan: EncodingPlan) -> X264Options:
         "no-deblock": str(int(not options.deblock)),
         "rc-lookahead": "0",
         "mbtree": "0",
-        "level": _lowest_level(plan, references=max(_REFERENCES, 1 + plan.reorder_frames)),
+        "level": _level(plan),
         "stitchable": "1",
+        **_SMOOTH,
         **options.search,
     }
     return X264Options(
@@ -140,13 +119,12 @@ def x264_options(plan: EncodingPlan) -> X264Options:
     )
 
 
-def _lowest_level(plan: EncodingPlan, *, references: int) -> str:
-    # The longer side has a limit of its own: sqrt(8 x macroblocks a frame), A.3.1 of the same text.
-    across, down = -(-plan.width_px // 16), -(-plan.height_px // 16)
-    macroblocks, longer = across * down, max(across, down)
-    for level, frame_limit, rate_limit, buffer_limit in _LEVELS:
-        fits = macroblocks <= frame_limit and longer**2 <= 8 * frame_limit
-        fits = fits and macroblocks * plan.frame_rate <= rate_limit
-        if fits and macroblocks * references <= buffer_limit:
-            return level
-    return _LEVELS[-1][0]
+def _level(plan: EncodingPlan) -> str:
+    """Return the level that the stream claims: the highest for a film that no level carries."""
+    carries = h264_level(
+        width_px=plan.width_px,
+        height_px=plan.height_px,
+        frame_rate=plan.frame_rate,
+        pictures=max(_REFERENCES, 1 + plan.reorder_frames),
+    )
+    return carries or HIGHEST_H264_LEVEL

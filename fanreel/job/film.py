@@ -7,12 +7,14 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import Annotated, ClassVar, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from fanreel.codecs import Codec, h264_level
 from fanreel.job.encoding import Encoding
 from fanreel.job.fields import Model, Name
 from fanreel.job.form import say_what_is_allowed
 from fanreel.job.machines import Machines, Strategy, gather_machines
+from fanreel.job.mistakes import contradiction
 from fanreel.job.rates import (
     FASTEST_RATE,
     LARGEST_RATE_TERM,
@@ -28,6 +30,9 @@ __all__ = ["FilmJob", "FilmKind"]
 
 SMALLEST_SIDE_PX = 64
 LARGEST_SIDE_PX = 8192
+
+LARGEST_HEVC_PX = 35_651_584
+"""Pixels of a frame at the highest level, 6.2. Source: ITU-T H.265 (08/2021), table A.8."""
 
 
 class FilmKind(StrEnum):
@@ -117,6 +122,20 @@ class FilmJob(Model):
         if found and (scheme != "s3" or not rest.partition("/")[0]):
             raise ValueError("a file, a folder, or s3://bucket/...; other places take no films")
         return output
+
+    @field_validator("encoding")
+    @classmethod
+    def _has_a_level(cls, encoding: Encoding, info: ValidationInfo) -> Encoding:
+        if encoding.codec is Codec.H264 and {"size", "fps"} <= info.data.keys():
+            size, fps = info.data["size"], info.data["fps"]
+            width, height = (int(side) for side in size.split("x"))
+            if h264_level(width_px=width, height_px=height, frame_rate=exact_rate(fps)) is None:
+                instead = "a smaller size" + (", or codec hevc" if width * height <= LARGEST_HEVC_PX else "")
+                raise contradiction(
+                    f"no level of h264 carries {size} at {fps} frames per second, so that no player "
+                    f"has to play it: ask for {instead}"
+                )
+        return encoding
 
     def with_machines(self, **changes: object) -> Self:
         """Return the job with other values of `machines`, which are not checked."""

@@ -57,7 +57,8 @@ def find_damage(film: Path, certificate: Certificate, *, full: bool = False) -> 
     except MediaError as error:
         return (Finding(Damage.CONTAINER, str(error)),)
     findings = gather_findings(_check_layout(layout, certificate))
-    findings += gather_findings(_check_content(film, certificate))
+    start_ticks = layout.video_tracks[0].start_ticks if layout.video_tracks else 0
+    findings += gather_findings(_check_content(film, certificate, start_ticks))
     if full:
         findings += gather_findings(_check_pictures(film, certificate))
     return tuple(findings or _check_header(film, layout, certificate))
@@ -93,22 +94,26 @@ def _check_layout(layout: Mp4Layout, certificate: Certificate) -> Iterator[Findi
         yield Finding(
             Damage.PARAMETER_SETS, f"{form.record} has {len(video.parameter_sets)} parameter sets instead of {wanted}"
         )
+    # Films of version 0.1 before composition offsets were signed: DTS begins at zero, and the edit list at the delay.
     delay = certificate.reorder_frames * certificate.frame_ticks
-    if (video.timescale, video.start_ticks) != (certificate.timescale, delay):
+    if video.timescale != certificate.timescale or video.start_ticks not in (0, delay):
         yield Finding(
             Damage.TIMES,
             f"{video.timescale} ticks a second, shown from tick {video.start_ticks} on, "
-            f"instead of {certificate.timescale} and {delay}",
+            f"instead of {certificate.timescale} and 0",
         )
     seconds = Fraction(certificate.frame_count) / certificate.frame_rate
     if video.presented_seconds != seconds:
         yield Finding(Damage.DURATION, f"shown for {video.presented_seconds} s instead of {seconds} s")
 
 
-def _check_content(film: Path, certificate: Certificate) -> Iterator[Finding]:
+def _check_content(film: Path, certificate: Certificate, start_ticks: int) -> Iterator[Finding]:
     with _opened(film) as container:
+        if container.streams.video[0].codec_context is None:  # which PyAV's types do not say
+            yield Finding(Damage.FORMAT, "the sample entry names no codec that FFmpeg knows")
+            return
         yield from _check_format(container, certificate)
-        yield from check_packets(container, certificate)
+        yield from check_packets(container, certificate, start_ticks=start_ticks)
     if certificate.audio is not None:
         with _opened(film, edited=True) as container:
             yield from _check_audio_start(container, certificate.audio)

@@ -51,9 +51,15 @@ class _Expected:
         return f"packet {index} (segment {bisect_right(self.segment_ends, index)})"
 
 
-def check_packets(container: InputContainer, certificate: Certificate) -> Iterator[Finding]:
-    """Yield how the packets, read once, differ from the certificate; sampled keyframes are decoded on the way."""
-    expected = _expect(certificate)
+def check_packets(container: InputContainer, certificate: Certificate, *, start_ticks: int) -> Iterator[Finding]:
+    """Yield how the packets, read once, differ from the certificate; sampled keyframes are decoded on the way.
+
+    Args:
+        container: The film, opened without its edit list.
+        certificate: What it must be.
+        start_ticks: When the edit list says that the first frame is shown.
+    """
+    expected = _expect(certificate, start_ticks)
     sampler = _Sampler(container, certificate, expected)
     audio = _AudioCheck(certificate.audio, 1 / certificate.frame_rate)
     count = 0
@@ -95,8 +101,10 @@ def check_frames(container: InputContainer, certificate: Certificate) -> Iterato
         yield Finding(Damage.PICTURE, f"{start} frames decode instead of {certificate.frame_count}")
 
 
-def _expect(certificate: Certificate) -> _Expected:
+def _expect(certificate: Certificate, start_ticks: int) -> _Expected:
     shown = presentation_frames(certificate.segments)
+    numbers = np.arange(len(shown))
+    delay_ticks = int((numbers - shown).max(initial=0)) * certificate.frame_ticks
     digests: list[bytes] = []
     keyframes: set[int] = set()
     thumbnails: dict[int, bytes] = {}
@@ -108,8 +116,8 @@ def _expect(certificate: Certificate) -> _Expected:
         thumbnails |= {indices[sample.frame]: unpack(sample.thumbnail, THUMBNAIL_BYTES)[0] for sample in record.samples}
     return _Expected(
         digests=digests,
-        pts=((shown + certificate.reorder_frames) * certificate.frame_ticks).tolist(),
-        dts=(np.arange(len(shown)) * certificate.frame_ticks).tolist(),
+        pts=(shown * certificate.frame_ticks + start_ticks).tolist(),
+        dts=(numbers * certificate.frame_ticks + min(start_ticks - delay_ticks, 0)).tolist(),
         keyframes=frozenset(keyframes),
         thumbnails=thumbnails,
         index_of={digest: index for index, digest in enumerate(digests)},

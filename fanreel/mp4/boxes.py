@@ -39,8 +39,9 @@ def ftyp(sample_entries: Collection[str]) -> bytes:
     Source: 14496-12, 4.3 and annex E; AV1 Codec ISO Media File Format Binding, 2.1.
     """
     of_codecs = [brand for brand in ("avc1", "av01") if brand in sample_entries]
-    brands = "".join(("isom", "iso2", *of_codecs, "mp41"))
-    return box("ftyp", struct.pack(">4sI", b"isom", 0x200), brands.encode("ascii"))
+    # iso4: composition offsets may be negative, in ctts of version 1.
+    brands = "".join(("isom", "iso2", "iso4", *of_codecs, "mp41"))
+    return box("ftyp", struct.pack(">4sI", b"iso4", 0x200), brands.encode("ascii"))
 
 
 def mdat_header(payload_bytes: int) -> bytes:
@@ -117,10 +118,28 @@ def _table(*columns: np.ndarray) -> bytes:
 
 
 def run_table(kind: str, values: np.ndarray) -> bytes:
-    """Return ``stts`` or ``ctts`` (version 0): one non-negative number a sample. Source: 14496-12, 8.6.1.2-8.6.1.3."""
+    """Return ``stts`` or ``ctts``: one number a sample, in version 1 if one is negative.
+
+    Source: 14496-12, 8.6.1.2-8.6.1.3.
+    """
     starts = _run_starts(values)
     lengths = np.diff(starts, append=len(values))
-    return full_box(kind, _table(lengths, values[starts]))
+    return full_box(kind, _table(lengths, values[starts]), version=int(values.min(initial=0) < 0))
+
+
+def cslg(*, composition_ticks: np.ndarray, shift_ticks: int, duration_ticks: int) -> bytes:
+    """Return how presentation and decoding lie to each other, which readers need where offsets are negative.
+
+    Args:
+        composition_ticks: PTS - DTS of each sample.
+        shift_ticks: What makes the least of them zero.
+        duration_ticks: How long the pictures are shown; the first one is shown at 0.
+
+    Source: 14496-12, 8.6.1.4.
+    """
+    bounds = (shift_ticks, int(composition_ticks.min()), int(composition_ticks.max()), 0, duration_ticks)
+    wide = max(map(abs, bounds)) > INT32_MAX
+    return full_box("cslg", struct.pack(">5q" if wide else ">5i", *bounds), version=int(wide))
 
 
 def stss(sync_samples: np.ndarray) -> bytes:

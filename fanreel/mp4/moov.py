@@ -14,6 +14,7 @@ import numpy as np
 from fanreel.mp4.boxes import (
     box,
     chunk_offsets,
+    cslg,
     dinf,
     edts,
     hdlr,
@@ -41,9 +42,10 @@ class Track:
         sample_entry: The whole box, such as ``avc1`` or ``mp4a``.
         sample_sizes: Bytes of each sample, uint32 [samples].
         sample_ticks: How long each sample lasts: one number for all, or [samples].
-        composition_ticks: PTS - DTS of each sample, not negative, [samples]; None if all are zero.
+        composition_ticks: PTS - DTS of each sample, [samples]; None if all are zero. With negative ones DTS begins
+            below zero for players, and PTS where the samples say.
         sync_samples: 0-based indices of the keyframes, rising; None if every sample is one.
-        start_ticks: Media time shown first: the reorder delay of video, the priming of audio.
+        start_ticks: Media time shown first: 0 of video, the priming of audio.
         presented_ticks: How much media time is shown from there on.
         width: Width in pixels, 0 for audio.
         height: Height in pixels, 0 for audio.
@@ -109,6 +111,11 @@ def _stbl(track: Track, sample_ticks: np.ndarray, chunk_tables: bytes) -> bytes:
     tables = [stsd(track.sample_entry), run_table("stts", sample_ticks)]
     if track.composition_ticks is not None:
         tables.append(run_table("ctts", track.composition_ticks))
+        if (shift_ticks := -int(track.composition_ticks.min())) > 0:
+            shown_ticks = track.start_ticks + track.presented_ticks
+            tables.append(
+                cslg(composition_ticks=track.composition_ticks, shift_ticks=shift_ticks, duration_ticks=shown_ticks)
+            )
     if track.sync_samples is not None:
         tables.append(stss(track.sync_samples))
     return box("stbl", *tables, stsz(track.sample_sizes), chunk_tables)

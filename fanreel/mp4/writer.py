@@ -121,8 +121,8 @@ def _check_arrays(index: int, track: Track) -> None:
         values = getattr(track, name)
         if values is not None and np.ndim(values) and len(values) != sample_count:
             raise ValueError(f"track {index} has {sample_count} samples but {len(values)} {name}")
-        if values is not None and np.min(values, initial=0) < 0:
-            raise ValueError(f"track {index} has {name} of {np.min(values)}; none may be negative")
+    if np.min(track.sample_ticks, initial=0) < 0:
+        raise ValueError(f"track {index} has sample_ticks of {np.min(track.sample_ticks)}; none may be negative")
     keys = track.sync_samples
     if keys is not None and (np.diff(np.asarray(keys, np.int64), prepend=-1, append=sample_count) < 1).any():
         raise ValueError(f"track {index} has sync_samples that do not rise from 0 to below {sample_count}")

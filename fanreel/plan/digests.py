@@ -17,7 +17,7 @@ from fanreel.plan.timeline import FULL_OPACITY, Clip
 
 __all__ = ["RENDER_REVISION", "clip_digest", "frames_digest", "segment_address"]
 
-RENDER_REVISION = 3
+RENDER_REVISION = 4
 """Raised only when the planes of some frame change (the golden frames in the tests)."""
 
 

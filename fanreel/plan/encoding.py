@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from fanreel.codecs import CODEC_ENCODERS, Codec, EncoderChoice
+from fanreel.codecs import CODEC_ENCODERS, Codec, EncoderChoice, h264_level, is_common_h264_level
 from fanreel.job.encoding import Encoding, Fallback, Preset
 
 __all__ = [
@@ -18,10 +18,11 @@ __all__ = [
     "EncodingPlan",
     "allowed_encoders",
     "encoder_bytes_per_pixel",
+    "level_note",
     "plan_encoding",
 ]
 
-ENCODING_REVISION = 2
+ENCODING_REVISION = 3
 """Raised when a preset's options change, so that segments made with the old ones are not reused."""
 
 
@@ -84,6 +85,24 @@ def plan_encoding(encoding: Encoding, *, width_px: int, height_px: int, frame_ra
 def encoder_bytes_per_pixel(plan: EncodingPlan) -> int:
     """Return the memory that a session's frames take, in bytes per pixel of the film."""
     return _BYTES_PER_PIXEL[plan.codec]
+
+
+def level_note(plan: EncodingPlan) -> str | None:
+    """Return what people should know of where the film plays; None where nothing keeps it from most players."""
+    if plan.codec is not Codec.H264:
+        return None
+    level = h264_level(
+        width_px=plan.width_px,
+        height_px=plan.height_px,
+        frame_rate=plan.frame_rate,
+        pictures=1 + plan.reorder_frames,
+    )
+    if level is not None and is_common_h264_level(level):
+        return None
+    return (
+        f"{plan.width_px}x{plan.height_px} at {float(plan.frame_rate):g} fps is h264 of level {level}, which few "
+        "players have in hardware; more of them play hevc (encoding.codec)"
+    )
 
 
 def allowed_encoders(plan: EncodingPlan) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from fanreel.job.film import FilmJob
 from fanreel.job.machines import Strategy
-from fanreel.plan.encoding import EncodingPlan, plan_encoding
+from fanreel.plan.encoding import EncodingPlan, level_note, plan_encoding
 from fanreel.plan.segments import Segment, plan_segments
 from fanreel.plan.timebase import TimeBase, time_base
 from fanreel.plan.timeline import Timeline
@@ -100,7 +100,7 @@ def plan_film(
         strategy=job.strategy,
         output=output,
         left_out=tuple(left_out),
-        notes=(*_rate_notes(job), *notes),
+        notes=(*_rate_notes(job), *filter(None, [level_note(encoding)]), *notes),
         overwrite=job.overwrite,
     )
 

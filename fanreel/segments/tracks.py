@@ -20,8 +20,8 @@ __all__ = ["film_parameter_sets", "presentation_frames", "video_track"]
 def video_track(records: Sequence[SegmentRecord], *, encoding: EncodingPlan, clock: TimeBase) -> Track:
     """Return the track that shows `records` one after another.
 
-    Frame k is shown at exactly k frame durations; packet n is decoded `reorder_frames` earlier than at
-    n frame durations, the same for the whole film. One edit list takes that delay off again.
+    Frame k is shown at exactly k frame durations, also by players that ignore edit lists; packet n is decoded
+    `reorder_frames` earlier than at n frame durations, the same for the whole film: DTS begins below zero.
 
     Args:
         records: Segments in order.
@@ -41,7 +41,7 @@ def video_track(records: Sequence[SegmentRecord], *, encoding: EncodingPlan, clo
                 f"the film {encoding.reorder_frames}"
             )
     shown = presentation_frames(records)
-    late = shown - np.arange(len(shown)) + encoding.reorder_frames
+    early = shown - np.arange(len(shown))  # as if packet n were decoded at n frame durations
     starts = np.cumsum([0, *(record.frame_count for record in records)])
     return Track(
         kind="video",
@@ -49,11 +49,11 @@ def video_track(records: Sequence[SegmentRecord], *, encoding: EncodingPlan, clo
         sample_entry=_sample_entry(records, encoding),
         sample_sizes=np.concatenate([np.array(record.packet_sizes, np.uint32) for record in records]),
         sample_ticks=clock.frame_ticks,
-        composition_ticks=late * clock.frame_ticks if late.any() else None,
+        composition_ticks=early * clock.frame_ticks if early.any() else None,
         sync_samples=np.concatenate(
             [_sync_samples(record) + start for record, start in zip(records, starts, strict=False)]
         ),
-        start_ticks=encoding.reorder_frames * clock.frame_ticks,
+        start_ticks=0,
         presented_ticks=len(shown) * clock.frame_ticks,
         width=encoding.width_px,
         height=encoding.height_px,

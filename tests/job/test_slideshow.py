@@ -77,7 +77,7 @@ def test_photos_and_an_output_are_enough():
     assert done.encoding == Encoding(encoder=EncoderChoice.AUTO, preset=Preset.FAST, quality=21)
 
 
-@pytest.mark.parametrize("size", ["64x64", "320x180", "1920x1080", "1080x1920", "8192x8192"])
+@pytest.mark.parametrize("size", ["64x64", "320x180", "1920x1080", "1080x1920", "8192x4320"])
 def test_a_size_is_two_even_sides(size):
     done = job(size=size)
     assert f"{done.width_px}x{done.height_px}" == size
@@ -661,3 +661,19 @@ def test_the_form_takes_what_a_job_writes():
     slides = {"output": "o/", "base": "/b", "slides": [{"photo": "a"}, {"photo": "b", "move": "still", "seconds": 3}]}
     for done in (job(base="/b"), parse_job(slides)):
         assert not prefect.validate(done.model_dump(mode="json"), SCHEMA, raise_on_error=False)
+
+
+@pytest.mark.parametrize(
+    ("size", "fps", "instead"),
+    [
+        ("8192x8192", "30", "a smaller size"),
+        ("8192x4320", "240", "a smaller size, or codec hevc"),
+    ],
+)
+def test_a_film_beyond_every_level_of_h264_is_refused(size, fps, instead):
+    (line,) = mistakes({"output": "film.mp4", "photos": ["a.jpg"], "size": size, "fps": fps})
+    assert line == (
+        f"encoding: no level of h264 carries {size} at {fps} frames per second, so that no player "
+        f"has to play it: ask for {instead}"
+    )
+    assert job(size=size, fps=fps, encoding={"codec": "hevc"}).size == size

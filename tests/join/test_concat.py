@@ -55,8 +55,9 @@ def test_every_pts_and_dts_lies_on_the_grid_with_one_delay(tmp_path: Path, rate:
     assert packets[0].pts == 0
     assert packets[0].is_keyframe
     raw = packets_of(film.path, ignore_editlist="1")
-    assert [packet.dts for packet in raw] == [n * ticks for n in range(count)]
-    assert sorted(packet.pts for packet in raw) == [(n + delay) * ticks for n in range(count)]
+    assert [(packet.pts, packet.dts) for packet in raw] == [(packet.pts, packet.dts) for packet in packets], (
+        "a player that ignores edit lists begins later"
+    )
     with av.open(str(film.path)) as container:
         assert container.streams.video[0].duration == count * ticks
         assert container.streams.video[0].average_rate == rate

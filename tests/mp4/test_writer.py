@@ -439,6 +439,18 @@ def test_run_tables_hold_every_value(seed: int) -> None:
     assert np.repeat(rows[:, 1], chunks).tolist() == values.tolist()
 
 
+def test_signed_offsets_say_how_far_decoding_is_ahead() -> None:
+    offsets = np.array([0, 3, 0, -2, -1]) * 512
+    table = content_of(boxes.run_table("ctts", offsets), b"ctts")
+    assert table[0] == 1, "of version 0 offsets are read as unsigned"
+    rows = np.frombuffer(table[8:], ">i4").reshape(-1, 2)
+    assert np.repeat(rows[:, 1], rows[:, 0]).tolist() == offsets.tolist()
+    told = boxes.cslg(composition_ticks=offsets, shift_ticks=1024, duration_ticks=5 * 512)
+    assert struct.unpack(">I5i", content_of(told, b"cslg")) == (0, 1024, -1024, 1536, 0, 2560)
+    told = boxes.cslg(composition_ticks=offsets, shift_ticks=1024, duration_ticks=2**31)
+    assert struct.unpack(">I5q", content_of(told, b"cslg")) == (1 << 24, 1024, -1024, 1536, 0, 2**31)
+
+
 def plain_track(sizes: np.ndarray, **changes: object) -> Track:
     track = Track(
         "video",
@@ -711,7 +723,7 @@ SIZES = np.array([10, 20, 30], np.uint32)
         ({}, [], r"its chunks \[\]"),
         ({}, [Chunk(1, sample_count=3, path=Path("none"), offset=0, length_bytes=60)], "chunk 0 belongs to track 1"),
         ({"sample_ticks": np.array([1, 1])}, nowhere((3, 60)), "3 samples but 2 sample_ticks"),
-        ({"composition_ticks": np.array([0, 1, -1])}, nowhere((3, 60)), "composition_ticks of -1"),
+        ({"sample_ticks": np.array([1, 1, -1])}, nowhere((3, 60)), "sample_ticks of -1"),
         ({"sync_samples": np.array([0, 3])}, nowhere((3, 60)), "sync_samples"),
         ({"sync_samples": np.array([1, 1])}, nowhere((3, 60)), "sync_samples"),
     ],

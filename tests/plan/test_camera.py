@@ -5,7 +5,7 @@ from collections import Counter
 from itertools import pairwise
 
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from fanreel.job.slideshow import Move
@@ -304,7 +304,7 @@ def views_over(drawn):
     return Rect(*(round(edge, 9) for edge in (view.x0, view.y0, view.x1, view.y1)))
 
 
-@each_path
+@settings(each_path, suppress_health_check=[HealthCheck.filter_too_much])
 @given(VIEWS, PHOTOS, FILMS)
 def test_a_drawn_view_that_can_be_shown_whole_is(drawn, photo, film):
     view = plan_views(drawn, drawn, photo_px=photo, film_px=film).start

@@ -193,3 +193,19 @@ def test_a_rate_that_stands_for_another_one_is_told():
     assert (film.encoding.frame_rate, film.frame_count) == (Fraction(24000, 1001), 24)
     for fps in ("24000/1001", "12.50", "30"):
         assert plan([still(seconds=2.0)], fps=fps).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("size", "fps", "codec", "note"),
+    [
+        ("1920x1080", "60", "h264", ()),
+        ("3840x2160", "60", "h264", ()),
+        ("4096x2304", "60", "h264", ("4096x2304 at 60 fps is h264 of level 6.0, ",)),
+        ("7680x4320", "30", "h264", ("7680x4320 at 30 fps is h264 of level 6.0, ",)),
+        ("7680x4320", "30", "hevc", ()),
+    ],
+)
+def test_a_film_that_few_players_have_hardware_for_is_said_to_be_one(size, fps, codec, note):
+    film = plan([still()], size=size, fps=fps, encoding={"codec": codec})
+    assert len(film.notes) == len(note)
+    assert all(said.startswith(begins) for said, begins in zip(film.notes, note, strict=True))
