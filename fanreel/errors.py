@@ -10,7 +10,8 @@
     │   └── PhotoNotFoundError         photos that do not exist or patterns that match nothing
     ├── MediaError            exit 3   a file is there but cannot be used
     │   ├── UnreadablePhotoError       photos that do not decode
-    │   └── PhotoChangedError          a photo is not the one that was planned
+    │   ├── PhotoChangedError          a photo is not the one that was planned
+    │   └── SandboxDeathError          a file ended the process that read it
     ├── EncoderError          exit 4   something between frames and packets failed
     │   ├── EncoderUnavailableError    no such encoder on this machine
     │   │   ├── DriverError            the NVIDIA driver is missing or too old
@@ -30,6 +31,7 @@
     │   ├── StorageFullError           no space left
     │   ├── StorageAwayError           a remote store does not answer for now   (transient)
     │   └── SegmentMissingError        a segment that was stored is gone        (transient)
+    ├── SandboxLostError      exit 1   no process could be started to read files  (transient)
     └── VerificationError     exit 6   a segment or a film is not what it must be
         ├── SegmentDamagedError        a stored segment differs from its record (transient)
         └── FilmDamagedError           the film differs from its certificate
@@ -62,6 +64,8 @@ __all__ = [
     "PhotoChangedError",
     "PhotoNotFoundError",
     "RequestError",
+    "SandboxDeathError",
+    "SandboxLostError",
     "SegmentDamagedError",
     "SegmentMissingError",
     "SessionBusyError",
@@ -124,6 +128,16 @@ class UnreadablePhotoError(MediaError):
 
 class PhotoChangedError(MediaError):
     """A photo's bytes are not those that were planned."""
+
+
+class SandboxDeathError(MediaError):
+    """The process that read a file crashed, or took too long or too much memory."""
+
+
+class SandboxLostError(FanreelError):
+    """No process could be started to read files in; the files are not at fault."""
+
+    transient = True
 
 
 class EncoderError(FanreelError):

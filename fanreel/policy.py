@@ -18,6 +18,7 @@ from fanreel.errors import (
     EncoderUnavailableError,
     GpuLostError,
     NoEncodeDeviceError,
+    SandboxLostError,
     SegmentDamagedError,
     SegmentMissingError,
     SessionBusyError,
@@ -90,6 +91,7 @@ POLICIES: Mapping[type[Exception], RetryPolicy] = {
     ),
     SegmentDamagedError: RetryPolicy(2, "a damaged segment counts as missing and is made again"),
     SegmentMissingError: RetryPolicy(1, "someone cleared the store while it was read"),
+    SandboxLostError: RetryPolicy(3, "a machine short of memory or processes may have some again"),
     StorageAwayError: RetryPolicy(5, "networks and services come back: a minute in all, beside the client's own tries"),
 }
 

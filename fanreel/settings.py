@@ -43,6 +43,7 @@ class Settings:
         hang_seconds: A session that reports nothing for this long is killed (`FANREEL_HANG_SECONDS`).
         wait_seconds: How long a shard waits for a free session (`FANREEL_WAIT_SECONDS`).
         max_photo_megapixels: Larger photos are refused (`FANREEL_MAX_PHOTO_MEGAPIXELS`).
+        photo_seconds: The time on a core that reading one photo may take (`FANREEL_PHOTO_SECONDS`).
         slow_join_mb_per_second: A join slower than this is warned of (`FANREEL_SLOW_JOIN_MB_PER_SECOND`; the default
             is below an old disk's speed).
         gpu_sessions: NVENC sessions at once on one GPU, of all films of the host; the same for all its processes
@@ -71,6 +72,7 @@ class Settings:
     hang_seconds: float = 60.0
     wait_seconds: float = 3600.0
     max_photo_megapixels: float = 400.0
+    photo_seconds: float = 120.0
     slow_join_mb_per_second: float = 50.0
     gpu_sessions: int | None = None
     session_niceness: int = 10
@@ -104,6 +106,7 @@ def read_settings() -> Settings:
         hang_seconds=_positive("FANREEL_HANG_SECONDS", usual.hang_seconds),
         wait_seconds=_positive("FANREEL_WAIT_SECONDS", usual.wait_seconds),
         max_photo_megapixels=_positive("FANREEL_MAX_PHOTO_MEGAPIXELS", usual.max_photo_megapixels),
+        photo_seconds=_positive("FANREEL_PHOTO_SECONDS", usual.photo_seconds),
         slow_join_mb_per_second=_positive("FANREEL_SLOW_JOIN_MB_PER_SECOND", usual.slow_join_mb_per_second),
         gpu_sessions=_count("FANREEL_GPU_SESSIONS", 0) or None,
         session_niceness=_count("FANREEL_SESSION_NICENESS", usual.session_niceness, smallest=0, largest=19),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -15,6 +16,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from fanreel.host.host import Host, open_host
+from fanreel.photos.examination import open_sandbox
+from fanreel.sandbox.sandbox import Sandbox
 from fanreel.sessions.launcher import Launcher
 from fanreel.settings import Settings
 
@@ -52,6 +55,23 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
             lines = log.read_text(errors="replace").splitlines()
             report.sections.append((f"{log.parent.name}/{log.name}", "\n".join(lines[-LOG_LINES:])))
     return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_sandbox() -> Iterator[None]:
+    """Photos are examined in one sandbox, which starts in half a second of a core, and not in one a fetch."""
+    opened: dict[tuple[float, float], Sandbox] = {}
+    with contextlib.ExitStack() as closing, pytest.MonkeyPatch.context() as patched:
+
+        def open_shared(*, max_megapixels: float, photo_seconds: float) -> contextlib.nullcontext[Sandbox]:
+            bounds = (max_megapixels, photo_seconds)
+            if bounds not in opened:
+                sandbox = open_sandbox(max_megapixels=max_megapixels, photo_seconds=photo_seconds)
+                opened[bounds] = closing.enter_context(sandbox)
+            return contextlib.nullcontext(opened[bounds])
+
+        patched.setattr("fanreel.intake.examinations.open_sandbox", open_shared)
+        yield
 
 
 @pytest.fixture

@@ -15,7 +15,10 @@ def test_settings_have_defaults(monkeypatch, tmp_path):
     assert (found.hang_seconds, found.wait_seconds, found.max_photo_megapixels) == (60, 3600, 400)
 
 
-@pytest.mark.parametrize("name", ["FANREEL_HANG_SECONDS", "FANREEL_WAIT_SECONDS", "FANREEL_MAX_PHOTO_MEGAPIXELS"])
+@pytest.mark.parametrize(
+    "name",
+    ["FANREEL_HANG_SECONDS", "FANREEL_WAIT_SECONDS", "FANREEL_MAX_PHOTO_MEGAPIXELS", "FANREEL_PHOTO_SECONDS"],
+)
 @pytest.mark.parametrize("text", ["a minute", "1,5", "nan", "inf", "0", "-3", "1e12", " ", "60s"])
 def test_a_wrong_number_names_its_variable(monkeypatch, name, text):
     monkeypatch.setenv(name, text)

@@ -5,6 +5,6 @@ Uses nothing else of fanreel.
 Public:
 
     forked_process: ForkRefusedError, ForkedProcess, bound_silence
-    server: ForkRequest, ForkServer, end_quickly
+    server: ForkRequest, ForkServer, end_quickly, offer_to_the_memory_killer
     server_process: ServerProcess
 """

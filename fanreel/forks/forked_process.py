@@ -78,13 +78,18 @@ class ForkedProcess:
         self._socket.shutdown(socket.SHUT_WR)
         return self.wait()
 
-    def wait(self) -> int | None:
+    def wait(self, *, answer_seconds: float | None = None) -> int | None:
         """Return the exit status once the process has ended; None if it was killed and does not go. Ask once.
+
+        Args:
+            answer_seconds: The longest that is waited from now on, in place of the bound given at the start.
 
         Raises:
             BlockingIOError: The server did not answer in time.
             OSError: The server is gone.
         """
+        if answer_seconds is not None:
+            bound_silence(self._socket.fileno(), answer_seconds)
         status = self._hear()
         return None if status == STUCK else status
 

@@ -19,6 +19,8 @@ BACKLOG = 128
 class ServerProcess:
     """The process of a fork server, from its start until it is gone. It sees by its owner's socket when that one goes.
 
+    A process that forks is the owner, and its child is not.
+
     Args:
         command: Starts it; its program makes a `ForkServer.from_arguments`.
         options: Passed to `subprocess.Popen`.
@@ -37,6 +39,7 @@ class ServerProcess:
         self.address = f"{name}:{key}"
         self._owner, other = socket.socketpair()
         weakref.finalize(self, self._owner.close)
+        _servers.add(self)
         with other, socket.socket(socket.AF_UNIX) as listener:
             listener.bind(name)
             listener.listen(BACKLOG)
@@ -64,6 +67,18 @@ class ServerProcess:
         self._process.kill()
         self._process.wait()
         self._owner.close()
+
+
+_servers: weakref.WeakSet[ServerProcess] = weakref.WeakSet()
+
+
+def _disown_all() -> None:
+    """Close a forked child's copies of the sockets: they would keep the servers from seeing their owner's end."""
+    for server in list(_servers):
+        server.disown()
+
+
+os.register_at_fork(after_in_child=_disown_all)
 
 
 def _fill_standard_descriptors() -> None:

@@ -18,6 +18,7 @@ from fanreel.errors import (
     UnreadablePhotoError,
 )
 from fanreel.intake.downloads import Downloads
+from fanreel.intake.examinations import Examinations, open_examinations
 from fanreel.intake.job_file import base_folder, read_raw_job
 from fanreel.intake.listing import Listing, NamedPhoto, one_of_each_pair, why_unread
 from fanreel.intake.local_photos import list_local, name_local, reading_error
@@ -27,7 +28,6 @@ from fanreel.job.film import FilmJob, FilmKind
 from fanreel.job.parse import parse_job
 from fanreel.job.slideshow import OnBadPhoto, Pairs, Slide, SlideshowJob
 from fanreel.photos.header import shown_path
-from fanreel.photos.photo import read_photo
 from fanreel.plan.content import Photo
 from fanreel.plan.kinds import FetchedSources
 from fanreel.plan.slideshow import FetchedStills, Source, Still
@@ -38,7 +38,7 @@ from fanreel.settings import Settings
 __all__ = ["fetch_sources", "fetch_stills", "load_job", "output_location"]
 
 READERS = 4
-"""Photos read and hashed at the same time; both release the interpreter lock, and disks like a few at once."""
+"""Photos read, hashed and examined at the same time; all release the interpreter lock; disks like a few at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def output_location(job: FilmJob, *, settings: Settings) -> str:
 
 
 def fetch_stills(job: SlideshowJob, *, settings: Settings) -> FetchedStills:
-    """Return the job's slides in order, each with its photo read, hashed and measured.
+    """Return the job's slides in order, each with its photo read, hashed and examined.
 
     Where the job says so, photos that are missing or cannot be used are left out.
 
@@ -99,15 +99,19 @@ def fetch_stills(job: SlideshowJob, *, settings: Settings) -> FetchedStills:
     slides = _slides(job, settings)
     names = {name.location: name for name, _ in slides.named}
     downloads = Downloads(settings)
-    with ThreadPoolExecutor(READERS) as pool:
-        read = pool.map(lambda name: _read(job, name, settings, downloads), names.values())
+    with open_examinations(settings) as examinations, ThreadPoolExecutor(READERS) as pool:
+        read = pool.map(lambda name: _read(job, name, settings, downloads, examinations), names.values())
         results = dict(zip(names, read, strict=True))
     errors = [result for result in results.values() if isinstance(result, FanreelError)]
     sources = {location: result for location, result in results.items() if isinstance(result, Source)}
     if job.on_bad_photo is OnBadPhoto.FAIL or not sources or not all(map(_is_the_photo_s, errors)):
         _refuse_bad(errors, is_skipping=job.on_bad_photo is OnBadPhoto.SKIP and not sources)
     stills = [_still(job, sources[name.location], slide) for name, slide in slides.named if name.location in sources]
-    notes = (*slides.notes, *map(_preview_note, filter(_is_preview, sources.values())))
+    notes = (
+        *slides.notes,
+        *map(_preview_note, filter(_is_preview, sources.values())),
+        *(note for source in sources.values() for note in source.notes),
+    )
     return FetchedStills(tuple(stills), (*slides.left_out, *map(str, errors)), notes)
 
 
@@ -155,7 +159,9 @@ def _list(job: SlideshowJob, entry: str, settings: Settings) -> Listing:
     return Listing((NamedPhoto(entry),)) if scheme else list_local(job, entry, settings=settings)
 
 
-def _read(job: SlideshowJob, name: NamedPhoto, settings: Settings, downloads: Downloads) -> Source | FanreelError:
+def _read(
+    job: SlideshowJob, name: NamedPhoto, settings: Settings, downloads: Downloads, examinations: Examinations
+) -> Source | FanreelError:
     """Return the photo, or the error that says why it cannot be used; errors of all photos are raised together."""
     location, path, shown = name.location, Path(name.location), shown_location(name.location)
     if name.error:
@@ -167,11 +173,11 @@ def _read(job: SlideshowJob, name: NamedPhoto, settings: Settings, downloads: Do
             check_allowed(location, settings=settings)
             if wrong := _refusal(job, path):
                 return wrong
-        photo = read_photo(path, max_megapixels=settings.max_photo_megapixels)
-        if wrong := _small_preview(job, photo, shown):
+        found = examinations.examine(path)
+        if wrong := _small_preview(job, found.photo, shown):
             return wrong
         # Many people see a plan, and the query of a web URL may be secret.
-        return Source(photo, shown if scheme in WEB else location)
+        return Source(found.photo, shown if scheme in WEB else location, tuple(f"{shown}: {n}" for n in found.notes))
     except OSError as error:
         return reading_error(error, shown)
     except FanreelError as error:

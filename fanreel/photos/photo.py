@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from blake3 import blake3
 
 from fanreel.errors import PhotoChangedError, PhotoNotFoundError, UnreadablePhotoError, storage_error
-from fanreel.photos.header import DECODER_ERRORS, TURNS, read_header, shown_path
+from fanreel.photos.header import DECODER_ERRORS, TURNS, PhotoHeader, read_header, shown_path
 from fanreel.photos.library_settings import photo_settings
-from fanreel.photos.pixels import REDUCTIONS, can_reduce, decode_pixels
+from fanreel.photos.pixels import LARGEST_REDUCTION, REDUCTIONS, can_reduce, decode_pixels
 from fanreel.plan.content import Photo
 
-__all__ = ["DecodedPhoto", "decode_photo", "read_photo"]
+__all__ = ["DecodedPhoto", "check_size", "decode_photo", "read_photo", "read_whole_photo", "reading"]
 
 _GONE = (errno.ENOENT, errno.ENOTDIR)
 _FORBIDDEN = (errno.EACCES, errno.EPERM)
@@ -42,17 +44,31 @@ def read_photo(path: Path, *, max_megapixels: float) -> Photo:
         UnreadablePhotoError: It is no picture, is cut short, is larger than `max_megapixels`, or may not be read.
         StorageError: The disk fails.
     """
-    data = _read_bytes(path)
     with photo_settings():
-        header = read_header(path, data)
-    width, height = header.upright_px
-    if width * height > max_megapixels * 1e6:
+        return _measure(path, _read_bytes(path), max_megapixels)[1]
+
+
+def read_whole_photo(path: Path, data: bytes, *, max_megapixels: float) -> Photo:
+    """Return what the photo `data`, the bytes at `path`, is, after every byte of its pixels was decoded.
+
+    Raises:
+        UnreadablePhotoError: It is no picture, is cut short or damaged, or is larger than `max_megapixels`.
+    """
+    with photo_settings():
+        header, photo = _measure(path, data, max_megapixels)
+        reduction = LARGEST_REDUCTION if can_reduce(header) else 1
+        # Bringing it to sRGB takes up to four times as long as decoding, and finds nothing.
+        _decode(path, data, replace(header, profile=None, signal=None), photo, reduction=reduction)
+    return photo
+
+
+def check_size(path: Path, photo: Photo, *, max_megapixels: float) -> None:
+    """Raise `UnreadablePhotoError` if the photo at `path` has more pixels than this host decodes."""
+    if photo.width_px * photo.height_px > max_megapixels * 1e6:
         raise UnreadablePhotoError(
-            f"{shown_path(path)}: {width}x{height} is over {max_megapixels:g} megapixels;"
+            f"{shown_path(path)}: {photo.width_px}x{photo.height_px} is over {max_megapixels:g} megapixels;"
             " FANREEL_MAX_PHOTO_MEGAPIXELS raises it"
         )
-    kind = header.raw.kind if header.raw else ""
-    return Photo(digest=blake3(data).hexdigest(), width_px=width, height_px=height, preview_of=kind)
 
 
 def decode_photo(path: Path, photo: Photo, *, largest_reduction: float) -> DecodedPhoto:
@@ -82,10 +98,39 @@ def decode_photo(path: Path, photo: Photo, *, largest_reduction: float) -> Decod
         header = read_header(path, data)
         reduction = max(factor for factor in REDUCTIONS if factor <= max(1.0, largest_reduction))
         reduction = reduction if can_reduce(header) else 1
-        try:
-            pixels = decode_pixels(data, header, reduction=reduction)
-        except DECODER_ERRORS:
-            pixels = None
+        return DecodedPhoto(_decode(path, data, header, photo, reduction=reduction), reduction)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Raise errors of the file system, met while the photo at `path` is read, as those that name it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _GONE:
+            raise PhotoNotFoundError(f"{shown_path(path)}: no such file") from None
+        if error.errno in _FORBIDDEN:
+            raise UnreadablePhotoError(
+                f"{shown_path(path)}: {error.strerror}; let this user read it, or leave it out"
+            ) from None
+        raise storage_error(error, doing=f"read the photo {shown_path(path)}") from None
+
+
+def _measure(path: Path, data: bytes, max_megapixels: float) -> tuple[PhotoHeader, Photo]:
+    header = read_header(path, data)
+    width, height = header.upright_px
+    kind = header.raw.kind if header.raw else ""
+    photo = Photo(digest=blake3(data).hexdigest(), width_px=width, height_px=height, preview_of=kind)
+    check_size(path, photo, max_megapixels=max_megapixels)
+    return header, photo
+
+
+def _decode(path: Path, data: bytes, header: PhotoHeader, photo: Photo, *, reduction: int) -> np.ndarray:
+    """Return the upright pixels, `1/reduction` of the photo's size."""
+    try:
+        pixels = decode_pixels(data, header, reduction=reduction)
+    except DECODER_ERRORS:
+        pixels = None
     if pixels is None:
         raise UnreadablePhotoError(
             f"{shown_path(path)}: its pixels do not decode; open and save it again, or leave it out"
@@ -97,20 +142,12 @@ def decode_photo(path: Path, photo: Photo, *, largest_reduction: float) -> Decod
             f"{shown_path(path)}: decodes to {upright.shape[1]}x{upright.shape[0]} where {columns}x{rows} was expected;"
             " open and save it again, or leave it out"
         )
-    return DecodedPhoto(upright, reduction)
+    return upright
 
 
 def _read_bytes(path: Path) -> bytes:
-    try:
+    with reading(path):
         return path.read_bytes()
-    except OSError as error:
-        if error.errno in _GONE:
-            raise PhotoNotFoundError(f"{shown_path(path)}: no such file") from None
-        if error.errno in _FORBIDDEN:
-            raise UnreadablePhotoError(
-                f"{shown_path(path)}: {error.strerror}; let this user read it, or leave it out"
-            ) from None
-        raise storage_error(error, doing=f"read the photo {shown_path(path)}") from None
 
 
 def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:

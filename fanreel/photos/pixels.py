@@ -16,11 +16,20 @@ from fanreel.colour.profiles import BAND_ROWS, to_srgb
 from fanreel.colour.samples import convert_samples, highlights_peak
 from fanreel.photos.header import JPEG_FORMATS, PhotoHeader, bare_file, open_heif, open_image
 
-__all__ = ["REDUCTIONS", "can_reduce", "decode_pixels"]
+__all__ = ["LARGEST_REDUCTION", "REDUCTIONS", "can_reduce", "decode_pixels"]
 
-_REDUCED = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}
-REDUCTIONS = tuple(_REDUCED)
-"""How many times smaller a JPEG can be decoded, along either side."""
+REDUCTIONS = (1, 2, 4)
+"""How many times smaller a JPEG is decoded for a film, along either side."""
+
+LARGEST_REDUCTION = 8
+"""The least work that still reads all of a JPEG's data."""
+
+_REDUCED = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    LARGEST_REDUCTION: cv2.IMREAD_REDUCED_COLOR_8,
+}
 
 _PEAK_STRIDE = 4  # every so many rows and columns are looked at to find the brightest
 
@@ -41,7 +50,7 @@ def decode_pixels(data: bytes, header: PhotoHeader, *, reduction: int) -> np.nda
     Args:
         data: The file.
         header: What its header says.
-        reduction: One of `REDUCTIONS`; 1 unless `can_reduce`.
+        reduction: One of `REDUCTIONS`, or `LARGEST_REDUCTION`; 1 unless `can_reduce`.
     """
     if header.raw and header.raw.preview:
         data = data[slice(*header.raw.preview)]

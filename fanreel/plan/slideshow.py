@@ -18,10 +18,17 @@ __all__ = ["FetchedStills", "Source", "Still", "plan_slideshow"]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A photo and where its bytes were found; the place decides nothing about the film."""
+    """A photo and where its bytes were found; the place decides nothing about the film.
+
+    Attributes:
+        photo: The photo.
+        path: An absolute path or a URI.
+        notes: What people should know of it, with its name; one line each.
+    """
 
     photo: Photo
     path: str
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ LEAVE_SECONDS = 2.0
 
 
 def plan_job(job: FilmJob, *, host: Host) -> tuple[FilmPlan, ...]:
-    """Return the films that a job yields. Reads its photos, writes nothing.
+    """Return the films that a job yields. Reads its photos, and keeps nothing but what it found of them.
 
     Raises:
         RequestError: The job asks for what cannot be.

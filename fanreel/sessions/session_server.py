@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from os import geteuid, nice
 from pathlib import Path
 
-from fanreel.forks.server import ForkServer, end_quickly
+from fanreel.forks.server import ForkServer, end_quickly, offer_to_the_memory_killer
 from fanreel.settings import read_settings
 
 __all__ = ["main"]
@@ -30,7 +30,7 @@ Enough that an owner of 150 MB outlives the others within 512 MB; a process that
 def main() -> None:
     """Be the server; in a fork, be a session, whose connection is the first descriptor and whose locks are the rest."""
     with end_quickly():
-        _offer_to_the_memory_killer(SERVER_OFFER)
+        offer_to_the_memory_killer(SERVER_OFFER)
         server = ForkServer.from_arguments()
         with server.end_with_owner():
             importlib.import_module("fanreel.sessions.session_process")
@@ -42,20 +42,11 @@ def main() -> None:
         if request is not None:
             from fanreel.sessions.session_process import run_session
 
-            _offer_to_the_memory_killer(SESSION_OFFER)
+            offer_to_the_memory_killer(SESSION_OFFER)
             nice(niceness)
             # Open until the process ends: its owner takes this end for the process's, and kills what still runs then.
             connection = Connection(request.descriptors[0])
             run_session(connection)
-
-
-def _offer_to_the_memory_killer(offer: int) -> None:
-    """Have the kernel, where memory runs out, rather kill this process than its owner, who can say what happened.
-
-    Source: proc_pid_oom_score_adj(5); raising it needs no privilege.
-    """
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text(str(offer))
 
 
 def _give_way_as_a_group(niceness: int) -> None:

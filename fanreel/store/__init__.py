@@ -13,5 +13,5 @@ Public:
     prune: prune_store
     seals: file_digest
     segment_store: SegmentStore
-    workspace: Workspace
+    workspace: Fetched, Workspace
 """

@@ -81,14 +81,15 @@ class Workspace:
 
 
 class Fetched:
-    """Copies of files of a store far away.
+    """Copies of files of a store far away, or other files that may go.
 
     Args:
         folder: Where they lie; made when it is first needed.
+        idle_seconds: A file not asked for in this time is removed.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, *, idle_seconds: float = IDLE_SECONDS) -> None:
+        self._folder, self._idle_seconds = folder, idle_seconds
         self._swept_at = 0.0
 
     def path(self, name: str) -> Path:
@@ -120,8 +121,8 @@ class Fetched:
             raise storage_error(error, doing=f"write {path}") from error
 
     def sweep(self, *, disk_is_full: bool = False) -> int:
-        """Remove files not asked for in hours, or in minutes if the disk is full; return how many."""
-        before = time.time() - (BUSY_SECONDS if disk_is_full else IDLE_SECONDS)
+        """Remove files not asked for in so long, or in minutes if the disk is full; return how many."""
+        before = time.time() - (BUSY_SECONDS if disk_is_full else self._idle_seconds)
         count = 0
         for path in self._folder.glob("*/*"):
             with contextlib.suppress(OSError):

@@ -12,15 +12,15 @@ from support.photo_files import chart
 from support.raw_files import dng, jpeg
 
 from fanreel.errors import InvalidJobError, PhotoNotFoundError, StorageError, UnreadablePhotoError
-from fanreel.intake import sources
+from fanreel.intake.examinations import Examinations
 from fanreel.intake.job_file import decode_raw_job
 from fanreel.intake.sources import fetch_stills, load_job, output_location
 from fanreel.job.parse import parse_job
 from fanreel.job.slideshow import Move
 from fanreel.settings import Settings
 
-ANYWHERE = Settings(store=Path("/nowhere"), max_photo_megapixels=1)
-"""A host that allows every place; nothing that is read from this machine is kept."""
+ANYWHERE = Settings(store=Path("/proc/nowhere"), max_photo_megapixels=1)
+"""A host that allows every place; nothing is kept, for its store cannot be written."""
 
 
 def photo(path, seed=None):
@@ -64,8 +64,8 @@ def test_a_photo_may_be_shown_more_than_once_and_is_read_once(tmp_path, monkeypa
     photo(tmp_path / "a.png")
     photo(tmp_path / "b.png")
     read = []
-    measure = sources.read_photo
-    monkeypatch.setattr(sources, "read_photo", lambda path, **words: read.append(path.name) or measure(path, **words))
+    examine = Examinations.examine
+    monkeypatch.setattr(Examinations, "examine", lambda self, path: read.append(path.name) or examine(self, path))
     assert names(tmp_path, "a.png", "*.png", "a.png") == ["a.png", "a.png", "b.png", "a.png"]
     assert sorted(read) == ["a.png", "b.png"]
 
@@ -309,14 +309,14 @@ def test_a_raw_photo_is_shown_by_a_preview_of_half_the_film_s_size_and_the_plan_
 
 def failing(monkeypatch, names, number):
     """Let the system refuse files by name: to root it refuses nothing, and no disk fails on demand."""
-    read = Path.read_bytes
+    open_path = Path.open
 
-    def refuse(path):
+    def refuse(path, *words, **options):
         if path.name in names:
             raise OSError(number, os.strerror(number), str(path))
-        return read(path)
+        return open_path(path, *words, **options)
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
 
 
 def test_a_photo_that_may_not_be_read_is_a_bad_photo(tmp_path, monkeypatch):
@@ -370,13 +370,13 @@ def test_three_hundred_photos_are_read_side_by_side(tmp_path, monkeypatch):
     data = photo(tmp_path / "0.png").read_bytes()
     for index in range(300):
         (tmp_path / f"{index}.png").write_bytes(data + bytes(index))
-    measure, in_pairs = sources.read_photo, threading.Barrier(2)
+    examine, in_pairs = Examinations.examine, threading.Barrier(2)
 
-    def read_with_another(path, **words):
+    def examine_with_another(examinations, path):
         in_pairs.wait(60)
-        return measure(path, **words)
+        return examine(examinations, path)
 
-    monkeypatch.setattr(sources, "read_photo", read_with_another)
+    monkeypatch.setattr(Examinations, "examine", examine_with_another)
     stills = fetch_stills(make_job(tmp_path, "."), settings=ANYWHERE).stills
     assert [Path(still.source.path).stem for still in stills] == [str(index) for index in range(300)]
     assert len({still.source.photo.digest for still in stills}) == 300

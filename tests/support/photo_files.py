@@ -305,3 +305,10 @@ def heic(rgb, *, rotation=0, mirror=None, exif=b"", profile=None, brand=b"heic",
     head = box(b"ftyp", brand, bytes(4), b"mif1", b"heic")
     start = len(head) + len(meta(0)) + 8
     return head + meta(start) + box(b"mdat", *[content for _, _, content in items])
+
+
+def deadly_heic(rgb):
+    """A HEIC of whose items one has a type that is no text: pi-heif dies of SIGSEGV when it reads the header."""
+    data = heic(rgb, exif=b"II*\0" + bytes(20))
+    place = data.index(b"Exif", data.index(b"iinf"))
+    return data[:place] + b"\x45\xea\x69\x66" + data[place + 4 :]
