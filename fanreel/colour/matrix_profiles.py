@@ -56,11 +56,13 @@ def read_matrix_profile(profile: bytes, *, bits: int) -> MatrixProfile | None:
         if any(name in tags for name in _TABLES):
             return None
         if b"kTRC" in tags:
-            return MatrixProfile((_curve(tags[b"kTRC"], bits),), light_matrix(np.eye(3)))
-        columns, curves = ([tags[name] for name in names] for names in _COLOURS)
-        to_xyz = np.array([struct.unpack_from(">3i", column, 8) for column in columns]).T / 65536
-        matrix = light_matrix(np.linalg.solve(_SRGB_TO_XYZ, to_xyz))
-        return MatrixProfile(tuple(_curve(content, bits) for content in curves), matrix)
+            curves, matrix = [tags[b"kTRC"]], light_matrix(np.eye(3))
+        else:
+            columns, curves = ([tags[name] for name in names] for names in _COLOURS)
+            to_xyz = np.array([struct.unpack_from(">3i", column, 8) for column in columns]).T / 65536
+            matrix = light_matrix(np.linalg.solve(_SRGB_TO_XYZ, to_xyz))
+        with np.errstate(all="ignore"):  # a damaged curve may end anywhere; it is clipped
+            return MatrixProfile(tuple(_curve(content, bits) for content in curves), matrix)
     except (struct.error, LookupError, ValueError, ArithmeticError, np.linalg.LinAlgError):
         return None
 

@@ -6,6 +6,7 @@ HEIF, and Pillow all the rest.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import cv2
@@ -31,7 +32,7 @@ _REDUCED = {
     LARGEST_REDUCTION: cv2.IMREAD_REDUCED_COLOR_8,
 }
 
-_PEAK_STRIDE = 4  # every so many rows and columns are looked at to find the brightest
+_PEAK_PIXELS = 1 << 18  # about so many, on a lattice, are looked at to find the brightest
 
 
 def can_reduce(header: PhotoHeader) -> bool:
@@ -86,7 +87,8 @@ def _convert(
     colours = samples[:, :, : 1 if samples.shape[2] < 3 else 3]
     peak = None
     if header.signal and header.signal.is_hdr:
-        few = read(colours[::_PEAK_STRIDE, ::_PEAK_STRIDE])
+        step = max(1, math.isqrt(colours.shape[0] * colours.shape[1] // _PEAK_PIXELS))
+        few = read(colours[::step, ::step])
         peak = highlights_peak(few, bits=header.bits, signal=header.signal)
     for top in range(0, len(into), BAND_ROWS):
         into[top : top + BAND_ROWS] = convert_samples(
