@@ -18,14 +18,18 @@ from fanreel.photos.photo import DecodedPhoto, decode_photo
 from fanreel.plan.camera import CameraPath, Rect
 from fanreel.plan.content import Photo
 
-__all__ = ["PhotoPlanes", "plane_maps", "prepare_planes", "warm"]
+__all__ = ["PLANE_GRIDS", "Grid", "PhotoPlanes", "plane_maps", "prepare_planes", "warm"]
 
 # Where the first sample of a plane lies on the luma grid, in luma px from the left or top edge, and how
 # many luma px lie between samples. Chroma is sited left and halfway down.
 # Source: ITU-T H.264, E.2.1, chroma_sample_loc_type 0, the default that players assume.
-_LUMA = (0.5, 1)
-_CHROMA_ACROSS = (0.5, 2)
-_CHROMA_DOWN = (1.0, 2)
+Grid = tuple[float, int]
+_LUMA: Grid = (0.5, 1)
+_CHROMA_ACROSS: Grid = (0.5, 2)
+_CHROMA_DOWN: Grid = (1.0, 2)
+
+PLANE_GRIDS: tuple[tuple[Grid, Grid], ...] = ((_LUMA, _LUMA), *[(_CHROMA_ACROSS, _CHROMA_DOWN)] * 2)
+"""The grids of Y, U and V, across and down."""
 
 OVERSAMPLING = 1.1
 """Samples of the prepared planes for each px of the nearest view, where the photo has so many.
@@ -95,9 +99,7 @@ def plane_maps(
     step_x = (view.x1 - view.x0) / (width_px * scale)
     step_y = (view.y1 - view.y0) / (height_px * scale)
     x0, y0 = view.x0 / scale, view.y0 / scale
-    luma = (_axis_map(x0, step_x, *_LUMA), _axis_map(y0, step_y, *_LUMA))
-    chroma = (_axis_map(x0, step_x, *_CHROMA_ACROSS), _axis_map(y0, step_y, *_CHROMA_DOWN))
-    return luma, chroma, chroma
+    return tuple((_axis_map(x0, step_x, *across), _axis_map(y0, step_y, *down)) for across, down in PLANE_GRIDS)
 
 
 def _axis_map(start: float, step: float, first: float, pitch: int) -> resample.AxisMap:

@@ -44,6 +44,10 @@ class AxisMap:
         if not (math.isfinite(self.origin) and 0 < self.step < math.inf):
             raise ValueError(f"{self} is no map: origin and step must be finite, and step above 0")
 
+    def starting_at(self, sample: int) -> AxisMap:
+        """Return the map of which output sample 0 is this one's `sample`."""
+        return AxisMap(self.origin + self.step * sample, self.step)
+
 
 @dataclass(frozen=True, slots=True)
 class BorderedPlane:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from fanreel.draw.backdrop import make_backdrop
+from fanreel.draw.coverage import Cover, covers_of, joint_place, lay_beside
 from fanreel.draw.layers import Drawing, Planes
-from fanreel.draw.planes import plane_maps, prepare_planes
+from fanreel.draw.planes import PhotoPlanes, plane_maps, prepare_planes
 from fanreel.draw.resample import Resampler
-from fanreel.plan.camera import camera_at
+from fanreel.plan.camera import Rect, camera_at
 from fanreel.plan.content import StillContent
 from fanreel.plan.timeline import Layer
 
@@ -40,6 +42,8 @@ class StillDrawer:
         """
         path = Path(self._paths[still.photo.digest])
         photo = prepare_planes(path, still.photo, still.path, width_px=self._width_px)
+        if still.backdrop is not None:
+            return self._prepare_before_backdrop(still, photo)
 
         def draw(layer: Layer, planes: Planes) -> None:
             view = camera_at(still.path, frame=layer.frame, frame_count=layer.frame_count)
@@ -48,3 +52,26 @@ class StillDrawer:
                 resampler.resample(source, x=x, y=y, out=out)
 
         return draw
+
+    def _prepare_before_backdrop(self, still: StillContent, photo: PhotoPlanes) -> Drawing:
+        """Return what draws a photo that does not fill the frame: it is resampled where it comes to lie, no farther."""
+        behind = make_backdrop(still, photo, width_px=self._width_px, height_px=self._height_px)
+        ends = (self._covers(still, view) for view in (still.path.start, still.path.end))
+        places = [joint_place(*pair) for pair in zip(*ends, strict=True)]
+        resamplers = [
+            Resampler(height=rows.stop - rows.start, width=columns.stop - columns.start) for rows, columns in places
+        ]
+
+        def draw(layer: Layer, planes: Planes) -> None:
+            view = camera_at(still.path, frame=layer.frame, frame_count=layer.frame_count)
+            maps = plane_maps(view, scale=photo.scale, width_px=self._width_px, height_px=self._height_px)
+            parts = zip(resamplers, photo.planes, maps, places, planes, strict=True)
+            for resampler, source, (x, y), (rows, columns), out in parts:
+                here = {"x": x.starting_at(columns.start), "y": y.starting_at(rows.start)}
+                resampler.resample(source, **here, out=out[rows, columns])
+            lay_beside(planes, behind, self._covers(still, view))
+
+        return draw
+
+    def _covers(self, still: StillContent, view: Rect) -> tuple[Cover, ...]:
+        return covers_of(view, still.photo, width_px=self._width_px, height_px=self._height_px)

@@ -126,12 +126,13 @@ def _is_the_photo_s(error: FanreelError) -> bool:
 
 def _still(job: SlideshowJob, source: Source, slide: Slide | None) -> Still:
     if slide is None:
-        return Still(source, job.seconds_per_slide, job.move)
+        return Still(source, job.seconds_per_slide, job.move, fit=job.fit)
     return Still(
         source,
         seconds=slide.seconds or job.seconds_per_slide,
         move=slide.move or job.move,
         views=(tuple(slide.start), tuple(slide.end)) if slide.start else (),
+        fit=slide.fit or job.fit,
     )
 
 

@@ -10,5 +10,5 @@ Public:
     machines: MACHINE_KEYS, Machines, Strategy, gather_machines
     mistakes: explain_mistakes, place_of
     parse: job_model, parse_job
-    slideshow: Move, OnBadPhoto, Pairs, Slide, SlideshowJob
+    slideshow: Fit, Move, OnBadPhoto, Pairs, Slide, SlideshowJob
 """

@@ -19,7 +19,17 @@ from fanreel.job.fields import LeftOut, Model, Name, Number, Seconds, one_as_lis
 from fanreel.job.film import FilmJob, FilmKind
 from fanreel.job.mistakes import contradiction
 
-__all__ = ["Move", "OnBadPhoto", "Pairs", "Slide", "SlideshowJob"]
+__all__ = ["Fit", "Move", "OnBadPhoto", "Pairs", "Slide", "SlideshowJob"]
+
+
+class Fit(StrEnum):
+    """How a photo of another shape than the film's is fitted into it."""
+
+    AUTO = "auto"
+    COVER = "cover"
+    CONTAIN = "contain"
+    BLUR = "blur"
+    PAN = "pan"
 
 
 class Move(StrEnum):
@@ -61,6 +71,11 @@ class Slide(Model):
     move: Annotated[Move | None, LeftOut()] = Field(
         default=None,
         description="How the camera moves; the job's move if left out.",
+        json_schema_extra=without_default,
+    )
+    fit: Annotated[Fit | None, LeftOut()] = Field(
+        default=None,
+        description="How the photo is fitted into the film; the job's fit if left out.",
         json_schema_extra=without_default,
     )
     start: list[Number] = Field(
@@ -116,6 +131,8 @@ class SlideshowJob(FilmJob):
         "size",
         "seconds_per_slide",
         "move",
+        "fit",
+        "background",
         "zoom",
         "fps",
         "slides",
@@ -135,6 +152,18 @@ class SlideshowJob(FilmJob):
     )
     seconds_per_slide: Seconds = Field(default=4, description="How long each photo is shown.")
     move: Move = Field(default=Move.AUTO, description="How the camera moves over each photo.")
+    fit: Fit = Field(
+        default=Fit.AUTO,
+        description="What is done with photos of another shape than the film's. cover: what sticks out is cut off. "
+        "contain: whole, on the background. blur: whole, on a blurred copy of itself. pan: the camera goes along all "
+        "of it. auto: cover up to a quarter cut off, then pan if there is time for it, else blur.",
+    )
+    background: str = Field(
+        default="#000000",
+        description="What lies around a photo that `fit: contain` shows whole: # and six hexadecimal digits for red, "
+        "green and blue, such as #000000.",
+        pattern=r"^#[0-9A-Fa-f]{6}$",
+    )
     zoom: Number = Field(default=1.3, ge=1, le=8, description="Ratio between the wide and the near end of a move.")
     slides: Annotated[list[Slide], BeforeValidator(one_as_list)] = Field(
         default=[], description="Instead of photos: one entry a photo, with settings of its own."
@@ -159,3 +188,9 @@ class SlideshowJob(FilmJob):
         if photos is not None and not photos and not slides:
             raise contradiction("none; give photos or slides", at="photos")
         return slides
+
+    @property
+    def background_rgb(self) -> tuple[int, int, int]:
+        """Red, green and blue of the background, each from 0 to 255."""
+        red, green, blue = bytes.fromhex(self.background[1:])
+        return red, green, blue

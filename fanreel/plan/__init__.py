@@ -4,10 +4,10 @@ Uses job and the single files. Same input, same plan.
 
 Public:
 
-    camera: CameraPath, Rect, camera_at
-    content: ColourContent, Content, Photo, StillContent
+    camera: CameraPath, Rect, camera_at, place_view
+    content: BlurredCopy, ColourContent, Content, Photo, StillContent
     encoding: EncodingPlan, allowed_encoders, encoder_bytes_per_pixel, plan_encoding
-    film: FilmPlan, plan_digest, plan_from_json, plan_to_json
+    film: FilmPlan, Slide, plan_digest, plan_from_json, plan_to_json
     kinds: FetchedSources, plan_films
     segments: Segment
     shards: Shard, plan_shards, LARGEST_SHARD_COUNT

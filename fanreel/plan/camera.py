@@ -6,21 +6,26 @@ rectangle to the last bit everywhere. `sin`, `exp` and `pow` do not have that pr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
-from fanreel.job.slideshow import Move
-
-__all__ = ["CameraPath", "Rect", "camera_at", "plan_move", "plan_views"]
-
-PAN_WIDTHS_PER_SECOND = 0.2
-"""Fastest pan, in views a second. A view crossed in under 5 s judders at 24 to 30 fps."""
-
-LONG_SIDE_RATIO = 1.5
-"""A photo whose shape is that much wider or taller than the film's is panned along its long side."""
+__all__ = [
+    "CameraPath",
+    "Rect",
+    "camera_at",
+    "focus_down",
+    "is_inside",
+    "place_view",
+    "plan_views",
+    "seen_share",
+    "shown_share",
+]
 
 SMALLEST_VIEW_PX = 1.0
 """A drawn view is at least so high: less shows one colour, and has no shape left in double precision."""
+
+_Point = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +37,20 @@ class Rect:
     x1: float
     y1: float
 
+    @property
+    def width(self) -> float:
+        """Its width, px of the photo."""
+        return self.x1 - self.x0
+
+    @property
+    def height(self) -> float:
+        """Its height, px of the photo."""
+        return self.y1 - self.y0
+
 
 @dataclass(frozen=True, slots=True)
 class CameraPath:
-    """A move from `start` to `end`, both of the film's shape and inside the photo."""
+    """A move from `start` to `end`, both of the film's shape."""
 
     start: Rect
     end: Rect
@@ -65,101 +80,141 @@ def _between(first: float, last: float, left: float, done: float) -> float:
     return min(max(first * left + last * done, low), high)
 
 
-def plan_move(
-    move: Move, *, photo_px: tuple[int, int], film_px: tuple[int, int], zoom: float, seconds: float, digest: str
-) -> CameraPath:
-    """Return the path of a named move.
-
-    Args:
-        move: `auto` is decided by the photo's own shape and digest, never by its neighbours.
-        photo_px: Width and height of the upright photo.
-        film_px: Width and height of the film.
-        zoom: Ratio between the wide and the near view, at least 1.
-        seconds: How long the move lasts; bounds the way a pan goes.
-        digest: The photo's content digest, hexadecimal.
-    """
-    if move is Move.AUTO:
-        move = _choose_move(photo_px, film_px, digest)
-    wide = _widest_view(photo_px, film_px)
-    near = _scaled(wide, 1.0 / zoom)
-    match move:
-        case Move.ZOOM_IN:
-            return CameraPath(wide, near)
-        case Move.ZOOM_OUT:
-            return CameraPath(near, wide)
-        case Move.STILL:
-            return CameraPath(wide, wide)
-        case _:
-            return _plan_pan(move, wide if _is_long(photo_px, film_px, move) else near, photo_px, seconds)
-
-
 def plan_views(
-    start: Sequence[float], end: Sequence[float], *, photo_px: tuple[int, int], film_px: tuple[int, int]
+    start: Sequence[float],
+    end: Sequence[float],
+    *,
+    photo_px: tuple[int, int],
+    film_px: tuple[int, int],
+    is_whole: bool = False,
 ) -> CameraPath:
     """Return the path between two views that a person drew.
 
     Each is grown to the film's shape around its centre (and to a pixel's height), then moved (and, if it
-    is larger than the photo, shrunk) until it lies inside the photo.
+    is larger than the photo, shrunk) until it lies inside the photo. One that has to be shrunk in height
+    stays around the point that `focus_down` names.
 
     Args:
         start: x0, y0, x1, y1 as fractions of the photo.
         end: The same for the last frame.
         photo_px: Width and height of the upright photo.
         film_px: Width and height of the film.
+        is_whole: Nothing is shrunk: what was drawn is shown whole, and a view may be larger than the photo.
     """
-    return CameraPath(_grown(start, photo_px, film_px), _grown(end, photo_px, film_px))
+    return CameraPath(*(_grown(view, photo_px, film_px, is_whole=is_whole) for view in (start, end)))
 
 
-def _choose_move(photo_px: tuple[int, int], film_px: tuple[int, int], digest: str) -> Move:
-    choice = int(digest[:8], 16)
-    if _is_long(photo_px, film_px, Move.PAN_LEFT):
-        return (Move.PAN_LEFT, Move.PAN_RIGHT)[choice % 2]
-    if _is_long(photo_px, film_px, Move.PAN_UP):
-        return (Move.PAN_UP, Move.PAN_DOWN)[choice % 2]
-    return (Move.ZOOM_IN, Move.ZOOM_OUT, Move.ZOOM_IN, Move.ZOOM_OUT, Move.PAN_LEFT, Move.PAN_RIGHT)[choice % 6]
+def shown_share(view: Sequence[float], *, photo_px: tuple[int, int], film_px: tuple[int, int]) -> float:
+    """Return which share of the area of a drawn view is left where it has to lie inside the photo.
+
+    Args:
+        view: x0, y0, x1, y1 as fractions of the photo.
+        photo_px: Width and height of the upright photo.
+        film_px: Width and height of the film.
+    """
+    shown = _grown(view, photo_px, film_px, is_whole=False)
+    width, height = (view[2] - view[0]) * photo_px[0], (view[3] - view[1]) * photo_px[1]
+    return min(shown.width / width, 1.0) * min(shown.height / height, 1.0)
 
 
-def _is_long(photo_px: tuple[int, int], film_px: tuple[int, int], move: Move) -> bool:
-    across, down = photo_px[0] * film_px[1], photo_px[1] * film_px[0]
-    if move in (Move.PAN_LEFT, Move.PAN_RIGHT):
-        return across >= LONG_SIDE_RATIO * down
-    return down >= LONG_SIDE_RATIO * across
-
-
-def _widest_view(photo_px: tuple[int, int], film_px: tuple[int, int]) -> Rect:
-    return _grown((0.0, 0.0, 1.0, 1.0), photo_px, film_px)
-
-
-def _grown(view: Sequence[float], photo_px: tuple[int, int], film_px: tuple[int, int]) -> Rect:
+def _grown(view: Sequence[float], photo_px: tuple[int, int], film_px: tuple[int, int], *, is_whole: bool) -> Rect:
     photo_width, photo_height = photo_px
     x0, y0, x1, y1 = view[0] * photo_width, view[1] * photo_height, view[2] * photo_width, view[3] * photo_height
     film_width, film_height = film_px
     height = max(y1 - y0, (x1 - x0) * film_height / film_width, SMALLEST_VIEW_PX)
-    height = min(height, float(photo_height), photo_width * film_height / film_width)
-    width = height * film_width / film_height
-    return _placed((x0 + x1) / 2, (y0 + y1) / 2, width, height, photo_px)
+    if is_whole:
+        width = height * film_width / film_height
+    else:
+        height = min(height, float(photo_height), photo_width * film_height / film_width)
+        width = min(height * film_width / film_height, float(photo_width))  # rounding may have made it larger
+    is_cut = height < y1 - y0
+    centre_y = y0 + max(height / 2, focus_down(x1 - x0, y1 - y0) * (y1 - y0)) if is_cut else (y0 + y1) / 2
+    return place_view((x0 + x1) / 2, centre_y, width, height, photo_px)
 
 
-def _placed(centre_x: float, centre_y: float, width: float, height: float, photo_px: tuple[int, int]) -> Rect:
-    x0 = max(min(centre_x - width / 2, photo_px[0] - width), 0.0)
-    y0 = max(min(centre_y - height / 2, photo_px[1] - height), 0.0)
-    # (photo - width) + width can round to an ulp more than the photo.
-    return Rect(x0, y0, min(x0 + width, float(photo_px[0])), min(y0 + height, float(photo_px[1])))
+def focus_down(width: float, height: float) -> float:
+    """Return what stays in view of a picture that is cut above and below, as a fraction of its height: heads are up.
+
+    Of an upright picture it is the middle of the upper third, of which no part is then lost to a view of that height.
+    """
+    return 1 / 6 if height >= width else 0.4
 
 
-def _scaled(view: Rect, ratio: float) -> Rect:
-    margin_x = (view.x1 - view.x0) * (1.0 - ratio) / 2
-    margin_y = (view.y1 - view.y0) * (1.0 - ratio) / 2
-    return Rect(view.x0 + margin_x, view.y0 + margin_y, view.x1 - margin_x, view.y1 - margin_y)
+def place_view(centre_x: float, centre_y: float, width: float, height: float, photo_px: tuple[int, int]) -> Rect:
+    """Return the view of this size around a centre, moved into the photo; along a side that is longer, over its middle.
+
+    All in px of the photo.
+    """
+    x0, x1 = _placed(centre_x, width, float(photo_px[0]))
+    y0, y1 = _placed(centre_y, height, float(photo_px[1]))
+    return Rect(x0, y0, x1, y1)
 
 
-def _plan_pan(move: Move, view: Rect, photo_px: tuple[int, int], seconds: float) -> CameraPath:
-    width, height = view.x1 - view.x0, view.y1 - view.y0
-    reach = PAN_WIDTHS_PER_SECOND * seconds
-    across = min(photo_px[0] - width, width * reach) / 2 if move in (Move.PAN_LEFT, Move.PAN_RIGHT) else 0.0
-    down = min(photo_px[1] - height, height * reach) / 2 if move in (Move.PAN_UP, Move.PAN_DOWN) else 0.0
-    sign = -1.0 if move in (Move.PAN_LEFT, Move.PAN_UP) else 1.0
-    centre_x, centre_y = photo_px[0] / 2, photo_px[1] / 2
-    start = _placed(centre_x - sign * across, centre_y - sign * down, width, height, photo_px)
-    end = _placed(centre_x + sign * across, centre_y + sign * down, width, height, photo_px)
-    return CameraPath(start, end)
+def _placed(centre: float, length: float, room: float) -> tuple[float, float]:
+    if length > room:
+        return (room - length) / 2, (room + length) / 2
+    start = max(min(centre - length / 2, room - length), 0.0)
+    # (room - length) + length can round to an ulp more than the room.
+    return start, min(start + length, room)
+
+
+def is_inside(path: CameraPath, *, photo_px: tuple[int, int]) -> bool:
+    """Return whether every view of a path lies inside the photo."""
+    width, height = photo_px
+    views = (path.start, path.end)
+    return all(view.x0 >= 0 and view.y0 >= 0 and view.x1 <= width and view.y1 <= height for view in views)
+
+
+def seen_share(path: CameraPath, *, photo_px: tuple[int, int]) -> float:
+    """Return which share of the photo's area is in view at some time of a move, from 0 to 1.
+
+    The views of a path have one shape and lie on straight lines between two: together they cover the convex hull of
+    the first and the last, no more and no less.
+
+    Args:
+        path: The move.
+        photo_px: Width and height of the upright photo.
+    """
+    width, height = map(float, photo_px)
+    seen = _hull(_corners(path.start) + _corners(path.end))
+    for is_before in (lambda p: p[0], lambda p: width - p[0], lambda p: p[1], lambda p: height - p[1]):
+        seen = _cut_off(seen, is_before)
+    area = sum(a[0] * b[1] - b[0] * a[1] for a, b in pairwise([*seen, *seen[:1]])) / 2
+    return min(max(area / (width * height), 0.0), 1.0)
+
+
+def _corners(view: Rect) -> list[_Point]:
+    return [(view.x0, view.y0), (view.x1, view.y0), (view.x0, view.y1), (view.x1, view.y1)]
+
+
+def _hull(points: Sequence[_Point]) -> list[_Point]:
+    """Return the corners of the convex hull, in order.
+
+    Source: A. M. Andrew, "Another efficient algorithm for convex hulls in two dimensions", 1979.
+    """
+    found: list[_Point] = []
+    for line in (sorted(points), sorted(points, reverse=True)):
+        half: list[_Point] = []
+        for point in line:
+            while len(half) > 1 and _turn(half[-2], half[-1], point) <= 0:
+                half.pop()
+            half.append(point)
+        found += half[:-1]
+    return found
+
+
+def _turn(a: _Point, b: _Point, c: _Point) -> float:
+    return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
+
+
+def _cut_off(polygon: Sequence[_Point], depth: Callable[[_Point], float]) -> list[_Point]:
+    """Return what of a convex polygon lies where `depth`, which is linear, is not negative."""
+    kept: list[_Point] = []
+    for a, b in pairwise([*polygon, *polygon[:1]]):
+        here, there = depth(a), depth(b)
+        if here >= 0:
+            kept.append(a)
+        if (here < 0) != (there < 0):
+            part = here / (here - there)
+            kept.append((a[0] + (b[0] - a[0]) * part, a[1] + (b[1] - a[1]) * part))
+    return kept

@@ -16,7 +16,7 @@ from pydantic import Field
 from fanreel.plan.camera import CameraPath, Rect
 from fanreel.printable import printable
 
-__all__ = ["ColourContent", "Content", "Photo", "StillContent"]
+__all__ = ["BlurredCopy", "ColourContent", "Content", "Photo", "StillContent"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,11 @@ class Photo:
     width_px: int
     height_px: int
     preview_of: str = ""
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """Its width and its height."""
+        return self.width_px, self.height_px
 
 
 class _AnyContent(ABC):
@@ -64,38 +69,6 @@ class _AnyContent(ABC):
 
 
 @dataclass(frozen=True, slots=True)
-class StillContent(_AnyContent):
-    """A photo under a move of the camera.
-
-    Attributes:
-        photo: What is seen.
-        path: From where to where the camera moves.
-    """
-
-    photo: Photo
-    path: CameraPath
-    kind: Literal["still"] = "still"
-
-    @property
-    def source_digests(self) -> tuple[str, ...]:
-        """The photo's digest."""
-        return (self.photo.digest,)
-
-    @property
-    def decoded_px(self) -> int:
-        """Pixels of the photo."""
-        return self.photo.width_px * self.photo.height_px
-
-    def digest_parts(self) -> list[Any]:
-        """Return the photo's digest and the path, to the last bit. The photo's size is in its bytes already."""
-        return ["photo", self.photo.digest, [_numbers(self.path.start), _numbers(self.path.end)]]
-
-    def label(self, paths: Mapping[str, str]) -> str:
-        """Return the name of the photo's file."""
-        return printable(PurePath(paths[self.photo.digest]).name)
-
-
-@dataclass(frozen=True, slots=True)
 class ColourContent(_AnyContent):
     """One colour all over the frame.
 
@@ -123,6 +96,56 @@ class ColourContent(_AnyContent):
     def label(self, paths: Mapping[str, str]) -> str:
         """Return the colour as it is written in HTML."""
         return f"colour #{bytes(self.rgb).hex()}"
+
+
+@dataclass(frozen=True, slots=True)
+class BlurredCopy:
+    """The photo itself, blurred and darkened, over the whole frame: a backdrop for its own still."""
+
+    kind: Literal["blur"] = "blur"
+
+    def digest_parts(self) -> list[Any]:
+        """Return its name: how it is made from the photo never differs."""
+        return [self.kind]
+
+
+Backdrop = Annotated[ColourContent | BlurredCopy, Field(discriminator="kind")]
+"""What lies beside a photo that does not fill the frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class StillContent(_AnyContent):
+    """A photo under a move of the camera.
+
+    Attributes:
+        photo: What is seen.
+        path: From where to where the camera moves.
+        backdrop: What is seen beside the photo; None where every view lies inside it.
+    """
+
+    photo: Photo
+    path: CameraPath
+    backdrop: Backdrop | None = None
+    kind: Literal["still"] = "still"
+
+    @property
+    def source_digests(self) -> tuple[str, ...]:
+        """The photo's digest."""
+        return (self.photo.digest,)
+
+    @property
+    def decoded_px(self) -> int:
+        """Pixels of the photo."""
+        return self.photo.width_px * self.photo.height_px
+
+    def digest_parts(self) -> list[Any]:
+        """Return the photo's digest and the path, to the last bit. The photo's size is in its bytes already."""
+        parts = ["photo", self.photo.digest, [_numbers(self.path.start), _numbers(self.path.end)]]
+        return [*parts, self.backdrop.digest_parts()] if self.backdrop else parts
+
+    def label(self, paths: Mapping[str, str]) -> str:
+        """Return the name of the photo's file."""
+        return printable(PurePath(paths[self.photo.digest]).name)
 
 
 Content = Annotated[StillContent | ColourContent, Field(discriminator="kind")]

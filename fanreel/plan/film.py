@@ -12,12 +12,34 @@ from pydantic import TypeAdapter
 
 from fanreel.job.film import FilmJob
 from fanreel.job.machines import Strategy
+from fanreel.job.slideshow import Fit, Move
 from fanreel.plan.encoding import EncodingPlan, level_note, plan_encoding
 from fanreel.plan.segments import Segment, plan_segments
 from fanreel.plan.timebase import TimeBase, time_base
 from fanreel.plan.timeline import Timeline
 
-__all__ = ["FilmPlan", "plan_digest", "plan_film", "plan_from_json", "plan_to_json"]
+__all__ = ["FilmPlan", "Slide", "plan_digest", "plan_film", "plan_from_json", "plan_to_json"]
+
+
+@dataclass(frozen=True, slots=True)
+class Slide:
+    """How one photo of a slideshow is shown, for people; the clip at the same place decides its frames.
+
+    Attributes:
+        digest: The photo's.
+        seconds: As asked for.
+        fit: As chosen: never `auto`.
+        move: As chosen: never `auto`; None where a person drew the views.
+        seen_share: Share of the photo's area that is in view at some time.
+        warnings: What a person may not have meant, one line each.
+    """
+
+    digest: str
+    seconds: float
+    fit: Fit
+    move: Move | None
+    seen_share: float
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +60,7 @@ class FilmPlan:
         notes: What people should know of it beside its numbers, such as which of a pair of photos it shows; one line
             each. The plan as text and the film's report show them.
         overwrite: Whatever file lies at its output may be replaced.
+        slides: How each photo is shown, in order; none in a film of another kind than a slideshow.
     """
 
     name: str
@@ -52,6 +75,7 @@ class FilmPlan:
     left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     overwrite: bool = False
+    slides: tuple[Slide, ...] = ()
 
     @property
     def frame_count(self) -> int:
@@ -77,6 +101,7 @@ def plan_film(
     output: str,
     left_out: Sequence[str] = (),
     notes: Sequence[str] = (),
+    slides: Sequence[Slide] = (),
 ) -> FilmPlan:
     """Return the plan of a film that shows `timeline`, cut and encoded as its job asks.
 
@@ -87,6 +112,7 @@ def plan_film(
         output: Absolute path of the film.
         left_out: Why each photo that was asked for and could not be used is not in it; one line each.
         notes: What people should know of it; one line each.
+        slides: How each photo is shown, for people.
     """
     encoding = plan_encoding(job.encoding, width_px=job.width_px, height_px=job.height_px, frame_rate=job.frame_rate)
     return FilmPlan(
@@ -102,6 +128,7 @@ def plan_film(
         left_out=tuple(left_out),
         notes=(*_rate_notes(job), *filter(None, [level_note(encoding)]), *notes),
         overwrite=job.overwrite,
+        slides=tuple(slides),
     )
 
 

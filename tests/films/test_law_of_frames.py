@@ -22,10 +22,10 @@ from PIL import Image
 
 from fanreel.draw.frames import FrameSource
 from fanreel.job.parse import parse_job
-from fanreel.job.slideshow import Move
+from fanreel.job.slideshow import Fit, Move
 from fanreel.photos.photo import read_photo
-from fanreel.plan.camera import plan_move, plan_views
-from fanreel.plan.content import StillContent
+from fanreel.plan.camera import CameraPath, Rect
+from fanreel.plan.content import BlurredCopy, ColourContent, StillContent
 from fanreel.plan.digests import RENDER_REVISION
 from fanreel.plan.slideshow import FetchedStills, Source, Still, plan_slideshow
 from fanreel.plan.timeline import Clip, Timeline
@@ -92,9 +92,9 @@ class Film:
         return self.hashes(range(self.timeline.frame_count))
 
 
-def still(folder, name, seconds, move=Move.AUTO, views=()):
+def still(folder, name, seconds, move=Move.AUTO, views=(), fit=Fit.AUTO):
     path = folder / name
-    return Still(Source(read_photo(path, max_megapixels=400), str(path)), seconds, move, views)
+    return Still(Source(read_photo(path, max_megapixels=400), str(path)), seconds, move, views, fit)
 
 
 def film(folder, stills, size, rate, zoom=1.3):
@@ -117,9 +117,10 @@ def views(draw):
 def stills(draw):
     seconds = draw(st.sampled_from((0.01, 0.1, 0.2, 0.34)))
     name = draw(st.sampled_from(sorted(PHOTOS)))
+    fit = draw(st.sampled_from(list(Fit)))
     if draw(st.booleans()):
-        return (name, seconds, Move.AUTO, (draw(views()), draw(views())))
-    return (name, seconds, draw(st.sampled_from(list(Move))))
+        return (name, seconds, Move.AUTO, (draw(views()), draw(views())), fit)
+    return (name, seconds, draw(st.sampled_from(list(Move))), (), fit)
 
 
 @st.composite
@@ -185,10 +186,12 @@ def test_a_moving_camera_changes_every_frame(folder):
 def law_films(folder):
     """Every photo, shrunk and enlarged, and frames of several widths."""
     moves = (Move.ZOOM_IN, Move.PAN_RIGHT, Move.PAN_DOWN, Move.PAN_LEFT, Move.ZOOM_OUT)
-    small = [(name, 0.4, move) for name, move in zip(PHOTOS, moves, strict=True)]
+    small = [(name, 0.4, move, (), Fit.COVER) for name, move in zip(PHOTOS, moves, strict=True)]
+    whole = [(name, 0.4, move, (), Fit.BLUR) for name, move in zip(PHOTOS, reversed(moves), strict=True)]
     deep = [("large.jpg", 0.3, Move.AUTO, ((0, 0, 1, 1), (0.4, 0.4, 0.55, 0.55)))]
     return [
         film(folder, small, (320, 180), "10"),
+        film(folder, whole, (320, 180), "10"),
         film(folder, deep, (98, 130), "10"),
         film(folder, [("large.jpg", 0.1, Move.STILL), ("odd.png", 0.1, Move.STILL)], (1280, 720), "10"),
     ]
@@ -294,28 +297,24 @@ def test_jpegs_decode_the_same_without_simd(folder, reduction):
 # The golden frames
 
 
-def golden_hashes(folder):
-    """Hashes of the first, a middle and the last frame of each move over one photo.
+def golden_hashes(folder, paths):
+    """Return hashes of the first, a middle and the last frame of each golden path over one photo.
 
-    A PNG, for it decodes alike in every build; moves that do not ask the file's digest.
+    A PNG, for it decodes alike in every build. The paths are kept as they are: what is planned may change, but not how
+    a plan is drawn.
     """
     path = folder / "golden.png"
     Image.fromarray(pattern(331, 247)).save(path)
     photo = read_photo(path, max_megapixels=400)
-    photo_px = (photo.width_px, photo.height_px)
     hashes = {}
-    for size in ((320, 180), (64, 96)):
-        words = {"photo_px": photo_px, "film_px": size}
-        paths = {
-            move.value: plan_move(move, **words, zoom=1.3, seconds=2, digest=photo.digest)
-            for move in Move
-            if move is not Move.AUTO
-        }
-        paths["views"] = plan_views((0, 0, 1, 1), (0.55, 0.3, 0.8, 0.5), **words)
-        for name, camera in paths.items():
-            made = Film(Timeline((Clip(StillContent(photo, camera), 0, 48),)), {photo.digest: str(path)}, size)
-            for frame, value in made.hashes((0, 17, 47)).items():
-                hashes[f"{name} {size[0]}x{size[1]} frame {frame}"] = value
+    for place in paths:
+        size, backdrop = tuple(place["size"]), place.get("backdrop")
+        behind = ColourContent(tuple(backdrop)) if isinstance(backdrop, list) else BlurredCopy() if backdrop else None
+        views = (Rect(*map(float, place[end].split())) for end in ("start", "end"))
+        content = StillContent(photo, CameraPath(*views), behind)
+        made = Film(Timeline((Clip(content, 0, 48),)), {photo.digest: str(path)}, size)
+        for frame, value in made.hashes((0, 17, 47)).items():
+            hashes[f"{place['name']} {size[0]}x{size[1]} frame {frame}"] = value
     return hashes
 
 
@@ -325,7 +324,7 @@ def test_the_golden_frames_have_not_changed(tmp_path):
         f"tests/films/golden_frames.json is of revision {golden['render_revision']}, the code is at {RENDER_REVISION}: "
         f"run `python {Path(__file__).name} golden` in tests/films/"
     )
-    found = golden_hashes(tmp_path)
+    found = golden_hashes(tmp_path, golden["paths"])
     changed = [name for name, value in golden["frames"].items() if found.get(name) != value]
     assert not changed, (
         f"{len(changed)} of {len(found)} golden frames have changed, the first is {changed[0]!r}. If that is meant: "
@@ -336,7 +335,8 @@ def test_the_golden_frames_have_not_changed(tmp_path):
 
 
 def write_golden(folder):
-    golden = {"render_revision": RENDER_REVISION, "frames": golden_hashes(Path(folder))}
+    paths = json.loads(GOLDEN.read_text())["paths"]
+    golden = {"render_revision": RENDER_REVISION, "paths": paths, "frames": golden_hashes(Path(folder), paths)}
     GOLDEN.write_text(json.dumps(golden, indent=1) + "\n")
 
 

@@ -106,11 +106,12 @@ def test_every_kind_of_photo_becomes_a_right_film(host, tmp_path):
 SHAPES = {"one pixel": (1, 1), "20 to 1": (400, 20), "1 to 20": (20, 400), "portrait": (90, 160), "wide": (30_000, 120)}
 
 
-def test_photos_of_any_shape_become_a_film(host, tmp_path):
+@pytest.mark.parametrize("fitted", [{"fit": "cover"}, {"fit": "pan"}, {"fit": "contain", "background": "#c87828"}])
+def test_photos_of_any_shape_become_a_film(host, tmp_path, fitted):
     (tmp_path / "photos").mkdir()
     for name, size in SHAPES.items():
         Image.new("RGB", size, (200, 120, 40)).save(tmp_path / "photos" / f"{name}.png")
-    (report,) = render_job(make_job(tmp_path, **SHORT | {"move": "auto"}), host=host)
+    (report,) = render_job(make_job(tmp_path, **SHORT | {"move": "auto"} | fitted), host=host)
     frames = pictures(report.film)
     assert len(frames) == 2 * len(SHAPES)
     assert max(np.abs(frame - (200, 120, 40)).max() for frame in frames) <= FILM_TOLERANCE

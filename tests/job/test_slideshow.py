@@ -15,7 +15,7 @@ from fanreel.job.encoding import Encoding, Preset
 from fanreel.job.film import FilmJob, FilmKind
 from fanreel.job.machines import Machines, Strategy
 from fanreel.job.parse import job_model, parse_job
-from fanreel.job.slideshow import Move, OnBadPhoto, Pairs, Slide, SlideshowJob
+from fanreel.job.slideshow import Fit, Move, OnBadPhoto, Pairs, Slide, SlideshowJob
 
 NAN, INFINITY = float("nan"), float("inf")
 HUGE = 10**5000
@@ -30,7 +30,7 @@ RATE_RANGE = "from 1 to 240 frames per second"
 PHOTOS = SlideshowJob.model_fields["photos"].description
 MOVES = "input should be 'auto', 'still', 'zoom-in', 'zoom-out', 'pan-left', 'pan-right', 'pan-up' or 'pan-down'"
 NO_TRUTH = "a number is needed, not true or false (YAML reads yes, no, on and off as these)"
-SLIDE_KEYS = "a mapping is needed, with keys such as photo, seconds, move, start, end"
+SLIDE_KEYS = "a mapping is needed, with keys such as photo, seconds, move, fit, start, end"
 MACHINE_KEYS = "a mapping is needed, with keys such as render_on, sessions, strategy"
 ENCODING_KEYS = "a mapping is needed, with keys such as codec, encoder, fallback, preset, quality"
 WHOLE, CORNER = [0, 0, 1, 1], [0, 0, 0.5, 0.5]
@@ -182,7 +182,7 @@ def test_an_empty_encoding_is_the_default_one():
 
 def test_a_slide_leaves_to_the_job_what_it_does_not_say():
     done = slide()
-    assert (done.seconds, done.move, done.start, done.end) == (None, None, [], [])
+    assert (done.seconds, done.move, done.fit, done.start, done.end) == (None, None, None, [], [])
 
 
 def test_a_slide_has_words_of_its_own():
@@ -190,7 +190,23 @@ def test_a_slide_has_words_of_its_own():
     assert (done.seconds, done.start, done.end) == (2.5, WHOLE, CORNER)
 
 
+def test_a_drawn_view_may_be_fitted_in():
+    assert slide(fit="contain", start=WHOLE, end=CORNER).fit is Fit.CONTAIN
+
+
+@pytest.mark.parametrize(("background", "rgb"), [("#000000", (0, 0, 0)), ("#12aBFf", (18, 171, 255))])
+def test_a_background_is_red_green_and_blue(background, rgb):
+    assert job(background=background).background_rgb == rgb
+
+
+BACKGROUNDS = (
+    "What lies around a photo that `fit: contain` shows whole: # and six hexadecimal digits for red, green and blue, "
+    "such as #000000."
+)
+
 BAD = [
+    *[("background", value, BACKGROUNDS) for value in ("black", "#000", "000000", "#00000g", "#000000\n", 0)],
+    ("fit", "fill", "input should be 'auto', 'cover', 'contain', 'blur' or 'pan'"),
     *[
         ("size", value, SIZES)
         for value in (None, 1920, True, [1920, 1080], "1080", "1080i", "8k", "4 k", "", "x", "-2x2")
@@ -393,7 +409,7 @@ def test_a_key_that_resembles_none_is_told_all():
     assert (
         mistake(encoding={"xx": 1}) == "encoding.xx: unknown key; known keys: codec, encoder, fallback, preset, quality"
     )
-    assert slide_mistake(xx=1) == "slides.0.xx: unknown key; known keys: photo, seconds, move, start, end"
+    assert slide_mistake(xx=1) == "slides.0.xx: unknown key; known keys: photo, seconds, move, fit, start, end"
 
 
 def test_a_missing_key_is_told_what_it_is_for():
@@ -542,7 +558,7 @@ def test_the_form_keeps_the_order_of_its_fields():
     # What most people ask for stands first, and groups last; the kind of film, which is one, is no field.
     fields = [name for name in job().model_dump() if name != "film"]
     assert list(SCHEMA["properties"]) == fields
-    assert fields[:5] == ["photos", "output", "size", "seconds_per_slide", "move"]
+    assert fields[:6] == ["photos", "output", "size", "seconds_per_slide", "move", "fit"]
     assert fields[-3:] == ["base", "encoding", "machines"]
     assert list(SCHEMA["$defs"]["Encoding"]["properties"]) == ["codec", "encoder", "fallback", "preset", "quality"]
 

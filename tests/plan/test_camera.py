@@ -1,31 +1,19 @@
 """The camera: inside the photo, in the film's shape, smooth, and where its name says."""
 
 import math
-from collections import Counter
 from itertools import pairwise
 
 import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from fanreel.job.slideshow import Move
-from fanreel.plan.camera import (
-    PAN_WIDTHS_PER_SECOND,
-    SMALLEST_VIEW_PX,
-    CameraPath,
-    Rect,
-    camera_at,
-    plan_move,
-    plan_views,
-)
+from fanreel.job.slideshow import Fit, Move
+from fanreel.plan.camera import SMALLEST_VIEW_PX, CameraPath, Rect, camera_at, plan_views, seen_share, shown_share
+from fanreel.plan.fit import Shot, plan_look, possible_looks
 
 LARGEST_PX = 30_000
 # Where a view is a thousandth of a pixel wide, the grid of double precision at 30,000 px is what bounds its shape.
 GRID_PX = 4 * math.ulp(float(LARGEST_PX))
-
-NAMED = [move for move in Move if move is not Move.AUTO]
-PANS = [Move.PAN_LEFT, Move.PAN_RIGHT, Move.PAN_UP, Move.PAN_DOWN]
-DIGEST = "c0ffee" * 11
 
 PHOTOS = st.tuples(st.integers(1, LARGEST_PX), st.integers(1, LARGEST_PX))
 SIDES = st.integers(32, 4096).map(lambda half: 2 * half)
@@ -37,50 +25,41 @@ LOWS_AND_HIGHS = st.tuples(st.floats(0, 1), st.floats(0, 1)).map(sorted).filter(
 VIEWS = st.tuples(LOWS_AND_HIGHS, LOWS_AND_HIGHS).map(lambda pair: (pair[0][0], pair[1][0], pair[0][1], pair[1][1]))
 
 
+FITS = st.sampled_from(Fit)
+
+
 @st.composite
-def paths(draw):
+def paths(draw, fits=FITS):
     """Draw a photo's size, a film's size and any path that can be planned for them."""
-    photo, film = draw(PHOTOS), draw(FILMS)
+    photo, film, fit = draw(PHOTOS), draw(FILMS), draw(fits)
     if draw(st.booleans()):
-        return photo, film, plan_views(draw(VIEWS), draw(VIEWS), photo_px=photo, film_px=film)
-    move, zoom, seconds = draw(st.sampled_from(Move)), draw(ZOOMS), draw(SECONDS)
-    path = plan_move(move, photo_px=photo, film_px=film, zoom=zoom, seconds=seconds, digest=draw(DIGESTS))
-    return photo, film, path
+        is_whole = fit not in (Fit.COVER, Fit.PAN)
+        return photo, film, plan_views(draw(VIEWS), draw(VIEWS), photo_px=photo, film_px=film, is_whole=is_whole)
+    shot = Shot(photo, film, zoom=draw(ZOOMS), seconds=draw(SECONDS), digest=draw(DIGESTS))
+    look = draw(st.sampled_from(possible_looks(shot, fit=fit, move=draw(st.sampled_from(Move)))))
+    return photo, film, plan_look(look, shot)
+
+
+COVERING = st.sampled_from([Fit.COVER, Fit.PAN])
 
 
 FRAME_COUNTS = st.integers(1, 2000)
 each_path = settings(deadline=None)
 
 
-def move_over(move, photo=(4000, 3000), film=(1920, 1080), zoom=1.3, seconds=4.0, digest=DIGEST):
-    return plan_move(move, photo_px=photo, film_px=film, zoom=zoom, seconds=seconds, digest=digest)
-
-
 def is_inside(view, photo):
     return 0 <= view.x0 < view.x1 <= photo[0] and 0 <= view.y0 < view.y1 <= photo[1]
 
 
-def width(view):
-    return view.x1 - view.x0
-
-
-def height(view):
-    return view.y1 - view.y0
-
-
-def centre(view):
-    return (view.x0 + view.x1) / 2, (view.y0 + view.y1) / 2
-
-
 def is_of_shape(view, film):
-    wanted = height(view) * film[0] / film[1]
-    return math.isclose(width(view), wanted, rel_tol=1e-9, abs_tol=GRID_PX * max(1, film[0] / film[1]))
+    wanted = view.height * film[0] / film[1]
+    return math.isclose(view.width, wanted, rel_tol=1e-9, abs_tol=GRID_PX * max(1, film[0] / film[1]))
 
 
 @each_path
-@given(paths(), FRAME_COUNTS, st.floats(0, 1))
+@given(paths(COVERING), FRAME_COUNTS, st.floats(0, 1))
 @example(((4000, 3000), (1920, 1080), CameraPath(Rect(0, 0, 4000, 2250), Rect(0, 0, 4000, 2250))), 2000, 0.25)
-def test_every_view_is_inside_the_photo(planned, count, part):
+def test_every_view_that_covers_is_inside_the_photo(planned, count, part):
     photo, _, path = planned
     assert is_inside(camera_at(path, frame=int(part * (count - 1)), frame_count=count), photo)
 
@@ -146,123 +125,19 @@ def test_half_of_the_way_is_done_at_half_of_the_time():
     assert camera_at(path, frame=50, frame_count=101) == Rect(50, 100, 210, 190)
 
 
+def zoom(photo=(4000, 3000)):
+    return plan_views((0, 0, 1, 1), (0.2, 0.2, 0.6, 0.6), photo_px=photo, film_px=(1920, 1080))
+
+
 @pytest.mark.parametrize("count", [2, 7, 100, 1999])
 def test_a_still_view_is_still_to_the_last_bit(count):
-    path = move_over(Move.STILL, photo=(2999, 1987))
-    assert {camera_at(path, frame=frame, frame_count=count) for frame in range(count)} == {path.start}
+    view = zoom(photo=(2999, 1987)).end
+    path = CameraPath(view, view)
+    assert {camera_at(path, frame=frame, frame_count=count) for frame in range(count)} == {view}
 
 
 def test_a_single_frame_shows_where_the_move_starts():
-    path = move_over(Move.ZOOM_IN)
-    assert camera_at(path, frame=0, frame_count=1) == path.start
-
-
-def test_still_shows_the_widest_view():
-    assert move_over(Move.STILL, photo=(4000, 3000), film=(1600, 900)).start == Rect(0, 375, 4000, 2625)
-    assert move_over(Move.STILL, photo=(4000, 1000), film=(1600, 800)).start == Rect(1000, 0, 3000, 1000)
-
-
-@each_path
-@given(PHOTOS, FILMS)
-def test_the_widest_view_touches_two_sides_of_the_photo(photo, film):
-    view = move_over(Move.STILL, photo=photo, film=film).start
-    assert math.isclose(width(view), photo[0]) or math.isclose(height(view), photo[1])
-
-
-@each_path
-@given(PHOTOS, FILMS, st.floats(1.01, 8))
-def test_zooming_in_ends_nearer_around_the_same_centre(photo, film, zoom):
-    path = move_over(Move.ZOOM_IN, photo=photo, film=film, zoom=zoom)
-    assert math.isclose(width(path.start) / width(path.end), zoom, rel_tol=1e-6)
-    assert path.start.x0 < path.end.x0 < path.end.x1 < path.start.x1
-    assert path.start.y0 < path.end.y0 < path.end.y1 < path.start.y1
-    assert centre(path.end) == pytest.approx(centre(path.start))
-
-
-@each_path
-@given(PHOTOS, FILMS, ZOOMS)
-def test_zooming_out_is_zooming_in_backwards(photo, film, zoom):
-    near, far = (move_over(move, photo=photo, film=film, zoom=zoom) for move in (Move.ZOOM_IN, Move.ZOOM_OUT))
-    assert (far.start, far.end) == (near.end, near.start)
-
-
-DIRECTIONS = {Move.PAN_LEFT: (-1, 0), Move.PAN_RIGHT: (1, 0), Move.PAN_UP: (0, -1), Move.PAN_DOWN: (0, 1)}
-
-
-@pytest.mark.parametrize("move", PANS)
-@pytest.mark.parametrize("photo", [(4000, 3000), (3000, 4000), (12_000, 2000), (2000, 12_000), (1920, 1080)])
-@pytest.mark.parametrize("film", [(1920, 1080), (1080, 1920), (1000, 1000)])
-def test_a_pan_goes_where_its_name_says(move, photo, film):
-    path = move_over(move, photo=photo, film=film)
-    from_x, from_y = centre(path.start)
-    to_x, to_y = centre(path.end)
-    assert (math.copysign(1, to_x - from_x) if to_x != from_x else 0, to_y - from_y > 0) == (
-        DIRECTIONS[move][0],
-        DIRECTIONS[move][1] > 0,
-    )
-    assert (to_y < from_y) == (DIRECTIONS[move][1] < 0)
-
-
-@each_path
-@given(st.sampled_from(PANS), PHOTOS, FILMS, ZOOMS, SECONDS)
-def test_a_pan_keeps_its_size_and_its_line(move, photo, film, zoom, seconds):
-    path = move_over(move, photo=photo, film=film, zoom=zoom, seconds=seconds)
-    assert math.isclose(width(path.start), width(path.end), rel_tol=1e-9, abs_tol=GRID_PX)
-    if move in (Move.PAN_LEFT, Move.PAN_RIGHT):
-        assert (path.start.y0, path.start.y1) == (path.end.y0, path.end.y1)
-    else:
-        assert (path.start.x0, path.start.x1) == (path.end.x0, path.end.x1)
-
-
-@each_path
-@given(st.sampled_from(PANS), PHOTOS, FILMS, ZOOMS, SECONDS)
-def test_a_pan_is_as_fast_as_can_be_followed_or_as_far_as_the_photo_goes(move, photo, film, zoom, seconds):
-    path = move_over(move, photo=photo, film=film, zoom=zoom, seconds=seconds)
-    horizontal = move in (Move.PAN_LEFT, Move.PAN_RIGHT)
-    size = width(path.start) if horizontal else height(path.start)
-    room = photo[0] - size if horizontal else photo[1] - size
-    gone = math.dist(centre(path.start), centre(path.end))
-    assert gone == pytest.approx(min(room, size * PAN_WIDTHS_PER_SECOND * seconds), rel=1e-6, abs=1e-6)
-
-
-def test_a_long_photo_is_panned_in_its_widest_view():
-    path = move_over(Move.PAN_RIGHT, photo=(10_000, 1080), seconds=60)
-    assert (path.start, path.end) == (Rect(0, 0, 1920, 1080), Rect(8080, 0, 10_000, 1080))
-
-
-def test_a_pan_without_room_stands_still():
-    path = move_over(Move.PAN_LEFT, photo=(1920, 1080), zoom=1)
-    assert path.start == path.end == Rect(0, 0, 1920, 1080)
-
-
-def test_automatic_moves_follow_the_photo_s_shape():
-    digests = [f"{number:064x}" for number in range(40)]
-    digests = [digest[-8:] + digest[:-8] for digest in digests]
-    named = {move: move_over(move, photo=(9000, 1000)) for move in Move}
-    found = {move_over(Move.AUTO, photo=(9000, 1000), digest=digest) for digest in digests}
-    assert found == {named[Move.PAN_LEFT], named[Move.PAN_RIGHT]}
-    named = {move: move_over(move, photo=(1000, 9000)) for move in Move}
-    found = {move_over(Move.AUTO, photo=(1000, 9000), digest=digest) for digest in digests}
-    assert found == {named[Move.PAN_UP], named[Move.PAN_DOWN]}
-
-
-def test_automatic_moves_vary_from_photo_to_photo():
-    names = {move_over(move): move for move in NAMED}
-    digests = [f"{number * 2654435761 % 2**32:08x}" for number in range(1200)]
-    found = Counter(names[move_over(Move.AUTO, digest=digest)] for digest in digests)
-    assert set(found) == {Move.ZOOM_IN, Move.ZOOM_OUT, Move.PAN_LEFT, Move.PAN_RIGHT}
-    assert min(found.values()) > 120
-
-
-@each_path
-@given(PHOTOS, FILMS, ZOOMS, SECONDS, DIGESTS)
-def test_an_automatic_move_is_one_of_the_named_ones_and_always_the_same(photo, film, zoom, seconds, digest):
-    planned = [
-        move_over(move, photo=photo, film=film, zoom=zoom, seconds=seconds, digest=digest)
-        for move in (Move.AUTO, Move.AUTO, *NAMED)
-    ]
-    assert planned[0] == planned[1]
-    assert planned[0] in planned[2:]
+    assert camera_at(zoom(), frame=0, frame_count=1) == zoom().start
 
 
 @pytest.mark.parametrize(
@@ -292,7 +167,12 @@ def test_a_grown_view_is_moved_into_the_photo(drawn, moved):
 
 @pytest.mark.parametrize(
     ("drawn", "shrunk"),
-    [((0.0, 0.0, 1.0, 1.0), Rect(0, 250, 1000, 750)), ((0.5, 0.0, 1.0, 0.9), Rect(0, 200, 1000, 700))],
+    [
+        # Around the middle of the upper third of what was drawn, as far as that shows no more than what was drawn.
+        ((0.0, 0.0, 1.0, 1.0), Rect(0, 0, 1000, 500)),
+        ((0.5, 0.0, 1.0, 0.9), Rect(0, 0, 1000, 500)),
+        ((0.0, 0.2, 1.0, 0.9), Rect(0, 230, 1000, 730)),
+    ],
 )
 def test_a_view_that_cannot_grow_so_far_is_shrunk(drawn, shrunk):
     assert views_over(drawn) == shrunk
@@ -310,8 +190,8 @@ def test_a_drawn_view_that_can_be_shown_whole_is(drawn, photo, film):
     view = plan_views(drawn, drawn, photo_px=photo, film_px=film).start
     x0, y0, x1, y1 = drawn[0] * photo[0], drawn[1] * photo[1], drawn[2] * photo[0], drawn[3] * photo[1]
     slack = 1e-6
-    assume(width(view) >= x1 - x0 - slack)
-    assume(height(view) >= y1 - y0 - slack)
+    assume(view.width >= x1 - x0 - slack)
+    assume(view.height >= y1 - y0 - slack)
     assert view.x0 <= x0 + slack
     assert view.y0 <= y0 + slack
     assert view.x1 >= x1 - slack
@@ -324,10 +204,87 @@ def test_a_view_of_nearly_nothing_is_grown_to_a_pixel(corner):
     drawn = (x0, y0, min(1.0, x0 + 1e-15), min(1.0, y0 + 1e-15))
     view = plan_views(drawn, drawn, photo_px=(30_000, 30_000), film_px=(1920, 1080)).start
     assert is_inside(view, (30_000, 30_000))
-    assert height(view) == pytest.approx(SMALLEST_VIEW_PX)
+    assert view.height == pytest.approx(SMALLEST_VIEW_PX)
     assert is_of_shape(view, (1920, 1080))
 
 
 def test_both_drawn_views_are_kept_apart():
     path = plan_views((0, 0, 0.5, 0.5), (0.5, 0.5, 1, 1), photo_px=(1600, 900), film_px=(1280, 720))
     assert path == CameraPath(Rect(0, 0, 800, 450), Rect(800, 450, 1600, 900))
+
+
+@pytest.mark.parametrize(
+    ("drawn", "shown"),
+    [
+        ((0.0, 0.0, 1.0, 1.0), Rect(-500, 0, 1500, 1000)),
+        ((0.5, 0.0, 1.0, 0.9), Rect(-400, 0, 1400, 900)),
+        ((0.1, 0.4, 0.4, 0.5), Rect(100, 375, 400, 525)),
+        ((0.0, 0.2, 0.1, 0.8), Rect(-100, 200, 1100, 800)),
+    ],
+)
+def test_a_view_that_is_to_be_shown_whole_may_be_larger_than_the_photo(drawn, shown):
+    view = plan_views(drawn, drawn, photo_px=(1000, 1000), film_px=(1280, 640), is_whole=True).end
+    assert Rect(*(round(edge, 9) for edge in (view.x0, view.y0, view.x1, view.y1))) == shown
+
+
+@each_path
+@given(VIEWS, PHOTOS, FILMS)
+def test_what_is_to_be_shown_whole_is(drawn, photo, film):
+    view = plan_views(drawn, drawn, photo_px=photo, film_px=film, is_whole=True).start
+    slack = 1e-6
+    assert view.x0 <= drawn[0] * photo[0] + slack
+    assert view.y0 <= drawn[1] * photo[1] + slack
+    assert view.x1 >= drawn[2] * photo[0] - slack
+    assert view.y1 >= drawn[3] * photo[1] - slack
+
+
+@each_path
+@given(VIEWS, PHOTOS, FILMS)
+def test_the_shown_share_of_a_view_is_what_is_left_of_it(drawn, photo, film):
+    view = plan_views(drawn, drawn, photo_px=photo, film_px=film).start
+    assume(min(view.width, view.height) > 2 * SMALLEST_VIEW_PX)
+    left = max(view.x0, drawn[0] * photo[0]), max(view.y0, drawn[1] * photo[1])
+    right = min(view.x1, drawn[2] * photo[0]), min(view.y1, drawn[3] * photo[1])
+    whole = (drawn[2] - drawn[0]) * (drawn[3] - drawn[1]) * photo[0] * photo[1]
+    found = shown_share(drawn, photo_px=photo, film_px=film)
+    assert found == pytest.approx((right[0] - left[0]) * (right[1] - left[1]) / whole, rel=1e-6)
+
+
+# How much is seen
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "share"),
+    [
+        (Rect(0, 0, 160, 90), Rect(0, 0, 160, 90), 1),
+        (Rect(0, 0, 80, 45), Rect(0, 0, 80, 45), 1 / 4),
+        (Rect(0, 0, 80, 45), Rect(0, 0, 160, 90), 1),
+        (Rect(0, 0, 80, 45), Rect(80, 0, 160, 45), 1 / 2),
+        (Rect(0, 0, 80, 45), Rect(80, 45, 160, 90), 3 / 4),  # all but two triangles of an eighth each
+        (Rect(40, 0, 120, 45), Rect(40, 45, 120, 90), 1 / 2),
+        (Rect(-160, -90, 320, 180), Rect(-160, -90, 320, 180), 1),
+        (Rect(-80, 0, 80, 90), Rect(-80, 0, 80, 90), 1 / 2),
+    ],
+)
+def test_the_seen_share_is_that_of_all_views_together(start, end, share):
+    for path in (CameraPath(start, end), CameraPath(end, start)):
+        assert seen_share(path, photo_px=(160, 90)) == pytest.approx(share, abs=1e-12)
+
+
+@few_paths
+@given(paths())
+def test_the_seen_share_is_what_a_grid_of_points_finds(planned):
+    photo, _, path = planned
+    way = max(abs(path.end.x0 - path.start.x0), abs(path.end.x1 - path.start.x1))
+    assume(way < 100 * min(path.start.width, path.end.width))
+    points = 60
+    seen = [[False] * points for _ in range(points)]
+    for frame in range(400):
+        view = camera_at(path, frame=frame, frame_count=400)
+        first_x, last_x = (math.ceil(edge / photo[0] * points - 0.5) for edge in (view.x0, view.x1))
+        first_y, last_y = (math.ceil(edge / photo[1] * points - 0.5) for edge in (view.y0, view.y1))
+        columns = range(max(first_x, 0), min(last_x, points))
+        for row in range(max(first_y, 0), min(last_y, points)):
+            seen[row][columns.start : columns.stop] = [True] * len(columns)
+    # Its edge passes each row of points at most twice, and each column.
+    assert abs(sum(map(sum, seen)) / points**2 - seen_share(path, photo_px=photo)) < 6 / points
