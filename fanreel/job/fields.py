@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from enum import Enum
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from pydantic import (
     BaseModel,
@@ -13,9 +14,13 @@ from pydantic import (
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
+    ValidationError,
     model_validator,
 )
 from pydantic_core import core_schema
+
+from fanreel.errors import InvalidJobError
+from fanreel.job.mistakes import explain_mistakes
 
 __all__ = [
     "Count",
@@ -37,10 +42,34 @@ def number_fields(schema: dict[str, Any]) -> None:
         field["position"] = position
 
 
-class Model(BaseModel):
-    """What every job model shares: unknown keys are refused, values cannot change."""
+class _SaysWhatIsWrong(type(BaseModel)):
+    """Has a model that a program makes with wrong values raise our own error, in words; pydantic has its own still."""
+
+    if not TYPE_CHECKING:  # type checkers go by the model's fields
+
+        def __call__(cls, *arguments: Any, **values: Any) -> Any:  # noqa: ANN401 -- the model
+            try:
+                return super().__call__(*arguments, **values)
+            except ValidationError as error:
+                raise InvalidJobError("\n".join(explain_mistakes(error, cls))) from None
+
+
+class Model(BaseModel, metaclass=_SaysWhatIsWrong):
+    """What every job model shares: unknown keys are refused, values cannot change.
+
+    Raises:
+        InvalidJobError: It is made with wrong values, one line for each, or one is to be changed.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, json_schema_extra=number_fields)
+
+    if not TYPE_CHECKING:
+
+        def __setattr__(self, name: str, value: object) -> None:
+            try:
+                super().__setattr__(name, value)
+            except ValidationError:
+                raise InvalidJobError(f"{name}: the values of a job do not change; make another job") from None
 
     @model_validator(mode="before")
     @classmethod
@@ -69,6 +98,11 @@ def one_as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+def _path_as_text(value: object) -> object:
+    """Return a path, which programs have in place of a name, as text; anything else as it is."""
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
 class LeftOut:
     """Marks a value that may be left out: in the form it has its plain type, with neither a union nor a null."""
 
@@ -86,5 +120,5 @@ def without_default(schema: dict[str, Any]) -> None:
 Number = Annotated[float, BeforeValidator(_refuse_truth)]
 Count = Annotated[int, BeforeValidator(_refuse_truth)]
 Seconds = Annotated[Number, Field(gt=0, le=3600)]
-Name = Annotated[str, Field(min_length=1)]
+Name = Annotated[str, Field(min_length=1), BeforeValidator(_path_as_text)]
 PoolName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,99}$")]
