@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from support.jobs import draw_photo, make_job
+from support.kills import is_running
 from support.photo_files import chart, deadly_heic, encoded
+from support.processes import descendants
 
 from fanreel.errors import SandboxLostError, UnreadablePhotoError
 from fanreel.intake.examinations import Examinations
@@ -136,6 +138,30 @@ def test_a_photo_that_ends_its_process_is_one_bad_photo_among_others(tmp_path, s
     fetched = fetch_stills(make_job(tmp_path, photos=["."], on_bad_photo="skip"), settings=settings)
     assert [Path(still.source.path).name for still in fetched.stills] == ["a.png", "c.png"]
     assert [f"photos: {line}" for line in fetched.left_out] == lines
+
+
+def test_a_fetch_leaves_no_process(tmp_path, settings, monkeypatch):
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    started = []
+
+    def open_own(**words):
+        started.append(open_sandbox(**words))
+        return started[0]
+
+    monkeypatch.setattr("fanreel.intake.examinations.open_sandbox", open_own)
+    before = descendants(os.getpid()).keys()
+    seen = []
+    examine = Examinations.examine
+
+    def look(self, path):
+        found = examine(self, path)
+        seen.extend(descendants(os.getpid()).keys() - before)
+        return found
+
+    monkeypatch.setattr(Examinations, "examine", look)
+    fetch_stills(make_job(tmp_path, photos=["."]), settings=settings)
+    assert len(seen) == len(started) == 1
+    assert not is_running(seen[0])
 
 
 def test_where_no_process_can_be_started_no_photo_is_left_out(tmp_path, settings, monkeypatch):
