@@ -270,7 +270,8 @@ def _raw_header(data: bytes, raw: RawPhoto) -> PhotoHeader:
     if raw.preview is None:
         raise ValueError(f"a RAW photo ({raw.kind}); develop it to JPEG or TIFF")
     header = _pillow_header(data[slice(*raw.preview)])
-    return replace(header, orientation=raw.orientation if raw.orientation in TURNS else 1, raw=raw)
+    said = header.orientation if raw.orientation is None else raw.orientation
+    return replace(header, orientation=said if said in TURNS else 1, raw=raw)
 
 
 def _is_deep_tiff(image: Image.Image) -> bool:

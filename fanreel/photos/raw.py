@@ -24,6 +24,7 @@ _COMPRESSION, _PHOTOMETRIC, _MAKE, _STRIPS, _ORIENTATION, _STRIP_BYTES = 259, 26
 _SUB_DIRECTORIES, _JPEG_PLACE, _JPEG_BYTES, _DNG_VERSION = 330, 513, 514, 50706
 _SENSOR = (32803, 34892)  # what one filter or all of a sensor saw, as photometric interpretations
 _JPEG_KINDS = (6, 7)
+_RAF_HEADER_BYTES, _RAF_JPEG = 100, 84  # where it says place and length of its JPEG
 _MOST_DIRECTORIES = 32
 _ITEMS = {1: "B", 2: "B", 3: "H", 4: "I", 7: "B", 13: "I"}
 _MOST_ITEMS = 64  # of a field; those that matter have fewer
@@ -37,13 +38,13 @@ class RawPhoto:
         kind: What its makers call it, as DNG.
         preview: Where its largest whole JPEG starts and ends; None if none is known.
         preview_px: Width and height of that, as it is stored; (0, 0) if there is none.
-        orientation: What turns it upright; the value of EXIF.
+        orientation: What turns it upright, the value of EXIF; None if the preview says it itself.
     """
 
     kind: str
     preview: tuple[int, int] | None = None
     preview_px: tuple[int, int] = (0, 0)
-    orientation: int = 1
+    orientation: int | None = None
 
 
 def find_raw(data: bytes) -> RawPhoto | None:
@@ -51,6 +52,9 @@ def find_raw(data: bytes) -> RawPhoto | None:
     if data[4:12] == b"ftypcrx ":
         return RawPhoto("CR3")
     kind = next((name for magic, name in _MAGIC.items() if data.startswith(magic)), "")
+    if kind == "RAF" and len(data) >= _RAF_HEADER_BYTES:
+        start, size = struct.unpack_from(">II", data, _RAF_JPEG)
+        return _with_preview(data, kind, [(start, start + size)])
     if kind:
         return RawPhoto(kind)
     if data[:4] not in (b"II*\0", b"MM\0*"):
@@ -59,26 +63,32 @@ def find_raw(data: bytes) -> RawPhoto | None:
     kind = _kind(data, directories) if directories else ""
     if not kind:
         return None
-    found = [
-        (place, size) for fields in directories if (place := _jpeg_in(data, fields)) and (size := _size(data, place))
-    ]
-    preview, px = max(found, key=lambda each: each[1][0] * each[1][1], default=(None, (0, 0)))
-    return RawPhoto(kind, preview, px, directories[0].get(_ORIENTATION, (1,))[0])
+    places = [place for fields in directories if (place := _jpeg_in(fields))]
+    return _with_preview(data, kind, places, orientation=directories[0].get(_ORIENTATION, (1,))[0])
+
+
+def _with_preview(
+    data: bytes, kind: str, places: Sequence[tuple[int, int]], *, orientation: int | None = None
+) -> RawPhoto:
+    """Return a RAW photo with the largest of the JPEGs at some places."""
+    sizes = {place: size for place in places if (size := _size(data, place))}
+    preview, px = max(sizes.items(), key=lambda each: each[1][0] * each[1][1], default=(None, (0, 0)))
+    return RawPhoto(kind, preview, px, orientation)
 
 
 def _kind(data: bytes, directories: Sequence[Mapping[int, tuple[int, ...]]]) -> str:
     """Return what a TIFF is called as a RAW photo; empty if it is a picture."""
     if any(_DNG_VERSION in fields for fields in directories[:1]):
         return "DNG"
-    if data[8:10] == b"CR":
+    make = bytes(directories[0].get(_MAKE, ()))
+    if data[8:11] == b"CR\2" and make.startswith(b"Canon"):
         return "CR2"
     if not any(fields.get(_PHOTOMETRIC, (0,))[0] in _SENSOR for fields in directories):
         return ""
-    make = bytes(directories[0].get(_MAKE, ()))
     return next((kind for maker, kind in _MAKERS.items() if make.startswith(maker)), "RAW")
 
 
-def _jpeg_in(data: bytes, fields: Mapping[int, tuple[int, ...]]) -> tuple[int, int] | None:
+def _jpeg_in(fields: Mapping[int, tuple[int, ...]]) -> tuple[int, int] | None:
     """Return where the JPEG of a directory starts and ends, if it has one in one piece."""
     if fields.get(_PHOTOMETRIC, (0,))[0] in _SENSOR:
         return None
@@ -92,11 +102,12 @@ def _jpeg_in(data: bytes, fields: Mapping[int, tuple[int, ...]]) -> tuple[int, i
         start, size = fields[_STRIPS][0], fields.get(_STRIP_BYTES, (0,))[0]
     else:
         return None
-    return (start, start + size) if start + size <= len(data) else None
+    return start, start + size
 
 
 def _size(data: bytes, place: tuple[int, int]) -> tuple[int, int] | None:
-    jpeg = data[slice(*place)]
+    """Return the size of the whole JPEG of 8 bits at a place; None if none is there."""
+    jpeg = data[slice(*place)] if place[1] <= len(data) else b""
     size = jpeg_size(jpeg)
     return size if size and is_whole("JPEG", jpeg) else None
 

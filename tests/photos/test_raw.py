@@ -2,7 +2,18 @@
 
 import numpy as np
 import pytest
-from support.photo_files import COLOURS, P3_PRIMARIES, TURNED, chart, codes_in, corners_of, decoded, rgb_profile, tiff
+from support.photo_files import (
+    COLOURS,
+    P3_PRIMARIES,
+    TURNED,
+    chart,
+    codes_in,
+    corners_of,
+    decoded,
+    exif,
+    rgb_profile,
+    tiff,
+)
 from support.raw_files import SENSOR, dng, jpeg, raw_tiff, strip
 
 from fanreel.errors import UnreadablePhotoError
@@ -62,6 +73,13 @@ def test_other_makers_too(tmp_path, order):
     assert_preview(tmp_path, raw_tiff(by_offset, [sensor], blobs=blobs, order=order), "RAW")
 
 
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_fuji_s_preview_says_itself_how_it_is_turned(tmp_path, orientation):
+    preview = jpeg(TURNED[orientation](LARGE), exif=exif(orientation))
+    head = b"FUJIFILMCCD-RAW 0201FF129502".ljust(84, b"\0") + (160).to_bytes(4) + len(preview).to_bytes(4)
+    assert_preview(tmp_path, head.ljust(160, b"\0") + preview + bytes(1000), "RAF")
+
+
 def test_a_cut_preview_and_the_sensor_s_own_jpeg_are_none(tmp_path):
     small = jpeg(chart())
     with pytest.raises(UnreadablePhotoError, match=r"a RAW photo \(DNG\); develop it to JPEG or TIFF$"):
@@ -93,7 +111,9 @@ def test_others_are_refused_by_name(tmp_path, head, kind):
 @ORDERS
 def test_a_tiff_of_a_camera_is_a_photo(tmp_path, order):
     named = {271: (7, tuple(b"NIKON CORPORATION\0"))}
-    photo = read(tmp_path, tiff(chart(), photometric=2, order=order, tags=named))
+    picture = chart().copy()
+    picture[0, 0] = tuple(b"CR\2")  # where CR2 has its own magic
+    photo = read(tmp_path, tiff(picture, photometric=2, order=order, tags=named))
     assert (photo.preview_of, photo.width_px) == ("", 96)
 
 
