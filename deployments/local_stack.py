@@ -105,6 +105,9 @@ class Stack:
         }
         if name == "server":
             environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = self.database.address
+            # So that `prefect deployment run --watch` shows the log of a run, and why it fails.
+            environment["PREFECT_SERVER_LOGS_STREAM_OUT_ENABLED"] = "true"
+            environment["PREFECT_SERVER_LOGS_STREAM_PUBLISHING_ENABLED"] = "true"
         start_process(command, mark=self.mark(name), log=self.log(name), folder=ROOT, environment=environment)
 
 

@@ -60,7 +60,10 @@ class Pool:
 # A parent is a process of some 200 MB that waits for its shards, then joins them: a small machine holds 20.
 POOLS = (
     Pool("control", description="Films' parents: they plan, wait for shards, join.", limit=20, bulk_limit=12),
-    Pool("nvenc", description="Shards on hosts whose GPU encodes."),
+    Pool(
+        "nvenc",
+        description="Shards on hosts whose GPU encodes. Not ready without one: films need none.",
+    ),
     Pool("cpu", description="Shards on any host."),
-    Pool("local", description="Whole films, on the machine of the worker."),
+    Pool("local", description="Whole films, on the machine of the worker: start here."),
 )

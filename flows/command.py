@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from fanreel.batches.inbox import LONGEST_QUIET_SECONDS, CompleteWhen
-from fanreel.batches.inbox_films import InboxRow
 from fanreel.errors import FanreelError
 from fanreel.host.host import current_host
 from fanreel.intake.sources import load_job
-from fanreel.report.film_report import FilmReport
+from tasks.stacks import spare_stacks
 
 __all__ = ["run_calibration", "run_inbox", "run_job"]
 
@@ -24,7 +23,7 @@ INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
 
 
-def run_job(render: Callable[..., list[FilmReport]], arguments: Sequence[str]) -> int:
+def run_job(render: Callable[..., Any], arguments: Sequence[str]) -> int:
     """Run a flow on a job file, tell what became of it, and return the exit code.
 
     Args:
@@ -59,7 +58,7 @@ def run_calibration(calibrate: Callable[[bool], object], arguments: Sequence[str
     return _run(run, kept="nothing is kept")
 
 
-def run_inbox(render: Callable[..., list[InboxRow]], arguments: Sequence[str]) -> int:
+def run_inbox(render: Callable[..., Any], arguments: Sequence[str]) -> int:
     """Run the flow `render-inbox`, tell what became of each sub-folder, and return the exit code.
 
     Args:
@@ -82,7 +81,7 @@ def run_inbox(render: Callable[..., list[InboxRow]], arguments: Sequence[str]) -
 def _run(run: Callable[[], None], *, kept: str) -> int:
     """Call `run`, and return the exit code: its error, or an interrupt, becomes one line that says what is kept."""
     signal.signal(signal.SIGTERM, _terminate)
-    _spare_stacks()
+    spare_stacks()
     try:
         run()
     except FanreelError as error:
@@ -135,15 +134,3 @@ def _terminate(signal_number: int, frame: Any) -> None:  # noqa: ANN401 -- a sig
     # An exit and not a death by signal, which would leave the temporary server behind.
     message = "terminated; finished segments are kept, run the same command to go on"
     raise SystemExit(_give_up(message, TERMINATED))
-
-
-def _spare_stacks() -> None:
-    """Leave the stack out of Prefect's log where an error is our own: its message says what to do."""
-    for name in ("prefect.flow_runs", "prefect.task_runs"):
-        logging.getLogger(name).addFilter(_drop_stack)
-
-
-def _drop_stack(record: logging.LogRecord) -> bool:
-    if record.exc_info and isinstance(record.exc_info[1], FanreelError):
-        record.exc_info = None
-    return True

@@ -22,4 +22,6 @@ def name_task_run(verb: str) -> Callable[[], str]:
 
 
 def _film_name(parameters: Mapping[str, Any]) -> str:
-    return PurePath(parameters["job"].output).name or "film"
+    job = parameters["job"]  # of a run that a server started, still its values
+    output = job.get("output", "") if isinstance(job, Mapping) else job.output
+    return PurePath(str(output)).name or "film"

@@ -14,7 +14,7 @@ from prefect.states import AwaitingRetry, Failed
 from fanreel.errors import FanreelError
 from fanreel.policy import JITTER, MOST_RETRIES, RETRY_DELAYS_SECONDS, is_worth_retrying, retry_delay_seconds
 
-__all__ = ["ONCE", "RETRIED", "failed", "past_retries", "state_after", "worth_retrying"]
+__all__ = ["ONCE", "RETRIED", "failed", "flow_failed", "past_retries", "state_after", "worth_retrying"]
 
 
 def worth_retrying(task: Any, task_run: TaskRun, state: State[Any]) -> bool:  # noqa: ANN401 -- Prefect's signature
@@ -32,8 +32,13 @@ def past_retries() -> int:
 
 
 def failed(error: FanreelError) -> State[Any]:
-    """Return the state of a run that failed with an error of ours, without the stack that Prefect would log."""
+    """Return the state of a task run that failed with an error of ours, without the stack that Prefect would log."""
     return Failed(data=error, message=f"{type(error).__name__}: {error}")
+
+
+def flow_failed(error: FanreelError) -> State[Any]:
+    """Return the state of a flow run that failed with an error of ours: people read its message, which says it all."""
+    return Failed(data=error, message=str(error))
 
 
 def state_after(error: FanreelError) -> State[Any]:

@@ -20,6 +20,7 @@ from fanreel.report.progress import Snapshot
 from tasks.artifacts import if_it_can_be_shown
 from tasks.planned_film import PlannedFilm
 from tasks.prefect_limit import HostLimit, limit_name
+from tasks.stacks import spare_stacks
 
 __all__ = ["begin_run", "film_run", "host_watcher", "watch_flow"]
 
@@ -74,6 +75,7 @@ _current: ContextVar[_FilmRuns] = ContextVar("film_runs")
 @contextmanager
 def watch_flow() -> Iterator[None]:
     """Keep the film runs of the flow run that is the body of this context; when it ends early, they are stopped."""
+    spare_stacks()
     runs = _FilmRuns()
     token = _current.set(runs)
     try:

@@ -9,6 +9,6 @@ Public:
     film: FilmJob, FilmKind
     machines: MACHINE_KEYS, Machines, Strategy, gather_machines
     mistakes: explain_mistakes, place_of
-    parse: job_model, parse_job
+    parse: check_job, job_model, parse_job
     slideshow: Fit, Move, OnBadPhoto, Pairs, Slide, SlideshowJob
 """

@@ -12,7 +12,7 @@ from fanreel.job.film import FilmJob, FilmKind
 from fanreel.job.mistakes import explain_mistakes
 from fanreel.job.slideshow import SlideshowJob
 
-__all__ = ["job_model", "parse_job"]
+__all__ = ["check_job", "job_model", "parse_job"]
 
 _MODELS: Mapping[FilmKind, type[FilmJob]] = {FilmKind.SLIDESHOW: SlideshowJob}
 
@@ -20,6 +20,11 @@ _MODELS: Mapping[FilmKind, type[FilmJob]] = {FilmKind.SLIDESHOW: SlideshowJob}
 def job_model(values: Mapping[str, Any]) -> type[FilmJob]:
     """Return the model of the kind of film that `values` name, a slideshow's if they name none that there is."""
     return next((model for kind, model in _MODELS.items() if kind == values.get("film")), SlideshowJob)
+
+
+def check_job(job: FilmJob | Mapping[str, Any]) -> FilmJob:
+    """Return a job that may have come as its values; see `parse_job`."""
+    return job if isinstance(job, FilmJob) else parse_job(job)
 
 
 def parse_job(values: Mapping[str, Any]) -> FilmJob:

@@ -7,5 +7,6 @@ Public:
     certificate: Certificate, certificate_path, certify, read_certificate, write_certificate
     concat: concat_segments
     identify: FilmIdentity, identify_film, read_identity
+    poster: draw_poster
     verify: require_sound
 """

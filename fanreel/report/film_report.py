@@ -34,7 +34,7 @@ class FilmReport:
         notes: What people should know of the film beside its numbers, as its plan says it; one line each.
         sessions: The encoder sessions and their threads, as text; empty if nothing was rendered.
         verified: The film was proven against its certificate before it was published.
-        link: A URL of the film, or an empty string. It may be signed, so nothing but the report shows it.
+        link: A URL of the film, or an empty string. It may be signed, so only report and log show it.
         replaced: The file that had its name before, as text; empty if none had, or the same film.
     """
 

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -146,6 +147,7 @@ def test_a_film_is_made_and_shown(tmp_path: Path) -> None:
     assert set(artifacts) == {"film-progress", "film-report"}
     assert artifacts["film-progress"].startswith("100 film.mp4: ")
     assert str(report) in artifacts["film-report"]
+    assert "](data:image/jpeg;base64,/9j/" in artifacts["film-report"]
 
 
 @pytest.mark.usefixtures("prefect_server")
@@ -254,10 +256,25 @@ def test_a_bad_photo_fails_at_once(tmp_path: Path) -> None:
     state, runs = _run(make_job(tmp_path))
 
     assert state.is_failed()
-    with pytest.raises(MediaError, match=r"broken\.jpg"):
+    with pytest.raises(MediaError, match=r"broken\.jpg") as caught:
         state.result()
+    assert state.message == str(caught.value)
     assert list(runs) == ["fetch photos for film.mp4"]
     assert runs["fetch photos for film.mp4"].run_count == 1
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_job_that_cannot_be_is_refused_in_our_words_before_any_step() -> None:
+    values: Any = {"photos": ["/a.jpg"], "slides": [{"photo": "/b.jpg"}], "output": "/o.mp4", "zoom": 9}
+    state = render_slideshow(values, return_state=True)
+    assert state.is_failed()
+    with get_client(sync_client=True) as client:
+        chosen = FlowRunFilter(id=FlowRunFilterId(any_=[_flow_run_id(state)]))
+        assert client.read_task_runs(flow_run_filter=chosen) == []
+    assert state.message == (
+        "zoom: 9 is not allowed; input should be less than or equal to 8\n"
+        "slides: give either photos or slides, not both"
+    )
 
 
 @pytest.mark.usefixtures("prefect_server")
@@ -362,7 +379,7 @@ def test_the_command_makes_a_film_and_tells_in_one_block(tmp_path: Path, environ
 
     assert done.returncode == 0, done.stderr
     rows = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
-    assert list(rows) == ["film", "length", "speed", "encoder", "segments", "verified"]
+    assert list(rows) == ["film", "photos", "length", "speed", "encoder", "segments", "verified"]
     assert rows["film"] == str(tmp_path / "out/film.mp4")
     assert rows["length"].startswith("8.00 s, 64 frames, 320x180")
     assert rows["segments"].endswith("rendered, 0 reused")

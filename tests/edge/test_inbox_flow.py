@@ -102,6 +102,14 @@ def assert_sound(film: Path) -> None:
     assert find_damage(film, read_certificate(certificate_path(film)), full=True) == ()
 
 
+@pytest.mark.usefixtures("prefect_server")
+def test_an_inbox_that_is_not_set_is_told_how_to_be() -> None:
+    state = render_inbox("", return_state=True)
+    assert state.is_failed()
+    assert state.message is not None
+    assert state.message.startswith("inbox: it is not set; give it here, or for every night: prefect variable set ")
+
+
 @pytest.mark.soak
 @pytest.mark.usefixtures("prefect_server")
 def test_each_sub_folder_is_told_and_a_broken_one_fails_the_run(inbox: Path, fill: Fill) -> None:
