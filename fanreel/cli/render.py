@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from fanreel.cli.host import opened_host, session_count
 from fanreel.cli.request import add_request, read_request
 from fanreel.cli.terminal import ProgressDisplay, say
-from fanreel.printable import counted, printable
+from fanreel.printable import printable
 
 if TYPE_CHECKING:
     from fanreel.host.host import Host
@@ -76,26 +76,9 @@ def render_shown(job: FilmJob, host: Host) -> list[FilmReport]:
 def _plan(options: argparse.Namespace) -> int:
     from fanreel.plan.film import plan_to_json
     from fanreel.render.here import plan_job
+    from fanreel.report.film_plan_text import describe_plan
 
     with opened_host() as host:
         for plan in plan_job(read_request(options), host=host):
-            print(plan_to_json(plan).decode() if options.json else _describe(plan, with_reasons=options.verbose))
+            print(plan_to_json(plan).decode() if options.json else describe_plan(plan, with_reasons=options.verbose))
     return 0
-
-
-def _describe(plan: FilmPlan, *, with_reasons: bool) -> str:
-    encoding = plan.encoding
-    lines = [
-        f"{plan.output}: {counted(plan.frame_count, 'frame')}, {plan.seconds:.2f} s, "
-        f"{encoding.width_px}x{encoding.height_px} at {encoding.frame_rate} fps, "
-        f"{encoding.encoder} {encoding.preset} quality {encoding.quality}, {counted(len(plan.segments), 'segment')}"
-    ]
-    for segment in plan.segments:
-        clips = plan.timeline.clips_between(segment.start_frame, segment.end_frame)
-        names = ", ".join(dict.fromkeys(clip.content.label(plan.photo_paths) for clip in clips))
-        span = f"[{segment.start_frame}, {segment.end_frame})"
-        reason = f"  | cut {segment.cut}" if with_reasons else ""
-        lines.append(f"{segment.index:5d}  {span:<16} {segment.address[:12]}  {names}{reason}")
-    lines += [f"      note  {note}" for note in plan.notes]
-    lines += [f"  left out  {reason}" for reason in plan.left_out]
-    return "\n".join(lines)

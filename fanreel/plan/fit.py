@@ -1,7 +1,7 @@
 """How a photo of one shape is shown in a film of another: what of it is seen, and how the camera moves over it.
 
 Pure: from the sizes of photo and film, the seconds, the photo's digest and, where it is known, a point to focus on.
-docs/decisions/0017 has the table of the rules.
+docs/decisions/0019 has the table of the rules.
 """
 
 from __future__ import annotations

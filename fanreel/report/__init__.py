@@ -1,9 +1,10 @@
-"""What people are told about a film: its progress, and a report when it is done.
+"""What people are told about a film: its plan, its progress, and a report when it is done.
 
-Uses the standard library only.
+Uses plan and the single files.
 
 Public:
 
+    film_plan_text: describe_plan
     film_report: FilmReport
     progress: Progress, Snapshot
 """
