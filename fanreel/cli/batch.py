@@ -11,6 +11,7 @@ from fanreel.cli.host import opened_host
 from fanreel.cli.render import render_shown
 from fanreel.cli.terminal import say
 from fanreel.errors import FanreelError
+from fanreel.printable import counted
 
 if TYPE_CHECKING:
     from fanreel.batches.batch import BatchRow, RowFailure
@@ -79,7 +80,7 @@ def _check(row: BatchRow, host: Host, *, shown: bool) -> None:
     for plan in plan_job(row.job, host=host):
         check_output(plan.output, overwrite=plan.overwrite, settings=host.settings)
         if shown:
-            print(f"row {row.number}: {plan.output}: {plan.seconds:.2f} s, {len(plan.segments)} segments")
+            print(f"row {row.number}: {plan.output}: {plan.seconds:.2f} s, {counted(len(plan.segments), 'segment')}")
 
 
 def _make(row: BatchRow, host: Host) -> None:

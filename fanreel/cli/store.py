@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from fanreel.cli.parser import CommandParser
 from fanreel.errors import RequestError, VerificationError
+from fanreel.printable import counted
 
 if TYPE_CHECKING:
     from fanreel.store.files import StoredFiles
@@ -119,20 +120,24 @@ def _open_files() -> StoredFiles:
 
 def _describe_film(film: StoredFilm) -> str:
     manifest = film.manifest
-    there = f"{film.segments_there} of {len(manifest.segments)} segments"
+    there = f"{film.segments_there} of {counted(len(manifest.segments), 'segment')}"
     return f"{manifest.name:<24} {there:<24} {_state(film):<28} {manifest.output}"
 
 
 def _state(film: StoredFilm) -> str:
     if film.manifest.published_at:
         return f"published {_date(film.manifest.published_at)}"
+    if film.is_in_work and film.manifest.stopped_at:
+        return f"stopped {_date(film.manifest.stopped_at)}"
     return f"{'in work' if film.is_in_work else 'given up'}, begun {_date(film.manifest.begun_at)}"
 
 
 def _describe_states(inventory: Inventory) -> str:
     published = sum(bool(film.manifest.published_at) for film in inventory.films)
-    in_work = sum(film.is_in_work for film in inventory.films)
-    return f"{in_work} in work, {published} published, {len(inventory.films) - in_work - published} given up"
+    needed = [film for film in inventory.films if film.is_in_work]
+    stopped = sum(bool(film.manifest.stopped_at) for film in needed)
+    given_up = len(inventory.films) - len(needed) - published
+    return f"{len(needed) - stopped} in work, {stopped} stopped, {published} published, {given_up} given up"
 
 
 def _describe_items(name: str, items: list[Item]) -> str:

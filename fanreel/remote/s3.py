@@ -60,6 +60,7 @@ T = TypeVar("T")
 _AWAY = (BotoConnectionError, HTTPClientError, IncompleteReadError)
 _BUSY = frozenset({"RequestTimeout", "SlowDown", "Throttling", "ThrottlingException", "TooManyRequests"})
 _FULL = frozenset({"XMinioStorageFull", "QuotaExceeded"})
+_EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
 _REFUSED = "check the credentials, and what they allow, in this process's environment"
 
 
@@ -299,6 +300,10 @@ def _explain(uri: S3Uri, error: ClientError) -> StorageError:
         return StorageError(f"{uri}: there is no bucket {uri.bucket}; make it, or name another")
     if code in ("PreconditionFailed", "412", "NoSuchKey", "InvalidRange"):
         return StorageAwayError(f"{uri}: it was written anew or removed while it was read")
+    if code in _EXPIRED:
+        return StorageError(f"{uri}: the credentials have run out ({code}); get fresh ones and run the same again")
+    if code == "400":  # the answer to HEAD has no text that says why
+        return StorageError(f"{uri}: the object store refuses (400), as where credentials have run out; {_REFUSED}")
     if status in (401, 403):
         return StorageError(f"{uri}: the object store refuses ({code or status}); {_REFUSED}")
     return StorageError(f"{uri}: the object store answers {code or status}")

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fanreel.dispatch.pools import PoolChoice
+from fanreel.errors import FanreelError, StorageAwayError, StorageError
 from fanreel.host.host import Host
 from fanreel.intake.photo_sharing import share_photos
 from fanreel.plan.film import FilmPlan
@@ -22,7 +23,7 @@ from fanreel.plan.segments import Segment
 from fanreel.plan.shards import Shard
 from fanreel.publish.open import check_output, open_destination
 from fanreel.render.draft import Draft, join_film, publish_film
-from fanreel.render.film_state import begin_film, mark_published
+from fanreel.render.film_state import begin_film, mark_published, mark_stopped
 from fanreel.render.order import RenderOrder, order_in_pools, order_render
 from fanreel.render.shard import ShardWatch, render_shard
 from fanreel.report.film_report import FilmReport
@@ -225,7 +226,14 @@ class FilmRun:
             StorageError: It cannot be published; what was there before still is.
         """
         plan, settings = self.plan, self.host.settings
-        published = publish_film(plan, draft, settings=settings)
+        try:
+            published = publish_film(plan, draft, settings=settings)
+        except FanreelError as error:
+            self.note_failure(error)
+            if isinstance(error, StorageError):
+                left = "only the publishing is left to do, the film's segments are kept"
+                raise type(error)(f"{error}; {left}") from error
+            raise
         mark_published(self.host.store, plan)
         return FilmReport(
             film=published.film,
@@ -248,6 +256,11 @@ class FilmRun:
             replaced=published.replaced,
             link=open_destination(plan.output, settings=settings).link(),
         )
+
+    def note_failure(self, error: FanreelError) -> None:
+        """Note in the store that the film is not in work any more; a store that is away is not waited for again."""
+        if not (isinstance(error, StorageAwayError) and self.host.settings.remote_store):
+            mark_stopped(self.host.store, self.plan)
 
     @contextmanager
     def _session(self) -> Iterator[None]:

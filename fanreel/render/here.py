@@ -104,9 +104,13 @@ def _make_film(
     run = FilmRun.begin(plan, host=host, watcher=watcher)
     on_film(plan, run.order)
     attempts = _Attempts(run, on_retry)
-    attempts.render_all(run.order)
-    run.finish_rendering()
-    return attempts.make(lambda retries: _finish(run), mend=lambda: run.repair(attempts.render_all))
+    try:
+        attempts.render_all(run.order)
+        run.finish_rendering()
+        return attempts.make(lambda retries: _finish(run), mend=lambda: run.repair(attempts.render_all))
+    except FanreelError as error:
+        run.note_failure(error)
+        raise
 
 
 def _finish(run: FilmRun) -> FilmReport:

@@ -28,6 +28,8 @@ class FilmManifest:
         photos: Digests of its photos.
         begun_at: Unix time at which it was last begun.
         published_at: Unix time at which it was published; 0 if it was not published since it was begun.
+        stopped_at: Unix time at which a run ended without publishing it; 0 if none did since it was begun. What it
+            needs stays for the next run as if it were in work.
     """
 
     plan: str
@@ -37,6 +39,7 @@ class FilmManifest:
     photos: tuple[str, ...]
     begun_at: float
     published_at: float = 0.0
+    stopped_at: float = 0.0
 
     def is_in_work(self, now: float) -> bool:
         """Return whether what it names has to stay: the film is neither published nor given up."""

@@ -352,7 +352,7 @@ class TestCommand:
         said = run("output,photos\na.mp4,photos\nb.mp4,photos/1.jpg\n", "--dry-run")
         assert said == Said(
             0,
-            f"row 2: {tmp_path}/a.mp4: 2.00 s, 1 segments\nrow 3: {tmp_path}/b.mp4: 1.00 s, 1 segments\n",
+            f"row 2: {tmp_path}/a.mp4: 2.00 s, 1 segment\nrow 3: {tmp_path}/b.mp4: 1.00 s, 1 segment\n",
             "",
         )
         said = run("output,photos\na.mp4,photos\nb.mp4,none.jpg\n", "--dry-run")

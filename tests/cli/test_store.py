@@ -17,7 +17,7 @@ from support.stored_segments import Made, make_segment
 from fanreel.cli import command as cli
 from fanreel.errors import StorageAwayError, StorageError
 from fanreel.remote.s3 import S3Uri, parse_s3_uri, s3
-from fanreel.render.film_state import begin_film, mark_published
+from fanreel.render.film_state import begin_film, mark_published, mark_stopped
 from fanreel.settings import read_settings
 from fanreel.store.check import check_store
 from fanreel.store.inventory import Kind, take_inventory
@@ -131,7 +131,7 @@ class TestList:
         assert code == 0
         assert str(kept.store.files) in said
         assert re.search(r"segments +0 +0 bytes", said)
-        assert "0 in work, 0 published, 0 given up" in said
+        assert "0 in work, 0 stopped, 0 published, 0 given up" in said
 
     def test_films_with_what_they_have_and_what_became_of_them(
         self, kept: Kept, made: Made, capsys: pytest.CaptureFixture[str]
@@ -151,14 +151,20 @@ class TestList:
         assert re.search(rf"segments +2 +{size_bytes / 1000:.1f} kB", said)
         assert re.search(r"photos +1 ", said)
         assert re.search(r"plans +1 ", said)
-        assert "1 in work, 1 published, 1 given up" in said
+        assert "1 in work, 0 stopped, 1 published, 1 given up" in said
 
     def test_a_real_film_from_begin_to_published(self, kept: Kept, made: Made, capsys: pytest.CaptureFixture[str]):
         begin_film(kept.store, made.plan)
-        assert re.search(r"film\.mp4 +0 of 1 segments +in work, begun 2", run(capsys, "ls")[1])
+        assert re.search(r"film\.mp4 +0 of 1 segment +in work, begun 2", run(capsys, "ls")[1])
+        mark_stopped(kept.store, made.plan)
+        said = run(capsys, "ls")[1]
+        assert re.search(r"film\.mp4 +0 of 1 segment +stopped 2", said)
+        assert "0 in work, 1 stopped, 0 published, 0 given up" in said
+        begin_film(kept.store, made.plan)
+        assert "in work, begun 2" in run(capsys, "ls")[1]
         kept.store.put(made.record, made.copy(kept.scrap))
         mark_published(kept.store, made.plan)
-        assert re.search(r"film\.mp4 +1 of 1 segments +published 2", run(capsys, "ls")[1])
+        assert re.search(r"film\.mp4 +1 of 1 segment +published 2", run(capsys, "ls")[1])
 
     def test_files_that_are_not_ours_are_left_alone(self, kept: Kept, capsys: pytest.CaptureFixture[str]):
         for name in ("segments/aa/notes.txt", "films/other.mp4", "plans/README", "segments/segments/aa/x.mp4"):

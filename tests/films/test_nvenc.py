@@ -263,7 +263,7 @@ class TestSessionLimits:
         with other_program(place, sessions=2):
             done = place.render(sessions=2, photos=[str(place.folder.parent / "photos/photo-00.jpg")]).check()
         assert encoders(place.sound_film()) == {"x264": 1}
-        assert "fallback  1 segments; nvenc: session limit (10)" in done.out
+        assert "fallback  1 segment; nvenc: session limit (10)" in done.out
 
     def test_the_limit_falls_in_mid_film(self, place: Workplace) -> None:
         place.gpus.set(microseconds_per_frame=5000)
@@ -310,7 +310,7 @@ class TestFaults:
         place.gpus.set(fail_picture=20, fail_code=20)
         done = place.render(photos=[str(place.folder.parent / "photos/photo-00.jpg")]).check()
         assert encoders(place.sound_film()) == {"x264": 1}
-        assert "fallback  1 segments; nvenc: encode fault (20)" in done.out
+        assert "fallback  1 segment; nvenc: encode fault (20)" in done.out
         (record,) = read_certificate(certificate_path(place.film)).segments
         assert (record.event.fallback, record.event.retries) == ("nvenc: encode fault (20)", 2)
 

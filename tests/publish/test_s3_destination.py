@@ -40,6 +40,7 @@ from fanreel.render.here import plan_job, render_job
 from fanreel.render.order import order_render
 from fanreel.sessions.launcher import Launcher
 from fanreel.settings import Settings, read_settings
+from fanreel.store.inventory import take_inventory
 
 FILM = b"film " * 1_800_000
 """9 MB: two parts."""
@@ -572,7 +573,7 @@ class TestFilm:
         render_job(make_job(photos.parent, output=url(folder), seconds_per_slide=1), host=host)
         assert verify_published(url(folder), settings=host.settings, full=True).frame_count == 32
         assert main(["verify", url(folder)]) == 0
-        assert f"{url(folder)}: sound, 32 frames" in capsys.readouterr().out
+        assert f"{url(folder)}: whole, 32 frames" in capsys.readouterr().out
         data = bytearray((folder / "film.mp4").read_bytes())
         data[-100] ^= 1
         # Written through the protocol: the server would not see a change behind its back.
@@ -603,3 +604,32 @@ class TestFilm:
         job = make_job(photos.parent, output="s3://nowhere/film.mp4")
         with pytest.raises(StorageError, match="there is no bucket"):
             render_job(job, host=host, on_order=lambda order: pytest.fail("it was to be rendered"))
+
+    def test_credentials_that_run_out_in_mid_upload_are_told_and_the_upload_alone_is_done_again(
+        self, server: S3Server, host: Host, photos: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+    ):
+        expired = Fault(status=400, code="ExpiredToken", times=-1, method="PUT", part="/film.mp4")
+        job = make_job(photos.parent, output=url(folder), seconds_per_slide=1)
+        server.fail(expired)
+        with pytest.raises(StorageError) as caught:
+            render_job(job, host=host)
+        assert str(caught.value) == (
+            f"{url(folder)}: the credentials have run out (ExpiredToken); get fresh ones and run the same again; "
+            "only the publishing is left to do, the film's segments are kept"
+        )
+        assert not isinstance(caught.value, StorageAwayError)
+        (film,) = take_inventory(host.store.files).films
+        assert film.manifest.stopped_at
+        assert film.is_in_work, "its segments stay"
+        server.heal()
+        (report,) = render_job(job, host=host)
+        assert (report.segments_rendered, report.segments_reused) == (0, film.segments_there)
+        assert take_inventory(host.store.files).films[0].manifest.published_at
+
+    def test_credentials_that_have_run_out_before_are_told_without_a_reason_from_the_server(
+        self, server: S3Server, settings: Settings, folder: Path
+    ):
+        """The answer to HEAD has none."""
+        server.fail(Fault(status=400, times=-1, method="HEAD"))
+        with pytest.raises(StorageError, match=r"refuses \(400\), as where credentials have run out; check"):
+            S3Folder(url(folder), settings).check()

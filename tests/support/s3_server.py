@@ -54,6 +54,7 @@ class Fault:
         every: Only each so many-th of those that fit.
         method: Only this one, such as PUT; any if empty.
         part: Only where this is in the path or the query.
+        code: The error's code in the answer; one that fits the status if empty.
     """
 
     status: int = 0
@@ -63,6 +64,7 @@ class Fault:
     every: int = 1
     method: str = ""
     part: str = ""
+    code: str = ""
     seen: int = field(default=0, init=False)
     met: int = field(default=0, init=False)
 
@@ -238,7 +240,7 @@ class _Handler(BaseHTTPRequestHandler):
         length = int(self.headers.get("Content-Length") or 0)
         if fault and fault.status:
             self.rfile.read(length)
-            self._answer_alone(fault.status)
+            self._answer_alone(fault.status, fault.code)
             return
         upstream = self.server.of.open_upstream()
         with contextlib.closing(upstream):
@@ -285,8 +287,8 @@ class _Handler(BaseHTTPRequestHandler):
         if cut:
             raise ConnectionResetError
 
-    def _answer_alone(self, status: int) -> None:
-        code = {500: "InternalError", 503: "SlowDown", 403: "AccessDenied"}.get(status, "Fault")
+    def _answer_alone(self, status: int, code: str) -> None:
+        code = code or {500: "InternalError", 503: "SlowDown", 403: "AccessDenied"}.get(status, "Fault")
         text = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>on purpose</Message></Error>".encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(text)))
