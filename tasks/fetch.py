@@ -16,9 +16,10 @@ __all__ = ["fetch"]
 
 @task(name="fetch", task_run_name=name_task_run("fetch photos for"), **RETRIED)
 def fetch(job: FilmJob) -> FetchedSources:
-    """Return what the job's names led to. Warms the session launcher meanwhile."""
+    """Return what the job's names led to. Warms the session launcher meanwhile, where the film is rendered here."""
     host = current_host()
-    host.launcher.warm()
+    if not job.pools:  # 70 MB and seconds of a core, which a parent on pools has no use for
+        host.launcher.warm()
     fetched = fetch_sources(job, settings=host.settings)
     log = get_run_logger()
     log.info("%s", fetched)

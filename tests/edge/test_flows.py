@@ -21,6 +21,7 @@ from prefect import flow, unmapped
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.logging import disable_run_logger
 from prefect.states import Failed
 from support.jobs import draw_photo, make_job
 from support.prefect_server import give_database
@@ -261,6 +262,20 @@ def test_a_bad_photo_fails_at_once(tmp_path: Path) -> None:
     assert state.message == str(caught.value)
     assert list(runs) == ["fetch photos for film.mp4"]
     assert runs["fetch photos for film.mp4"].run_count == 1
+
+
+def test_a_parent_on_pools_keeps_no_launcher_of_sessions(tmp_path: Path) -> None:
+    _draw(tmp_path, first_seed=70, count=1)
+
+    def launchers() -> list[str]:
+        return [line for line in descendants(os.getpid()).values() if "fanreel.sessions.session_server" in line]
+
+    current_host().launcher.close()
+    with disable_run_logger():
+        fetch.fn(make_job(tmp_path, render_on=["cpu"]))
+        assert launchers() == []
+        fetch.fn(make_job(tmp_path))
+    assert len(launchers()) == 1
 
 
 @pytest.mark.usefixtures("prefect_server")
