@@ -13,7 +13,7 @@ from fanreel.intake.sources import fetch_stills
 from fanreel.job.parse import parse_job
 from fanreel.settings import Settings
 
-ANYWHERE = Settings(store=Path("/nowhere"))
+ANYWHERE = Settings(store=Path("/proc/nowhere"))  # where nothing can be kept
 COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "Été") for form in ("NFC", "NFD"))
 
 
