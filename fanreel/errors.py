@@ -45,6 +45,8 @@ from __future__ import annotations
 import errno
 from typing import ClassVar
 
+from fanreel.printable import printable
+
 __all__ = [
     "DriverError",
     "EncodeFaultError",
@@ -266,7 +268,7 @@ def storage_error(error: OSError, *, doing: str) -> StorageError:
         error: What the operating system said.
         doing: What failed, as the object of "could not", for example ``"write /films/a.mp4"``.
     """
-    reason = error.strerror or str(error)
+    reason, doing = error.strerror or str(error), printable(doing)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StorageFullError(f"could not {doing}: {reason}; free some space and run the same command again")
     if error.errno == errno.EMFILE:

@@ -8,6 +8,8 @@ from typing import Any
 
 from prefect.runtime import flow_run, task_run
 
+from fanreel.printable import printable
+
 __all__ = ["name_flow_run", "name_task_run"]
 
 
@@ -24,4 +26,4 @@ def name_task_run(verb: str) -> Callable[[], str]:
 def _film_name(parameters: Mapping[str, Any]) -> str:
     job = parameters["job"]  # of a run that a server started, still its values
     output = job.get("output", "") if isinstance(job, Mapping) else job.output
-    return PurePath(str(output)).name or "film"
+    return printable(PurePath(str(output)).name) or "film"

@@ -52,6 +52,11 @@ def test_every_error_is_exported():
     assert {kind.__name__ for kind in ERRORS} <= set(errors.__all__)
 
 
+def test_a_path_in_what_failed_commands_no_terminal():
+    error = storage_error(OSError(5, "Input/output error"), doing="write /films/a\x1b[31m\r\n.mp4")
+    assert str(error) == "could not write /films/a\\x1b[31m\\r\\n.mp4: Input/output error"
+
+
 @pytest.mark.parametrize("kind", ERRORS)
 def test_an_error_survives_pickling(kind):
     error = kind("size: '1921x1080' is not allowed;\nwidth and height must be even")

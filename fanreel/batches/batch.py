@@ -20,6 +20,7 @@ from fanreel.job.film import FilmJob
 from fanreel.job.machines import gather_machines
 from fanreel.job.mistakes import explain_mistakes, place_of
 from fanreel.job.parse import job_model
+from fanreel.printable import printable
 from fanreel.settings import Settings
 
 __all__ = ["Batch", "BatchRow", "RowFailure", "read_batch"]
@@ -102,7 +103,7 @@ def read_batch(table: Path, *, template: Path, settings: Settings) -> Batch:
     for number, record in read.rows:
         row, wrong = reader.read(number, record)
         if row and (first := owners.setdefault(one_spelling(row.output), number)) != number:
-            text = f"row {number}, column output: {row.output} is the film of row {first} too"
+            text = f"row {number}, column output: {printable(row.output)} is the film of row {first} too"
             wrong.append(RowFailure(number, InvalidJobError(text)))
         failures |= {str(failure): failure for failure in wrong}
         rows += [row] if row and not wrong else []

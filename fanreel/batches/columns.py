@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from fanreel.errors import InvalidJobError
 from fanreel.job.machines import MACHINE_KEYS
 from fanreel.job.mistakes import explain_mistakes
+from fanreel.printable import printable
 
 __all__ = ["Column", "read_header"]
 
@@ -79,7 +80,7 @@ def read_header(header: Sequence[str], *, table: Path, model: type[BaseModel]) -
     paths = Counter(column.path for column in columns if column)
     wrong += [f"{'.'.join(path)}: twice in the header" for path, count in paths.items() if count > 1]
     if wrong:
-        raise InvalidJobError("\n".join(f"{table}: row 1, column {line}" for line in wrong))
+        raise InvalidJobError("\n".join(f"{printable(table)}: row 1, column {line}" for line in wrong))
     return columns
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fanreel.errors import InvalidJobError
+from fanreel.printable import printable
 
 __all__ = ["Table", "read_table"]
 
@@ -49,11 +50,12 @@ def read_table(path: Path) -> Table:
     try:
         rows = [(number, row) for number, row in enumerate(reader, start=1) if any(cell.strip() for cell in row)]
     except csv.Error as error:
-        raise InvalidJobError(f"{path}: line {reader.line_num}: not CSV: {error}") from None
+        raise InvalidJobError(f"{printable(path)}: line {reader.line_num}: not CSV: {error}") from None
     if not rows:
-        raise InvalidJobError(f"{path}: empty; the first row names keys of the job, such as photos and output")
+        reason = "empty; the first row names keys of the job, such as photos and output"
+        raise InvalidJobError(f"{printable(path)}: {reason}")
     if len(rows) == 1:
-        raise InvalidJobError(f"{path}: no row below the header; each row is a film")
+        raise InvalidJobError(f"{printable(path)}: no row below the header; each row is a film")
     return Table(rows[0][1], rows[1:], has_decimal_comma=delimiter == ";")
 
 
@@ -61,15 +63,15 @@ def _read_text(path: Path) -> str:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise InvalidJobError(f"{path}: {error.strerror or error}") from None
+        raise InvalidJobError(f"{printable(path)}: {error.strerror or error}") from None
     is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # Excel's "Unicode text"
     try:
         text = content.decode("utf-16" if is_wide else "utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise InvalidJobError(f"{path}: line {line}: not UTF-8; save it as CSV UTF-8") from None
+        raise InvalidJobError(f"{printable(path)}: line {line}: not UTF-8; save it as CSV UTF-8") from None
     if "\0" in text:
-        raise InvalidJobError(f"{path}: not a text; save the table as CSV UTF-8")
+        raise InvalidJobError(f"{printable(path)}: not a text; save the table as CSV UTF-8")
     return text
 
 

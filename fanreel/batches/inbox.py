@@ -15,6 +15,7 @@ from blake3 import blake3
 from fanreel.errors import InvalidJobError, storage_error
 from fanreel.photos.header import shown_path
 from fanreel.photos.names import is_photo_name, natural_order
+from fanreel.printable import printable
 from fanreel.remote.s3_uri import parse_s3_uri
 
 __all__ = [
@@ -199,10 +200,10 @@ def _list_folder(inbox: Path) -> Inbox:
                 folders.append(_look_into(entry, root))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InvalidJobError(
-            f"inbox: {inbox}: {error.strerror}; give the folder whose sub-folders are films"
+            f"inbox: {printable(inbox)}: {error.strerror}; give the folder whose sub-folders are films"
         ) from None
     except OSError as error:
-        raise storage_error(error, doing=f"read the inbox {inbox}") from None
+        raise storage_error(error, doing=f"read the inbox {printable(inbox)}") from None
     return Inbox(str(inbox), tuple(folders), seen_at, tuple(ignored))
 
 

@@ -21,6 +21,7 @@ from fanreel.job.film import FilmJob
 from fanreel.job.machines import gather_machines
 from fanreel.job.parse import parse_job
 from fanreel.photos.header import shown_path
+from fanreel.printable import printable
 from fanreel.remote.locations import check_allowed, scheme_of
 from fanreel.remote.s3_uri import parse_s3_uri
 from fanreel.settings import Settings
@@ -199,13 +200,13 @@ def _judge(folder: InboxFolder, order: InboxOrder, records: FilmRecords, setting
         if film is None:
             return _without_photos(row, folder, order)
         if is_done(film, records, order):
-            return replace(row, state=FilmState.DONE, detail=film.output, film=film)
+            return replace(row, state=FilmState.DONE, detail=printable(film.output), film=film)
     except FanreelError as error:
         # Perhaps only a part of the job file has arrived yet.
         return replace(row, state=FilmState.WAITING, detail=waits) if waits else row_of_broken_film(row, error)
     if waits:
         return replace(row, state=FilmState.WAITING, detail=waits, film=film)
-    return replace(row, detail=film.output, film=film)
+    return replace(row, detail=printable(film.output), film=film)
 
 
 def row_of_broken_film(row: InboxRow, error: FanreelError) -> InboxRow:
@@ -214,7 +215,7 @@ def row_of_broken_film(row: InboxRow, error: FanreelError) -> InboxRow:
 
 
 def _notes(folder: InboxFolder) -> tuple[str, ...]:
-    audio = [f"{name}: not used yet; films have no sound so far" for name in folder.audio]
+    audio = [f"{printable(name)}: not used yet; films have no sound so far" for name in folder.audio]
     return (*folder.ignored, *audio)
 
 
@@ -309,6 +310,6 @@ def _refuse_shared_outputs(rows: list[InboxRow]) -> list[InboxRow]:
             continue
         owner = first.setdefault(one_spelling(row.film.output), row.name)
         if owner != row.name:
-            error = InvalidJobError(f"output: {row.film.output} is the film of {owner} too; give each its own")
-            rows[index] = row_of_broken_film(row, error)
+            message = f"output: {printable(row.film.output)} is the film of {owner} too; give each its own"
+            rows[index] = row_of_broken_film(row, InvalidJobError(message))
     return rows

@@ -11,7 +11,7 @@ from fanreel.cli.host import opened_host
 from fanreel.cli.render import render_shown
 from fanreel.cli.terminal import say
 from fanreel.errors import FanreelError
-from fanreel.printable import counted
+from fanreel.printable import counted, printable
 
 if TYPE_CHECKING:
     from fanreel.batches.batch import BatchRow, RowFailure
@@ -80,11 +80,12 @@ def _check(row: BatchRow, host: Host, *, shown: bool) -> None:
     for plan in plan_job(row.job, host=host):
         check_output(plan.output, overwrite=plan.overwrite, settings=host.settings)
         if shown:
-            print(f"row {row.number}: {plan.output}: {plan.seconds:.2f} s, {counted(len(plan.segments), 'segment')}")
+            segments = counted(len(plan.segments), "segment")
+            print(f"row {row.number}: {printable(plan.output)}: {plan.seconds:.2f} s, {segments}")
 
 
 def _make(row: BatchRow, host: Host) -> None:
-    say(f"row {row.number}: {row.output}")
+    say(f"row {row.number}: {printable(row.output)}")
     print(*render_shown(row.job, host), sep="\n\n", end="\n\n", flush=True)
 
 

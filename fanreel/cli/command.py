@@ -103,12 +103,12 @@ def _version(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from fanreel.printable import counted
+    from fanreel.printable import counted, printable
     from fanreel.publish.published import verify_published
     from fanreel.settings import read_settings
 
     certificate = verify_published(options.film, settings=read_settings(), full=options.full)
     how = "every frame decoded" if options.full else "every packet and sampled frames"
     frames = counted(certificate.frame_count, "frame")
-    print(f"{options.film}: whole, {frames} in {counted(len(certificate.segments), 'segment')}, {how}")
+    print(f"{printable(options.film)}: whole, {frames} in {counted(len(certificate.segments), 'segment')}, {how}")
     return 0

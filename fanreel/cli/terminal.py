@@ -8,6 +8,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from fanreel.printable import printable
+
 if TYPE_CHECKING:
     from fanreel.errors import FanreelError
     from fanreel.report.progress import Snapshot
@@ -18,8 +20,12 @@ LINE_SECONDS = 5.0
 """How often progress becomes a line where it cannot stay in place: in a log."""
 
 
-def say(text: str, *, end: str = "\n") -> None:
-    """Print to standard error, if there is one; a film does not fail because nobody reads it."""
+def say(text: str) -> None:
+    """Print lines to standard error, if there is one; a film does not fail because nobody reads it."""
+    _write("\n".join(map(printable, text.split("\n"))))
+
+
+def _write(text: str, *, end: str = "\n") -> None:
     if sys.stderr is not None:
         with contextlib.suppress(OSError):
             print(text, end=end, file=sys.stderr, flush=True)
@@ -41,7 +47,7 @@ class ProgressDisplay:
     def show(self, snapshot: Snapshot) -> None:
         """Show the progress of the film."""
         if self._on_terminal:
-            say(f"\r\x1b[K{snapshot}", end="")
+            _write(f"\r\x1b[K{snapshot}", end="")
         elif time.monotonic() - self._said_at >= LINE_SECONDS:
             self._said_at = time.monotonic()
             say(str(snapshot))
@@ -54,4 +60,4 @@ class ProgressDisplay:
     def clear(self) -> None:
         """Remove the progress from the terminal, so that a line can be printed."""
         if self._on_terminal:
-            say("\r\x1b[K", end="")
+            _write("\r\x1b[K", end="")

@@ -24,7 +24,7 @@ def read_raw_job(path: Path) -> dict[str, Any]:
     try:
         return decode_raw_job(path.read_bytes(), name=str(path))
     except OSError as error:
-        raise InvalidJobError(f"{path}: {error.strerror or error}") from None
+        raise InvalidJobError(f"{printable(path)}: {error.strerror or error}") from None
 
 
 def decode_raw_job(content: bytes, *, name: str) -> dict[str, Any]:
@@ -47,9 +47,9 @@ def decode_raw_job(content: bytes, *, name: str) -> dict[str, Any]:
     except InvalidJobError as error:
         raise InvalidJobError(f"{printable(name)}: {error}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InvalidJobError(f"{name}: not YAML or JSON: {' '.join(str(error).split())}") from None
+        raise InvalidJobError(f"{printable(name)}: not YAML or JSON: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
-        raise InvalidJobError(f"{name}: a job is a mapping of keys to values")
+        raise InvalidJobError(f"{printable(name)}: a job is a mapping of keys to values")
     return {str(key): value for key, value in values.items()}
 
 

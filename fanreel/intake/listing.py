@@ -16,7 +16,7 @@ from pathlib import PurePath
 from fanreel.errors import FanreelError, PhotoNotFoundError
 from fanreel.intake.pairs import Pair, find_pairs
 from fanreel.photos.names import PHOTO_SUFFIXES, FileKind, kind_of_name, why_not_read
-from fanreel.printable import printable
+from fanreel.printable import counted, printable
 from fanreel.remote.s3_uri import S3Object
 
 __all__ = ["Found", "Listing", "NamedPhoto", "has_literal_suffix", "one_of_each_pair", "sort_out", "why_unread"]
@@ -95,10 +95,10 @@ def sort_out(found: Found) -> Listing:
     photos, videos = of_kind[FileKind.PHOTO], len(of_kind[FileKind.VIDEO])
     unread, left_out = tuple(of_kind[FileKind.OTHER_PICTURE]), list(found.left_out)
     if videos:
-        left_out.append(f"{shown}: {_counted(videos, 'video')}; not in a slideshow yet")
+        left_out.append(f"{shown}: {counted(videos, 'video')}; not in a slideshow yet")
     for folder, count in found.nested.items():
         takes_all = printable(found.asked.rstrip("/") + "/**")
-        left_out.append(f"{printable(folder)}: a sub-folder with {_counted(count, 'photo')}; {takes_all} takes all")
+        left_out.append(f"{printable(folder)}: a sub-folder with {counted(count, 'photo')}; {takes_all} takes all")
     if photos:
         named = (NamedPhoto(file, found.objects.get(file)) for file in photos)
         return Listing(tuple(named), is_choice=True, unread=unread, left_out=tuple(left_out))
@@ -150,7 +150,3 @@ def _names(locations: Sequence[str]) -> str:
 def _examples(texts: Sequence[str]) -> str:
     more = len(texts) - MOST_EXAMPLES
     return "; ".join([*texts[:MOST_EXAMPLES], *([f"{more} more"] if more > 0 else [])])
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -17,6 +17,7 @@ from fanreel.plan.encoding import EncodingPlan, level_note, plan_encoding
 from fanreel.plan.segments import Segment, plan_segments
 from fanreel.plan.timebase import TimeBase, time_base
 from fanreel.plan.timeline import Timeline
+from fanreel.printable import printable
 
 __all__ = ["FilmPlan", "Slide", "plan_digest", "plan_film", "plan_from_json", "plan_to_json"]
 
@@ -47,7 +48,7 @@ class FilmPlan:
     """A film, decided.
 
     Attributes:
-        name: What people call it; the output's name without its folder.
+        name: What people call it; the output's name without its folder, as it can be printed.
         timeline: What every frame shows.
         segments: How it is cut, in order.
         encoding: What is asked of the encoder.
@@ -116,7 +117,7 @@ def plan_film(
     """
     encoding = plan_encoding(job.encoding, width_px=job.width_px, height_px=job.height_px, frame_rate=job.frame_rate)
     return FilmPlan(
-        name=PurePath(output).name,
+        name=printable(PurePath(output).name),
         timeline=timeline,
         segments=plan_segments(timeline, encoding),
         encoding=encoding,

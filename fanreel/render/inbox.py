@@ -17,6 +17,7 @@ from fanreel.batches.inbox_films import (
 from fanreel.batches.inbox_records import MadeFilm, open_records
 from fanreel.errors import FanreelError
 from fanreel.job.film import FilmJob
+from fanreel.printable import printable
 from fanreel.report.film_report import FilmReport
 
 __all__ = ["make_inbox_film"]
@@ -39,7 +40,7 @@ def make_inbox_film(row: InboxRow, order: InboxOrder, *, render: Callable[[FilmJ
             if not is_ours:
                 return replace(row, state=FilmState.WAITING, detail="another run is making it")
             if is_done(film, records, order):
-                return replace(row, state=FilmState.DONE, detail=film.output)
+                return replace(row, state=FilmState.DONE, detail=printable(film.output))
             content = content_digest(film.folder)
             report = render(film.job)
             made = MadeFilm(
@@ -53,5 +54,8 @@ def make_inbox_film(row: InboxRow, order: InboxOrder, *, render: Callable[[FilmJ
     except FanreelError as error:
         return row_of_broken_film(row, error)
     return replace(
-        row, state=FilmState.RENDERED, detail=report.film, notes=(*row.notes, *report.notes, *report.left_out)
+        row,
+        state=FilmState.RENDERED,
+        detail=printable(report.film),
+        notes=(*row.notes, *report.notes, *report.left_out),
     )

@@ -20,7 +20,7 @@ def describe_plan(plan: FilmPlan, *, with_reasons: bool) -> str:
     """
     encoding = plan.encoding
     head = (
-        f"{plan.output}: {counted(plan.frame_count, 'frame')}, {plan.seconds:.2f} s, "
+        f"{printable(plan.output)}: {counted(plan.frame_count, 'frame')}, {plan.seconds:.2f} s, "
         f"{encoding.width_px}x{encoding.height_px} at {encoding.frame_rate} fps, "
         f"{encoding.encoder} {encoding.preset} quality {encoding.quality}, {counted(len(plan.segments), 'segment')}"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from fanreel.printable import counted
+from fanreel.printable import counted, printable
 
 __all__ = ["FilmReport"]
 
@@ -64,7 +64,7 @@ class FilmReport:
         left_out = f", {len(self.left_out)} left out" if self.left_out else ""
         speed = f"{self.fps:.0f} fps while rendering, " if self.segments_rendered else ""
         rows = {
-            "film": self.film,
+            "film": printable(self.film),
             "photos": f"{self.photo_count}{left_out}",
             "length": f"{self.seconds:.2f} s, {frames}, {self.size}, {self.size_bytes / 1e6:.1f} MB",
             "speed": f"{speed}{self.elapsed_seconds:.1f} s in all",
@@ -81,5 +81,5 @@ class FilmReport:
             lines.append(f"note      {len(self.notes) - MOST_LINES_SHOWN} more")
         lines += [f"left out  {reason}" for reason in self.left_out[:MOST_LINES_SHOWN]]
         if len(self.left_out) > MOST_LINES_SHOWN:
-            lines.append(f"left out  {len(self.left_out) - MOST_LINES_SHOWN} more photos")
+            lines.append(f"left out  {len(self.left_out) - MOST_LINES_SHOWN} more")
         return "\n".join(lines)

@@ -25,6 +25,7 @@ from support.jobs import draw_photo
 from fanreel.cli.command import main
 from fanreel.cli.terminal import LINE_SECONDS, ProgressDisplay
 from fanreel.plan.film import plan_from_json
+from fanreel.printable import printable
 from fanreel.sessions.gate import KernelLockGate
 from fanreel.store.local import LocalStore
 
@@ -423,7 +424,7 @@ class TestRender:
         said = run("render", job)
         assert (said.code, said.error_lines[1:]) == (0, [])
         film = folder / name / f"{name}.mp4"
-        assert f"film      {film}\n" in said.out
+        assert f"film      {printable(film)}\n" in said.out
         assert run("verify", film, "--full").code == 0
         monkeypatch.chdir(folder)
         assert run("plan", "--", f"{name}.yaml").code == 0
@@ -464,6 +465,24 @@ class TestPlan:
         assert json.loads(said.out)["name"] == "film.mp4"
         assert plan_from_json(said.out.encode()).frame_count == 128
         assert said.err == ""
+
+
+@pytest.mark.parametrize("command", ["plan", "render", "batch"])
+def test_no_name_commands_the_terminal(run: Run, tmp_path: Path, command: str):
+    folder = tmp_path / "trip\x1b[31m"
+    folder.mkdir()
+    for name in ("a\x1b[2J.jpg", "b\r\n.jpg", "IMG_1\x1b.HEIC", "IMG_1\x1b.JPG"):
+        draw_photo(tmp_path / "drawn.jpg", seed=1, size=(64, 48)).rename(folder / name)
+    (folder / "c\x07.jxl").touch()
+    words = {"photos": [folder.name, "gone\r.jpg"], "on_bad_photo": "skip", "output": "film\x1b\n.mp4"}
+    job = write_job(tmp_path, size="64x64", seconds_per_slide=0.5, **words)
+    table = tmp_path / "table\x1b.csv"
+    table.write_text('output,photos\n"a\x1b.mp4",trip\x1b[31m\nb.mp4,gone\x1b.jpg\n')
+    done = run("batch", table, "--template", job, "--continue") if command == "batch" else run(command, job)
+    said = f"{done.out}{done.err}"
+    assert [line for line in said.split("\n") if not line.isprintable()] == []
+    assert r"\x1b" in said
+    assert done.code == 0 or command == "batch"
 
 
 class TestVerify:
