@@ -32,6 +32,7 @@ from fanreel.job.parse import parse_job
 from fanreel.plan.film import FilmPlan
 from fanreel.plan.kinds import plan_films
 from fanreel.remote import s3 as s3_module
+from fanreel.remote.s3 import QUICK_SECONDS
 from fanreel.remote.s3_uri import S3Object, S3Uri
 from fanreel.render.here import plan_job
 from fanreel.sessions.launcher import Launcher
@@ -48,7 +49,7 @@ def running(tmp_path_factory: pytest.TempPathFactory):
 @pytest.fixture
 def server(running: S3Server, monkeypatch: pytest.MonkeyPatch):
     """The module's server, to which this process's client speaks, with nothing in its way and nothing noted."""
-    running.use(monkeypatch)
+    running.use(monkeypatch, patiently=True)
     running.requests.clear()
     yield running
     running.heal()
@@ -129,6 +130,13 @@ class TestOnePhoto:
         assert stills(settings, url(folder / "a.png"))[0] == first[0]
         assert len(asked(server, "GET")) == 1
         assert len(asked(server, "HEAD")) == 2
+
+    def test_a_slow_answer_is_waited_for(self, server: S3Server, folder: Path, settings: Settings):
+        """Else the counts of these tests would depend on how busy the machine is."""
+        put(folder / "a.png", 10)
+        server.fail(Fault(delay_seconds=QUICK_SECONDS[1] + 0.5, method="GET"))
+        stills(settings, url(folder / "a.png"))
+        assert len(asked(server, "GET")) == 1
 
     def test_a_changed_one_is_downloaded_again(self, server: S3Server, folder: Path, settings: Settings):
         put(folder / "a.png", 5)

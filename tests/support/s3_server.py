@@ -27,6 +27,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from botocore.client import BaseClient
 from support.processes import wait_until
 
 from fanreel.remote import s3
@@ -124,12 +125,18 @@ class S3Server:
         """The server's process; 0 if it is down."""
         return self._process.pid if self._process else 0
 
-    def use(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Lead this process's clients here."""
+    def use(self, monkeypatch: pytest.MonkeyPatch, *, patiently: bool = False) -> None:
+        """Lead this process's clients here.
+
+        Args:
+            monkeypatch: Of the test.
+            patiently: Wait a minute for each answer: on a busy machine, a request that is given up after the five
+                seconds that users wait, and sent again, would be counted twice.
+        """
         for name, value in self.env.items():
             monkeypatch.setenv(name, value)
         # One for all tests of a server: to make a client takes half a second.
-        self._client = self._client or s3.S3()
+        self._client = self._client or (_PatientClient() if patiently else S3())
         monkeypatch.setattr(s3, "_OF_PROCESS", self._client)
 
     def fail(self, *faults: Fault) -> None:
@@ -215,6 +222,14 @@ def serve_s3(folder: Path) -> Iterator[S3Server]:
         yield server
     finally:
         server.close()
+
+
+class _PatientClient(S3):
+    """A client that waits long for every answer."""
+
+    def _client(self, seconds: tuple[float, float] = s3.PATIENT_SECONDS) -> BaseClient:
+        del seconds
+        return super()._client(s3.PATIENT_SECONDS)
 
 
 class _Proxy(ThreadingHTTPServer):
