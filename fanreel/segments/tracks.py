@@ -21,7 +21,8 @@ def video_track(records: Sequence[SegmentRecord], *, encoding: EncodingPlan, clo
     """Return the track that shows `records` one after another.
 
     Frame k is shown at exactly k frame durations, also by players that ignore edit lists; packet n is decoded
-    `reorder_frames` earlier than at n frame durations, the same for the whole film: DTS begins below zero.
+    `reorder_frames` earlier than at n frame durations, the same for the whole film: DTS begins below zero. In a film of
+    a few frames it begins at zero, and an edit list takes the delay off again.
 
     Args:
         records: Segments in order.
@@ -42,6 +43,7 @@ def video_track(records: Sequence[SegmentRecord], *, encoding: EncodingPlan, clo
             )
     shown = presentation_frames(records)
     early = shown - np.arange(len(shown))  # as if packet n were decoded at n frame durations
+    delay = 0 if _is_seen_below_zero(early) else encoding.reorder_frames
     starts = np.cumsum([0, *(record.frame_count for record in records)])
     return Track(
         kind="video",
@@ -49,15 +51,24 @@ def video_track(records: Sequence[SegmentRecord], *, encoding: EncodingPlan, clo
         sample_entry=_sample_entry(records, encoding),
         sample_sizes=np.concatenate([np.array(record.packet_sizes, np.uint32) for record in records]),
         sample_ticks=clock.frame_ticks,
-        composition_ticks=early * clock.frame_ticks if early.any() else None,
+        composition_ticks=(early + delay) * clock.frame_ticks if early.any() else None,
         sync_samples=np.concatenate(
             [_sync_samples(record) + start for record, start in zip(records, starts, strict=False)]
         ),
-        start_ticks=0,
+        start_ticks=delay * clock.frame_ticks,
         presented_ticks=len(shown) * clock.frame_ticks,
         width=encoding.width_px,
         height=encoding.height_px,
     )
+
+
+def _is_seen_below_zero(early: np.ndarray) -> bool:
+    """Return whether FFmpeg sees how far DTS begins below zero: it passes over the last two rows of the offsets.
+
+    Source: libavformat/mov.c, mov_read_ctts.
+    """
+    rows = np.flatnonzero(np.diff(early, prepend=early[0] - 1))
+    return bool(early.min() >= 0 or early[: rows[max(len(rows) - 2, 0)]].min(initial=0) == early.min())
 
 
 def presentation_frames(records: Sequence[SegmentRecord]) -> np.ndarray:

@@ -117,6 +117,8 @@ def test_rendered_films_are_sound_again_and_again_and_as_copies(
     ("words", "why"),
     [
         ({"frame_counts": (1,)}, "one frame"),
+        *[({"frame_counts": (count,)}, f"{count} frames") for count in range(2, 10)],
+        ({"frame_counts": (3, 4)}, "two short segments"),
         ({"frame_counts": (30,)}, "one segment"),
         ({"frame_counts": (1, 1, 1), "gop": 1}, "segments of one frame"),
         ({"frame_counts": (20, 20), "preset": Preset.DRAFT}, "no B-frames"),
