@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from fanreel.cli.terminal import say
 from fanreel.errors import InvalidJobError, RequestError
+from fanreel.printable import printable
 
 if TYPE_CHECKING:
     from fanreel.job.film import FilmJob
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["add_request", "read_request"]
 
 STDIN = "-"
+
+MANY_KEYS = 4
+"""Of fewer keys that are all unknown, each is told: they may be misspelt."""
 
 LOOKED_AT_BYTES = 4096
 """Of a file that is to be a job: text has no zero byte, and what is no text has one early."""
@@ -30,11 +34,16 @@ def add_request(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "sources",
         nargs="+",
+        type=_filled,
         metavar="SOURCE",
         help="a job file (YAML or JSON), - for a job on standard input, or photos and folders of photos",
     )
     command.add_argument(
-        "-o", "--output", default="", metavar="FILM.mp4", help="where the film goes, in place of the job's own output"
+        "-o",
+        "--output",
+        type=_filled,
+        metavar="FILM.mp4",
+        help="where the film goes, in place of the job's own output",
     )
     command.add_argument(
         "--overwrite", action="store_true", help="replace a file there, also one that fanreel did not make"
@@ -62,12 +71,33 @@ def read_request(options: argparse.Namespace) -> FilmJob:
     else:
         raw_job = read_raw_job(file)
         base = base_folder(file, raw_job)
+        if Path(options.sources[0]).is_dir():
+            say(f"{printable(file)} says how")
+    _refuse_other_files(raw_job, name="standard input" if file == Path(STDIN) else str(file))
     raw_job |= {"base": str(base)}
     if options.output:
         raw_job["output"] = _output(options.output, usual=raw_job.get("output"))
     if options.overwrite:
         raw_job["overwrite"] = True
     return parse_job(raw_job)
+
+
+def _filled(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty; was a variable of the shell not set?")
+    return text
+
+
+def _refuse_other_files(raw_job: dict[str, Any], *, name: str) -> None:
+    """Raise an error if a file is of something else: then a line for each of its keys would say nothing."""
+    from fanreel.job.machines import MACHINE_KEYS
+    from fanreel.job.parse import job_model
+
+    known = {*job_model(raw_job).model_fields, *MACHINE_KEYS}
+    if len(raw_job) >= MANY_KEYS and not known & set(raw_job):
+        raise InvalidJobError(
+            f"{name}: no job: it has none of the keys of one; `fanreel init` writes one to begin with"
+        )
 
 
 def _job_file(sources: Sequence[str]) -> Path | None:

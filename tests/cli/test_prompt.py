@@ -99,7 +99,9 @@ class TestPhotos:
 
     def test_a_folder_with_a_job_file_is_rendered_as_that_says(self, trip: Path, environment: Mapping[str, str]):
         (trip / "photos" / "job.yaml").write_text(yaml.safe_dump({"photos": ["IMG_1.jpg"], "output": "mine.mp4"}))
-        assert planned("photos", folder=trip, environment=environment) == str(trip / "photos" / "mine.mp4")
+        done = ask("plan", "photos", folder=trip, environment=environment)
+        assert (done.returncode, done.stderr) == (0, "photos/job.yaml says how\n")
+        assert done.stdout.startswith(f"{trip}/photos/mine.mp4: ")
 
     @pytest.mark.parametrize("name", ["film.mp4", "RAW.dat", "no-suffix"])
     def test_what_is_neither_a_job_nor_a_photo_is_told(self, trip: Path, environment: Mapping[str, str], name: str):
@@ -139,6 +141,14 @@ class TestJobs:
         assert done.returncode == 2
         assert len(errors_of(done)) == 1
         assert "fanreel: standard input: " in done.stderr
+
+    def test_a_file_of_something_else_is_told_in_one_line(self, trip: Path, environment: Mapping[str, str]):
+        (trip / "other.yaml").write_text("name: a\non: b\njobs: c\nsteps: d\n")
+        done = ask("render", "other.yaml", folder=trip, environment=environment)
+        assert done.returncode == 2
+        assert errors_of(done) == [
+            "fanreel: other.yaml: no job: it has none of the keys of one; `fanreel init` writes one to begin with"
+        ]
 
     def test_the_prompt_s_output_goes_before_the_job_s(self, trip: Path, environment: Mapping[str, str]):
         """It starts where the person stands; the job needs none of its own."""
@@ -255,11 +265,14 @@ class TestMistakes:
             ("plan --jsn job.yaml", "there is no option --jsn; did you mean --json?"),
             ("plan --zzzzz job.yaml", "error: there is no option --zzzzz\n"),
             ("verify a.mp4 b.mp4", "'b.mp4' is one argument too many"),
+            ("render @", "argument SOURCE: it is empty; was a variable of the shell not set?"),
+            ("render photos -o @", "argument -o/--output: it is empty"),
             ("render", "the following arguments are required: SOURCE"),
         ],
     )
     def test_what_is_misspelt_is_named(self, tmp_path: Path, environment: Mapping[str, str], words: str, said: str):
-        done = ask(*words.split(), folder=tmp_path, environment=environment)
+        given = [word.replace("@", "") for word in words.split()]
+        done = ask(*given, folder=tmp_path, environment=environment)
         assert (done.returncode, done.stdout) == (2, "")
         assert said in done.stderr
         command = " ".join(["fanreel", *(word for word in words.split()[:1] if word in ("store", "render", "verify"))])
