@@ -31,7 +31,7 @@
     │   ├── StorageFullError           no space left
     │   ├── StorageAwayError           a remote store does not answer for now   (transient)
     │   └── SegmentMissingError        a segment that was stored is gone        (transient)
-    ├── SandboxLostError      exit 1   no process could be started to read files  (transient)
+    ├── SandboxLostError      exit 4   no process could be started to read files  (transient)
     └── VerificationError     exit 6   a segment or a film is not what it must be
         ├── SegmentDamagedError        a stored segment differs from its record (transient)
         └── FilmDamagedError           the film differs from its certificate
@@ -139,6 +139,7 @@ class SandboxDeathError(MediaError):
 class SandboxLostError(FanreelError):
     """No process could be started to read files in; the files are not at fault."""
 
+    exit_code = 4
     transient = True
 
 

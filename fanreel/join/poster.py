@@ -12,6 +12,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.reformatter import ColorRange, Colorspace
 
 from fanreel.errors import FilmDamagedError
+from fanreel.mp4.containers import open_mp4
 
 __all__ = ["draw_poster"]
 
@@ -25,7 +26,7 @@ def draw_poster(film: Path) -> bytes:
         FilmDamagedError: It has no frame that can be decoded.
     """
     try:
-        with av.open(str(film)) as container:
+        with open_mp4(film) as container:
             stream = container.streams.video[0]
             container.seek((container.duration or 0) // 2)
             frame = next(container.decode(stream))

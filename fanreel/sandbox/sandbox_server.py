@@ -66,6 +66,13 @@ def _keep_within(bounds: Bounds) -> None:
         (resource.RLIMIT_FSIZE, MOST_WRITTEN_BYTES),
         (resource.RLIMIT_DATA, data_pages * resource.getpagesize() + bounds.memory_bytes),
     ):
-        resource.setrlimit(kind, (most, most))
+        _bound(kind, most, most)
     # The hard bound, a second later, kills; at the soft one the kernel sends SIGXCPU, which tells why.
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 1))
+    _bound(resource.RLIMIT_CPU, cpu_seconds, cpu_seconds + 1)
+
+
+def _bound(kind: int, soft: int, hard: int) -> None:
+    """Bound this process, by less than asked where less is allowed already."""
+    _, allowed = resource.getrlimit(kind)
+    most = hard if allowed == resource.RLIM_INFINITY else min(hard, allowed)
+    resource.setrlimit(kind, (min(soft, most), most))

@@ -282,11 +282,17 @@ class TestDone:
         assert made.states(inbox) == {"trip": FilmState.RENDERED}
         assert_sound(inbox / "trip.mp4", frames=2 * 8)
 
-    def test_a_film_that_was_written_over_is_made_again(self, inbox: Path, fill: Fill, made: Made):
+    def test_a_film_that_was_written_over_is_made_again_where_its_job_allows_that(
+        self, inbox: Path, fill: Fill, made: Made
+    ):
         fill("trip")
         made.run(inbox)
         (inbox / "trip.mp4").write_bytes(b"another one")
+        assert made.states(inbox) == {"trip": FilmState.BROKEN}
+        assert (inbox / "trip.mp4").read_bytes() == b"another one"
+        (inbox / "trip/job.yaml").write_text(yaml.safe_dump(SMALL | {"overwrite": True}))
         assert made.states(inbox) == {"trip": FilmState.RENDERED}
+        assert_sound(inbox / "trip.mp4", frames=2 * 8)
 
     @pytest.mark.parametrize(
         ("words", "state"),

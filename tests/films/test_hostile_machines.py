@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from support.command import COMMAND, ROOT, ask, assert_sound, errors_of, write_job
+from support.command import COMMAND, ROOT, ask, assert_sound, errors_of, kept_in, write_job
 from support.jobs import draw_photo
 from support.prefect_server import Served
 from support.processes import environment_in, wait_until
@@ -156,7 +156,7 @@ class TestMemory:
     ) -> None:
         group = memory_group(160)
         job = write_job(tmp_path, size="1920x1080", encoding={"preset": "best"}, sessions=1)
-        done = ask([COMMAND, "render", str(job)], environment, first=group.enter)
+        done = ask([COMMAND, "render", "-v", str(job)], environment, first=group.enter)
         assert done.returncode == EncoderError.exit_code
         (error,) = errors_of(done)
         assert "the kernel killed it for lack of memory, of which 160 MiB are allowed here" in error
@@ -372,7 +372,7 @@ class TestAnotherUser:
         assert done.stderr == (
             f"fanreel: output: {open_folder}/work/out cannot be written; choose another folder or change its rights\n"
         )
-        assert not list((open_folder / "store").iterdir())
+        assert kept_in(open_folder / "store") == {"examined"}
 
     @pytest.mark.soak
     def test_without_a_store_it_is_told_how_to_name_one(self, open_folder: Path, environment: dict[str, str]) -> None:

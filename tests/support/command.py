@@ -63,3 +63,8 @@ def errors_of(done: subprocess.CompletedProcess[str]) -> list[str]:
 
 def assert_sound(film: Path) -> None:
     assert find_damage(film, read_certificate(certificate_path(film)), full=True) == ()
+
+
+def kept_in(store: Path) -> set[str]:
+    """Return what lies in a store's folder. Whoever plans leaves in it what was found of photos: `examined`."""
+    return {path.name for path in store.iterdir()} if store.exists() else set()
