@@ -226,7 +226,18 @@ class PoolSimulation:
         """Return the children of a film as the server shows them."""
         runs = self.runs[film].values()
         self.ask("parent: list", len(runs) // 200 + 1)
-        return [Child(run.key, run.pool, run.segments, run.phase, run.reason, run.is_hopeless) for run in runs]
+        return [
+            Child(
+                run.key,
+                run.pool,
+                run.segments,
+                run.phase,
+                run.reason,
+                run.is_hopeless,
+                number=int(run.key.rpartition(":")[2]),
+            )
+            for run in runs
+        ]
 
     def start(self, film: str, start: Start) -> Child:
         """Start a child, or return the one that was started for the same."""
@@ -238,7 +249,7 @@ class PoolSimulation:
             self.runs[film][key] = run
             self._queues[start.pool].append(run)
         run = self.runs[film][key]
-        return Child(run.key, run.pool, run.segments, run.phase, run.reason, run.is_hopeless)
+        return Child(run.key, run.pool, run.segments, run.phase, run.reason, run.is_hopeless, start.number)
 
     def cancel(self, film: str, key: str) -> None:
         """Tell a child to end."""

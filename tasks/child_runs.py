@@ -96,7 +96,7 @@ class ChildRuns:
             idempotency_key=key,
         )
         assert isinstance(made, FlowRun)  # noqa: S101 -- called from a thread without a loop
-        return _child(made) or Child(str(made.id), start.pool, run, Phase.WAITING)
+        return _child(made) or Child(str(made.id), start.pool, run, Phase.WAITING, number=start.number)
 
     def cancel(self, child: Child, reason: str) -> None:
         """Tell a child to end. One that no worker has taken is ended by force: no worker would end it."""
@@ -202,7 +202,21 @@ def _child(run: FlowRun) -> Child | None:
         return None
     phase = _PHASES.get(run.state.type, Phase.FAILED)
     reason = _reason(run.state) if phase is Phase.FAILED else ""
-    return Child(str(run.id), run.work_pool_name or "", SegmentRun(start, end), phase, reason, _REFUSED in run.labels)
+    return Child(
+        str(run.id),
+        run.work_pool_name or "",
+        SegmentRun(start, end),
+        phase,
+        reason,
+        is_hopeless=_REFUSED in run.labels,
+        number=_number(run.idempotency_key or ""),
+    )
+
+
+def _number(key: str) -> int:
+    """Return the number in the key that a child was started with; -1 if people started it."""
+    number = key.rpartition(":")[2]
+    return int(number) if number.isdecimal() else -1
 
 
 def _reason(state: State[Any]) -> str:

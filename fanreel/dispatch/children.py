@@ -51,6 +51,7 @@ class Child:
         phase: Its state.
         reason: Why it failed; for people.
         is_hopeless: Whether it would fail the same way in every pool.
+        number: That of its `Start`; -1 if no parent has started it.
     """
 
     key: str
@@ -59,6 +60,7 @@ class Child:
     phase: Phase
     reason: str = ""
     is_hopeless: bool = False
+    number: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +107,8 @@ class Start:
     Attributes:
         pool: The pool that gets it.
         segments: The segments that it is to make.
-        number: How many children there were for exactly these segments. Film, segments and number name the child, so
-            that two parents that decide the same start it once.
+        number: One more than any child for exactly these segments had, from 0. Film, segments and number name the
+            child, so that two parents that decide the same start it once.
         because: What went wrong with the segments before, and in which pool; empty if nothing did.
     """
 

@@ -97,7 +97,9 @@ class Dispatcher:
             if child.key not in self._dead:
                 self._observe_one(now, child)
         self._listed = set(listed)
-        self._numbers = Counter(child.segments for child in listed.values())
+        # Counted, they would fall behind those of the others once somebody has deleted a run.
+        for child in listed.values():
+            self._numbers[child.segments] = max(self._numbers[child.segments], child.number + 1)
         looked_for = [self._segments.left_of(child)[:1] for child in self.living if child.phase is Phase.RUNNING]
         looked_for += [self._segments.left_of(child) for child in self._ended_before]
         looked_for += [self._segments.left_of(each.child) for each in self._ended]

@@ -84,7 +84,7 @@ class Moment:
         children: The children that may be alive.
         segments: The segments of the film.
         shard_count: Shards started so far, without those that failed.
-        numbers: How many children there were for each run of segments.
+        numbers: What the next child for each run of segments is numbered, where there was one.
     """
 
     now: float

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.pool_simulation import PoolSimulation, Run, WorkerKind
@@ -161,6 +161,7 @@ class Troubles:
 
 @settings(each_film, max_examples=25)
 @given(LENGTHS, SEEDS, FAULTS, st.sampled_from([90.0, math.inf]))
+@example([30], 0, [(0.0, "delete", 0), (32.0, "kill child", 0)], 90.0)
 def test_with_faults_every_segment_is_made_and_little_of_it_twice(
     counts: list[int], seed: int, faults: list[tuple[float, str, int]], zombie_seconds: float
 ) -> None:

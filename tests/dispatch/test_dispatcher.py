@@ -54,7 +54,7 @@ class Film:
             else:
                 key = f"{action.segments.start}-{action.segments.end}:{action.number}"
                 assert key not in self.children, "a name that a child already has starts nothing"
-                self.children[key] = Child(key, action.pool, action.segments, Phase.WAITING)
+                self.children[key] = Child(key, action.pool, action.segments, Phase.WAITING, number=action.number)
                 self.started.append(action)
                 self.dispatcher.note_started(self.now, self.children[key])
         return actions
@@ -387,6 +387,15 @@ class TestGivingUp:
             film.change("0-4:0", Phase.RUNNING)
             film.tick()
         assert [start.number for start in film.started] == [0, 1]
+
+    def test_a_child_whose_run_was_deleted_lends_its_name_to_no_other(self) -> None:
+        film = whole()
+        del film.children["0-4:0"]
+        film.tick(RULES.leave_seconds + 1)
+        film.tick()
+        film.change("0-4:1", Phase.FAILED)
+        film.tick()
+        assert [start.number for start in film.started] == [0, 1, 2]
 
     def test_a_child_that_no_worker_takes_goes_to_the_pool_whose_workers_are_there(self) -> None:
         film = whole(pools=(NVENC, CPU))
