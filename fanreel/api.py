@@ -49,7 +49,7 @@ def render(job: JobLike, *, on_progress: Callable[[Snapshot], None] = lambda sna
 
 
 def plan(job: JobLike) -> list[FilmPlan]:
-    """Return what every frame of a job's films will show, and how they are cut. Photos are read, nothing is written.
+    """Return what every frame of a job's films will show, and how they are cut. Photos are read; no film is made.
 
     Args:
         job: As for `render`.
