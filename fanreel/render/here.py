@@ -20,6 +20,8 @@ from fanreel.plan.film import FilmPlan
 from fanreel.plan.kinds import plan_films
 from fanreel.plan.shards import Shard
 from fanreel.policy import is_worth_retrying, retry_delay_seconds
+from fanreel.publish.open import check_output
+from fanreel.remote.locations import scheme_of
 from fanreel.render.film_run import FilmRun, FilmStoppedError, FilmWatcher
 from fanreel.render.order import RenderOrder, order_render
 from fanreel.report.film_report import FilmReport
@@ -69,6 +71,9 @@ def render_job(
     Raises:
         FanreelError: A film cannot be made; what was rendered is kept for the next time.
     """
+    output = output_location(job, settings=host.settings)
+    if not scheme_of(output):  # seen at once, where photos take a while; S3 is asked once, when the film begins
+        check_output(output, overwrite=job.overwrite, settings=host.settings)
     host.launcher.warm()
     watcher = FilmWatcher(on_order=on_order, on_progress=on_progress, tell_seconds=TELL_SECONDS)
     return [_make_film(plan, host, watcher, on_retry, on_film) for plan in plan_job(job, host=host)]
