@@ -160,7 +160,7 @@ class SlideshowJob(FilmJob):
     )
     background: str = Field(
         default="#000000",
-        description="What lies around a photo that `fit: contain` shows whole: # and six hexadecimal digits for red, "
+        description="What lies around a photo that fit: contain shows whole: # and six hexadecimal digits for red, "
         "green and blue, such as #000000.",
         pattern=r"^#[0-9A-Fa-f]{6}$",
     )

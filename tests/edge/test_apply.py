@@ -639,7 +639,7 @@ def test_a_run_that_its_worker_took_and_never_started_is_put_back(
 ) -> None:
     short = zombies.orphan_automation(pending_seconds=10).model_copy(update={"name": "short"})
     automation = client.create_automation(short)
-    job = {"photos": ["photos"], "output": "film.mp4"}
+    job = {"photos": ["/films/photos"], "output": "/films/film.mp4"}
     deployment_id = _deployment_id(client, "render-slideshow/local")
     orphan, started = (
         client.create_flow_run_from_deployment(deployment_id, parameters={"job": job}, tags=["fanreel"])

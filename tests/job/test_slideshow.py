@@ -199,7 +199,7 @@ def test_a_background_is_red_green_and_blue(background, rgb):
 
 
 BACKGROUNDS = (
-    "What lies around a photo that `fit: contain` shows whole: # and six hexadecimal digits for red, green and blue, "
+    "What lies around a photo that fit: contain shows whole: # and six hexadecimal digits for red, green and blue, "
     "such as #000000."
 )
 
