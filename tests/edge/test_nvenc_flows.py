@@ -105,11 +105,13 @@ def test_a_refused_session_awaits_its_retry_and_says_the_drivers_number(
 
     assert told["state"] == "Completed", told
     assert gpus.refusals(10) >= 1
-    retried = [run for run in shards(told) if run["count"] == 2]
-    assert retried
+    # Which open is refused depends on which shard asks first: one may be refused twice.
+    retried = [run for run in shards(told) if run["count"] > 1]
+    assert retried, told
     for run in retried:
         states = [(name, message) for name, message in run["states"] if name != "Pending"]
-        assert [name for name, _ in states] == ["Running", "AwaitingRetry", "Retrying", "Completed"]
+        tries = ["AwaitingRetry", "Retrying"] * (run["count"] - 1)
+        assert [name for name, _ in states] == ["Running", *tries, "Completed"]
         assert re.search(r"SessionLimitError: nvenc: .*out of memory \(10\)", states[1][1])
     assert {record.encoder for record in verify_film(tmp_path / "out/film.mp4", full=True).segments} == {"nvenc"}
     assert "START " in told["log"]
