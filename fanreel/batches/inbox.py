@@ -13,7 +13,6 @@ from pathlib import Path, PurePosixPath
 from blake3 import blake3
 
 from fanreel.errors import InvalidJobError, storage_error
-from fanreel.photos.header import shown_path
 from fanreel.photos.names import is_photo_name, natural_order
 from fanreel.printable import printable
 from fanreel.remote.s3_uri import parse_s3_uri
@@ -195,7 +194,7 @@ def _list_folder(inbox: Path) -> Inbox:
             entries = sorted((entry for entry in found if entry.name[0] != "."), key=lambda e: natural_order(e.name))
         for entry in entries:
             if entry.is_symlink() and not _leads_inside(entry, root):
-                ignored.append(f"{shown_path(Path(entry.path))}: a link that leads out of the inbox")
+                ignored.append(f"{printable(Path(entry.path))}: a link that leads out of the inbox")
             elif entry.is_dir():
                 folders.append(_look_into(entry, root))
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -216,7 +215,7 @@ def _look_into(folder: os.DirEntry[str], root: str) -> InboxFolder:
     except FileNotFoundError:  # it is being removed or renamed
         return InboxFolder(folder.name, folder.path, (), time.time())
     except OSError as error:
-        refused = str(storage_error(error, doing=f"read {shown_path(Path(error.filename or folder.path))}"))
+        refused = str(storage_error(error, doing=f"read {printable(Path(error.filename or folder.path))}"))
         return InboxFolder(folder.name, folder.path, (), 0.0, refused=refused)
     newest = max([*changed, *(file.changed_at for file in files)])
     return InboxFolder(folder.name, folder.path, files, newest, tuple(ignored))
@@ -230,7 +229,7 @@ def _walk(path: str, prefix: str, root: str, changed: list[float], ignored: list
         name = f"{prefix}{entry.name}"
         try:
             if entry.is_symlink() and not _leads_inside(entry, root):
-                ignored.append(f"{shown_path(Path(entry.path))}: a link that leads out of the inbox")
+                ignored.append(f"{printable(Path(entry.path))}: a link that leads out of the inbox")
             elif entry.is_dir(follow_symlinks=False):
                 changed.append(entry.stat().st_ctime)
                 yield from _walk(entry.path, f"{name}/", root, changed, ignored)

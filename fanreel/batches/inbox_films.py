@@ -20,7 +20,6 @@ from fanreel.intake.sources import output_location
 from fanreel.job.film import FilmJob
 from fanreel.job.machines import gather_machines
 from fanreel.job.parse import parse_job
-from fanreel.photos.header import shown_path
 from fanreel.printable import printable
 from fanreel.remote.locations import check_allowed, scheme_of
 from fanreel.remote.s3_uri import parse_s3_uri
@@ -186,7 +185,7 @@ def _normalized(text: str, *, key: str) -> str:
 
 
 def _judge(folder: InboxFolder, order: InboxOrder, records: FilmRecords, settings: Settings, now: float) -> InboxRow:
-    row = InboxRow(shown_path(Path(folder.name)), FilmState.TO_MAKE, "", notes=_notes(folder))
+    row = InboxRow(printable(Path(folder.name)), FilmState.TO_MAKE, "", notes=_notes(folder))
     waits = reason_to_wait(
         folder,
         marker=order.marker,
@@ -226,7 +225,7 @@ def _refuse_unreadable(folder: InboxFolder) -> None:
         try:
             name.encode()
         except UnicodeEncodeError:
-            raise InvalidJobError(f"{shown_path(Path(name))}: the name is not UTF-8; rename it") from None
+            raise InvalidJobError(f"{printable(Path(name))}: the name is not UTF-8; rename it") from None
 
 
 def _without_photos(row: InboxRow, folder: InboxFolder, order: InboxOrder) -> InboxRow:

@@ -7,6 +7,7 @@ videos, and sub-folders that hold photos are told as left out; what is hidden, a
 from __future__ import annotations
 
 import glob
+import itertools
 import posixpath
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,16 @@ from fanreel.photos.names import PHOTO_SUFFIXES, FileKind, kind_of_name, why_not
 from fanreel.printable import counted, printable
 from fanreel.remote.s3_uri import S3Object
 
-__all__ = ["Found", "Listing", "NamedPhoto", "has_literal_suffix", "one_of_each_pair", "sort_out", "why_unread"]
+__all__ = [
+    "Found",
+    "Listing",
+    "NamedPhoto",
+    "fixed_parts",
+    "has_literal_suffix",
+    "one_of_each_pair",
+    "sort_out",
+    "why_unread",
+]
 
 MOST_EXAMPLES = 3
 """Most things that one line names as examples."""
@@ -78,6 +88,11 @@ class Found:
     nested: Mapping[str, int] = field(default_factory=dict)
     left_out: Sequence[str] = ()
     is_pattern: bool = False
+
+
+def fixed_parts(parts: Sequence[str]) -> list[str]:
+    """Return those of a pattern's parts that come before the first one with a wildcard."""
+    return list(itertools.takewhile(lambda part: not glob.has_magic(part), parts))
 
 
 def has_literal_suffix(pattern: str) -> bool:

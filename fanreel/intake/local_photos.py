@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import itertools
 import os
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from fanreel.errors import (
     storage_error,
 )
 from fanreel.intake.folders import Folders, each_file_once, is_folder
-from fanreel.intake.listing import Found, Listing, NamedPhoto, sort_out
+from fanreel.intake.listing import Found, Listing, NamedPhoto, fixed_parts, sort_out
 from fanreel.intake.paths import absolute_path, base_of, expand_user
 from fanreel.job.film import FilmJob
 from fanreel.printable import printable
@@ -83,7 +82,7 @@ def _in_folder(folder: str, name: str, folders: Folders) -> Found:
 def _matching(job: FilmJob, name: str, path: str, folders: Folders) -> Found:
     # Only the job's own text is a pattern; brackets in the name of the base folder are not.
     parts = Path(expand_user(name)).parts
-    fixed = list(itertools.takewhile(lambda part: not glob.has_magic(part), parts))
+    fixed = fixed_parts(parts)
     start = folders.find(os.path.normpath(base_of(job).joinpath(*fixed)))
     matches = [os.path.normpath(match) for match in folders.match(start, parts[len(fixed) :])]
     return Found(path, name, each_file_once(matches), left_out=folders.refused, is_pattern=True)
@@ -93,7 +92,7 @@ def _check_pattern(job: FilmJob, name: str, settings: Settings) -> None:
     """Raise `NotAllowedError` if a pattern would look into a folder that this host's jobs may not read."""
     if not settings.roots:
         return
-    fixed = list(itertools.takewhile(lambda part: not glob.has_magic(part), Path(expand_user(name)).parts))
+    fixed = fixed_parts(Path(expand_user(name)).parts)
     start = str(base_of(job).joinpath(*fixed))
     for location in (start, os.path.normpath(start)):  # which differ if `..` comes after a link
         check_allowed(location, settings=settings)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import itertools
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,7 +10,7 @@ from fnmatch import fnmatchcase
 
 from fanreel.errors import FanreelError
 from fanreel.intake.folders import composed, same_name
-from fanreel.intake.listing import Found, Listing, NamedPhoto, sort_out
+from fanreel.intake.listing import Found, Listing, NamedPhoto, fixed_parts, sort_out
 from fanreel.photos.names import is_photo_name, natural_order
 from fanreel.remote.locations import check_allowed
 from fanreel.remote.s3_uri import S3Object, S3Uri, parse_s3_uri
@@ -74,7 +73,7 @@ def _in_folder(uri: S3Uri, name: str) -> Found:
 
 def _matching(uri: S3Uri, name: str, settings: Settings) -> Found:
     parts = uri.key.split("/")
-    fixed = list(itertools.takewhile(lambda part: not glob.has_magic(part), parts))
+    fixed = fixed_parts(parts)
     start = S3Uri(uri.bucket, "/".join(fixed))
     check_allowed(f"{str(start).rstrip('/')}/", settings=settings)
     folder, objects = _list(start)

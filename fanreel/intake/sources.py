@@ -27,10 +27,10 @@ from fanreel.intake.s3_photos import list_s3, name_s3
 from fanreel.job.film import FilmJob, FilmKind
 from fanreel.job.parse import parse_job
 from fanreel.job.slideshow import OnBadPhoto, Pairs, Slide, SlideshowJob
-from fanreel.photos.header import shown_path
 from fanreel.plan.content import Photo
 from fanreel.plan.kinds import FetchedSources
 from fanreel.plan.slideshow import FetchedStills, Source, Still
+from fanreel.printable import printable
 from fanreel.remote.locations import WEB, check_allowed, scheme_of, shown_location
 from fanreel.remote.s3_uri import S3Uri, parse_s3_uri
 from fanreel.settings import Settings
@@ -183,12 +183,12 @@ def _read(
         return reading_error(error, shown)
     except FanreelError as error:
         # People know a download by its URL, not by its path here.
-        return type(error)(str(error).replace(f"{shown_path(path)}: ", f"{shown}: ", 1))
+        return type(error)(str(error).replace(f"{printable(path)}: ", f"{shown}: ", 1))
 
 
 def _refusal(job: SlideshowJob, path: Path) -> FanreelError | None:
     """Return why a path cannot be a photo, or None; the file is not read."""
-    shown = shown_path(path)
+    shown = printable(path)
     if os.fsencode(path).decode(errors="backslashreplace") != str(path):
         return UnreadablePhotoError(f"{shown}: the name is not UTF-8, so that no plan can hold it; rename the file")
     if path.is_dir():

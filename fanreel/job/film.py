@@ -98,7 +98,7 @@ class FilmJob(Model):
     @field_validator("size")
     @classmethod
     def _is_even(cls, size: str) -> str:
-        width, height = (int(side) for side in size.split("x"))
+        width, height = _sides(size)
         if width % 2 or height % 2:
             raise ValueError(f"width and height must be even, for example {width - width % 2}x{height - height % 2}")
         if not all(SMALLEST_SIDE_PX <= side <= LARGEST_SIDE_PX for side in (width, height)):
@@ -128,7 +128,7 @@ class FilmJob(Model):
     def _has_a_level(cls, encoding: Encoding, info: ValidationInfo) -> Encoding:
         if encoding.codec is Codec.H264 and {"size", "fps"} <= info.data.keys():
             size, fps = info.data["size"], info.data["fps"]
-            width, height = (int(side) for side in size.split("x"))
+            width, height = _sides(size)
             if h264_level(width_px=width, height_px=height, frame_rate=exact_rate(fps)) is None:
                 instead = "a smaller size" + (", or codec hevc" if width * height <= LARGEST_HEVC_PX else "")
                 raise contradiction(
@@ -159,14 +159,20 @@ class FilmJob(Model):
     @property
     def width_px(self) -> int:
         """Width of the film, px."""
-        return int(self.size.split("x")[0])
+        return _sides(self.size)[0]
 
     @property
     def height_px(self) -> int:
         """Height of the film, px."""
-        return int(self.size.split("x")[1])
+        return _sides(self.size)[1]
 
     @property
     def frame_rate(self) -> Fraction:
         """Frames per second, exact; 24000/1001 for 23.976."""
         return exact_rate(self.fps)
+
+
+def _sides(size: str) -> tuple[int, int]:
+    """Return width and height, px, of a size that is written as both."""
+    width, height = size.split("x")
+    return int(width), int(height)

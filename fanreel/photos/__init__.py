@@ -5,7 +5,6 @@ Uses plan, sandbox and below.
 Public:
 
     examination: EXAMINER, Examination, check_file_size, examine_photo, open_sandbox
-    header: shown_path
     names: FileKind, HEIF_SUFFIXES, is_photo_name, JPEG_SUFFIXES, kind_of_name, NameOrder, natural_order,
         PHOTO_SUFFIXES,
         RAW_SUFFIXES, split_suffix, why_not_read

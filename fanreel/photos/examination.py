@@ -17,9 +17,9 @@ from PIL import Image
 from pydantic import TypeAdapter
 
 from fanreel.errors import PhotoChangedError, SandboxDeathError, UnreadablePhotoError
-from fanreel.photos.header import shown_path
 from fanreel.photos.photo import read_whole_photo, reading
 from fanreel.plan.content import Photo
+from fanreel.printable import printable
 from fanreel.sandbox.call import Bounds
 from fanreel.sandbox.sandbox import Sandbox
 
@@ -79,7 +79,7 @@ def check_file_size(path: Path, size_bytes: int, *, max_megapixels: float) -> No
     """Raise `UnreadablePhotoError` if the file of a photo is longer than the memory that it may be decoded in."""
     if size_bytes > _memory_bytes(max_megapixels):
         raise UnreadablePhotoError(
-            f"{shown_path(path)}: a file of {size_bytes / 1e6:.0f} MB, where photos have up to {max_megapixels:g}"
+            f"{printable(path)}: a file of {size_bytes / 1e6:.0f} MB, where photos have up to {max_megapixels:g}"
             " megapixels; FANREEL_MAX_PHOTO_MEGAPIXELS raises it"
         )
 
@@ -101,7 +101,7 @@ def examine_photo(path: Path, *, descriptor: int, digest: str, max_megapixels: f
         SandboxLostError: No process can be started.
         StorageError: The disk fails.
     """
-    name = shown_path(path)
+    name = printable(path)
     try:
         answer = sandbox.call(_examine, name, max_megapixels, descriptors=[descriptor], returns=_PHOTO)
     except SandboxDeathError as error:

@@ -31,7 +31,6 @@ __all__ = [
     "open_heif",
     "open_image",
     "read_header",
-    "shown_path",
 ]
 
 # Pillow opens more formats, such as PostScript, but decoding them would fail half-way through a film.
@@ -118,7 +117,7 @@ def read_header(path: Path, data: bytes) -> PhotoHeader:
         UnreadablePhotoError: The bytes are no picture of a known kind, or are cut short.
     """
     if not data:
-        raise UnreadablePhotoError(f"{shown_path(path)}: the file is empty")
+        raise UnreadablePhotoError(f"{printable(path)}: the file is empty")
     try:
         raw = find_raw(data)
         header = _raw_header(data, raw) if raw else _header_reader(data)(data)
@@ -129,24 +128,19 @@ def read_header(path: Path, data: bytes) -> PhotoHeader:
         is_tiff = data[:4] in (b"II*\0", b"MM\0*")
         reason = "a TIFF of a kind that cannot be read; save it with 8 or 16 bits a sample"
         reason = reason if is_tiff else "not a picture that can be read"
-        raise UnreadablePhotoError(f"{shown_path(path)}: {reason}") from None
+        raise UnreadablePhotoError(f"{printable(path)}: {reason}") from None
     except DECODER_ERRORS as error:
-        raise UnreadablePhotoError(f"{shown_path(path)}: {' '.join(str(error).split())}") from None
+        raise UnreadablePhotoError(f"{printable(path)}: {' '.join(str(error).split())}") from None
     if not header.is_whole:
-        raise UnreadablePhotoError(f"{shown_path(path)}: the file is cut short; copy it again, or leave it out")
+        raise UnreadablePhotoError(f"{printable(path)}: the file is cut short; copy it again, or leave it out")
     if 0 in header.stored_px:
-        raise UnreadablePhotoError(f"{shown_path(path)}: has no pixels")
+        raise UnreadablePhotoError(f"{printable(path)}: has no pixels")
     if header.mode not in _PICTURE_MODES and not header.is_deep:
         raise UnreadablePhotoError(
-            f"{shown_path(path)}: samples of a kind ({header.mode}) that no screen shows;"
+            f"{printable(path)}: samples of a kind ({header.mode}) that no screen shows;"
             " save it with 8 or 16 bits a sample"
         )
     return header
-
-
-def shown_path(path: Path) -> str:
-    """Return `path` as one line of text that can be printed, whatever its bytes are."""
-    return printable(path)
 
 
 def open_image(data: bytes) -> ImageFile.ImageFile:

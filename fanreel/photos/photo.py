@@ -12,10 +12,11 @@ import numpy as np
 from blake3 import blake3
 
 from fanreel.errors import PhotoChangedError, PhotoNotFoundError, UnreadablePhotoError, storage_error
-from fanreel.photos.header import DECODER_ERRORS, TURNS, PhotoHeader, read_header, shown_path
+from fanreel.photos.header import DECODER_ERRORS, TURNS, PhotoHeader, read_header
 from fanreel.photos.library_settings import photo_settings
 from fanreel.photos.pixels import LARGEST_REDUCTION, REDUCTIONS, can_reduce, decode_pixels
 from fanreel.plan.content import Photo
+from fanreel.printable import printable
 
 __all__ = ["DecodedPhoto", "check_size", "decode_photo", "read_photo", "read_whole_photo", "reading"]
 
@@ -66,7 +67,7 @@ def check_size(path: Path, photo: Photo, *, max_megapixels: float) -> None:
     """Raise `UnreadablePhotoError` if the photo at `path` has more pixels than this host decodes."""
     if photo.width_px * photo.height_px > max_megapixels * 1e6:
         raise UnreadablePhotoError(
-            f"{shown_path(path)}: {photo.width_px}x{photo.height_px} is over {max_megapixels:g} megapixels;"
+            f"{printable(path)}: {photo.width_px}x{photo.height_px} is over {max_megapixels:g} megapixels;"
             " FANREEL_MAX_PHOTO_MEGAPIXELS raises it"
         )
 
@@ -90,10 +91,10 @@ def decode_photo(path: Path, photo: Photo, *, largest_reduction: float) -> Decod
         data = _read_bytes(path)
     except PhotoNotFoundError:
         raise PhotoChangedError(
-            f"{shown_path(path)}: gone since the film was planned; put it back, or leave it out"
+            f"{printable(path)}: gone since the film was planned; put it back, or leave it out"
         ) from None
     if blake3(data).hexdigest() != photo.digest:
-        raise PhotoChangedError(f"{shown_path(path)}: changed since the film was planned; run the same command again")
+        raise PhotoChangedError(f"{printable(path)}: changed since the film was planned; run the same command again")
     with photo_settings():
         header = read_header(path, data)
         reduction = max(factor for factor in REDUCTIONS if factor <= max(1.0, largest_reduction))
@@ -108,12 +109,12 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in _GONE:
-            raise PhotoNotFoundError(f"{shown_path(path)}: no such file") from None
+            raise PhotoNotFoundError(f"{printable(path)}: no such file") from None
         if error.errno in _FORBIDDEN:
             raise UnreadablePhotoError(
-                f"{shown_path(path)}: {error.strerror}; let this user read it, or leave it out"
+                f"{printable(path)}: {error.strerror}; let this user read it, or leave it out"
             ) from None
-        raise storage_error(error, doing=f"read the photo {shown_path(path)}") from None
+        raise storage_error(error, doing=f"read the photo {printable(path)}") from None
 
 
 def _measure(path: Path, data: bytes, max_megapixels: float) -> tuple[PhotoHeader, Photo]:
@@ -133,13 +134,13 @@ def _decode(path: Path, data: bytes, header: PhotoHeader, photo: Photo, *, reduc
         pixels = None
     if pixels is None:
         raise UnreadablePhotoError(
-            f"{shown_path(path)}: its pixels do not decode; open and save it again, or leave it out"
+            f"{printable(path)}: its pixels do not decode; open and save it again, or leave it out"
         )
     upright = _turned(pixels, header.orientation)
     rows, columns = -(-photo.height_px // reduction), -(-photo.width_px // reduction)
     if upright.shape != (rows, columns, 3):
         raise UnreadablePhotoError(
-            f"{shown_path(path)}: decodes to {upright.shape[1]}x{upright.shape[0]} where {columns}x{rows} was expected;"
+            f"{printable(path)}: decodes to {upright.shape[1]}x{upright.shape[0]} where {columns}x{rows} was expected;"
             " open and save it again, or leave it out"
         )
     return upright
